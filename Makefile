@@ -1,0 +1,80 @@
+# One name for each command. Everything runs in a virtual environment inside the clone.
+PYTHON ?= python3
+VENV ?= .venv
+# Arguments for pytest: make test PYTEST_ARGS="-k digits -x"
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd csrc/*.[ch] csrc/*/*.h)
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-grid test-data test-extras lint format bench readme \
+        package-check clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
+
+# The three stamps: the environment, the package built in place, the tools of each purpose.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and "fastgd needs Python 3.11 or newer; %s is %d.%d. Try: make PYTHON=python3.11 ..." % (sys.executable, *v))'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.built: $(BIN)/python $(SOURCES)
+	@echo "Building fastgd in $(VENV) ..."
+	$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.built
+	$(PIP) install -e '.[data,plot,test]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.test
+	$(PIP) install -e '.[dev]'
+	@touch $@
+
+build: $(VENV)/.built  ## build the package in place
+
+demo: $(VENV)/.built  ## train on bundled data, check the arithmetic, compare with NumPy
+	$(BIN)/fastgd demo
+
+test: $(VENV)/.test  ## run the test suite
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-grid: $(VENV)/.test  ## run the exhaustive tests
+	$(BIN)/python -m pytest -m grid $(PYTEST_ARGS)
+
+test-data: $(VENV)/.test  ## run the tests that need Fashion-MNIST (Debian: dataset-fashion-mnist)
+	$(BIN)/python -m pytest -m data $(PYTEST_ARGS)
+
+test-extras: $(VENV)/.test  ## run the suite with each extra, and then all, blocked from import
+	for block in pyarrow matplotlib pyarrow,matplotlib; do \
+	    FASTGD_BLOCK=$$block $(BIN)/python -m pytest $(PYTEST_ARGS) || exit 1; \
+	done
+
+lint: $(VENV)/.dev  ## check layout, style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src/fastgd
+	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.[ch] csrc/*/*.h)
+	$(BIN)/mypy
+	MYPYPATH=src $(BIN)/stubtest --allowlist tools/stubtest-allowlist.txt fastgd._kernels fastgd._engine
+
+format: $(VENV)/.dev  ## lay out Python and C
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(wildcard csrc/*.[ch] csrc/*/*.h)
+
+bench: $(VENV)/.built  ## measure, and write benchmarks/results/<version>-<machine>.json
+	$(BIN)/python benchmarks/run.py
+
+readme:  ## put the newest benchmark file's numbers into README.md
+	$(PYTHON) tools/readme_numbers.py
+
+package-check: $(VENV)/.dev  ## sdist -> wheel -> empty environment -> import, train, check
+	$(BIN)/python tools/package_check.py
+
+clean:  ## remove what was built, and the environment
+	rm -rf build dist $(VENV) .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	find src tests -name '*.so' -o -name '__pycache__' | xargs rm -rf

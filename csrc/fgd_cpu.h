@@ -1,0 +1,18 @@
+/* What this processor and operating system can run, and its floating-point mode. */
+#ifndef FGD_CPU_H
+#define FGD_CPU_H
+
+#include <stdint.h>
+
+enum { FGD_CPU_AVX2_FMA = 1, FGD_CPU_AVX512 = 2, FGD_CPU_NEON = 4 };
+
+/* Feature bits of this machine: CPUID for the processor, XGETBV for the registers that the
+ * operating system saves. */
+unsigned fgd_cpu_features(void);
+
+/* Sets flush-to-zero and denormals-are-zero for the calling thread; returns the mode to give
+ * back to fgd_fp_leave, which restores it. */
+uint64_t fgd_fp_enter(void);
+void fgd_fp_leave(uint64_t mode);
+
+#endif

@@ -1,0 +1,89 @@
+/* The only place that chooses a kernel table, and the only one that knows all of them. */
+#include "fgd_dispatch.h"
+
+#include <string.h>
+
+#include "fgd_cpu.h"
+
+const fgd_kernels *fgd_active = &fgd_kernels_scalar;
+
+const char *const fgd_isa_names[FGD_N_ISAS] = {"scalar", "neon", "avx2", "avx512"};
+
+static const struct {
+    const fgd_kernels *kernels; /* NULL: not in this build */
+    unsigned needs;
+} isas[FGD_N_ISAS] = {
+    {&fgd_kernels_scalar, 0},
+#if defined(__x86_64__)
+    {NULL, 0},
+    {&fgd_kernels_avx2, FGD_CPU_AVX2_FMA},
+    {&fgd_kernels_avx512, FGD_CPU_AVX512},
+#else
+    {&fgd_kernels_neon, FGD_CPU_NEON},
+    {NULL, 0},
+    {NULL, 0},
+#endif
+};
+
+static int find(const char *name)
+{
+    for (int i = 0; i < FGD_N_ISAS; i++)
+        if (strcmp(name, fgd_isa_names[i]) == 0) return i;
+    return -1;
+}
+
+fgd_isa_status fgd_isa_check(const char *name)
+{
+    const int i = find(name);
+    if (i < 0) return FGD_ISA_UNKNOWN;
+    if (!isas[i].kernels) return FGD_ISA_NOT_BUILT;
+    if ((isas[i].needs & fgd_cpu_features()) != isas[i].needs) return FGD_ISA_NOT_SUPPORTED;
+    return FGD_ISA_OK;
+}
+
+fgd_isa_status fgd_isa_select(const char *name)
+{
+    const fgd_isa_status status = fgd_isa_check(name);
+    if (status == FGD_ISA_OK) fgd_active = isas[find(name)].kernels;
+    return status;
+}
+
+void fgd_isa_select_best(void)
+{
+    for (int i = FGD_N_ISAS - 1; i >= 0; i--)
+        if (fgd_isa_select(fgd_isa_names[i]) == FGD_ISA_OK) return;
+}
+
+const char *fgd_isa_active(void) { return fgd_active->f32.isa; }
+
+/* The faulty twin of the active table.  Each wrapper calls the sound kernel and then spoils
+ * one element by a part in 64, far beyond rounding and far below what a glance would show. */
+static fgd_kernels faulty;
+static const fgd_kernels *sound;
+
+#define SPOIL(x) ((x) += (x) / 64 + (float)1e-3)
+#define REAL float
+#define TYPE(name) fgd_s##name
+#define TABLE f32
+#include "fgd_fault_body.h"
+#undef REAL
+#undef TYPE
+#undef TABLE
+#define REAL double
+#define TYPE(name) fgd_d##name
+#define TABLE f64
+#include "fgd_fault_body.h"
+#undef REAL
+#undef TYPE
+#undef TABLE
+
+int fgd_inject_fault(const char *kernel)
+{
+    if (fgd_active == &faulty) fgd_active = sound;
+    if (!kernel) return 1;
+    sound = fgd_active;
+    faulty = *sound;
+    if (!fgd_sinject(kernel) || !fgd_dinject(kernel)) return 0;
+    fgd_active = &faulty;
+    return 1;
+}

@@ -1,0 +1,35 @@
+/* The kernel table: everything that differs between instruction sets, one constant table
+ * per element type and ISA.  kernels_<isa>.c fills it, fgd_dispatch.c chooses one. */
+#ifndef FGD_KERNEL_TABLE_H
+#define FGD_KERNEL_TABLE_H
+
+#include "fgd_types.h"
+
+#define REAL float
+#define TYPE(name) fgd_s##name
+#include "fgd_kernel_table_body.h"
+#undef REAL
+#undef TYPE
+#define REAL double
+#define TYPE(name) fgd_d##name
+#include "fgd_kernel_table_body.h"
+#undef REAL
+#undef TYPE
+
+typedef struct {
+    fgd_stable f32;
+    fgd_dtable f64;
+} fgd_kernels;
+
+extern const fgd_kernels fgd_kernels_scalar;
+#if defined(__x86_64__)
+extern const fgd_kernels fgd_kernels_avx2;
+extern const fgd_kernels fgd_kernels_avx512;
+#elif defined(__aarch64__)
+extern const fgd_kernels fgd_kernels_neon;
+#endif
+
+/* The table that calls use from now on. */
+extern const fgd_kernels *fgd_active;
+
+#endif

@@ -1,0 +1,557 @@
+/* Memory, data flow and mini-batch steps of a dense network.  Which threads run and for how
+ * long is the caller's choice; what they compute does not depend on it. */
+#define _DEFAULT_SOURCE /* posix_memalign, clock_gettime, madvise */
+#include "fgd_net.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "fgd_common.h"
+#include "fgd_cpu.h"
+#include "fgd_kernel_table.h"
+#include "fgd_team.h"
+
+/* Layers with at most this many units use the 16-chain forward sum (part of the contract). */
+enum { FGD_NARROW_UNITS = 4 };
+
+/* Columns of a band of gradient that wait in a thread's scratch for their update: 24 KB at
+ * most, so that they are still in the first-level cache. */
+enum { FGD_SCRATCH_COLUMNS = 256, FGD_SCRATCH_ELEMENTS = 24 * FGD_SCRATCH_COLUMNS };
+
+/* Arithmetic of a pass, in floating-point operations, below which a second thread costs more
+ * than it brings (barriers and a wake-up, some microseconds). */
+static const double default_serial_flop = 3e6;
+
+typedef struct {
+    fgd_net *net;
+    const fgd_kernels *kernels;
+    const fgd_data *data;
+    const int64_t *order;
+    size_t first, n_rows, batch_size, n_steps;
+    const double *lrs;
+    fgd_progress *progress;
+    void *losses;
+    double deadline;       /* on fgd_seconds' clock */
+    size_t clock_interval; /* steps between two looks at the clock */
+    atomic_int diverged, stop;
+} fgd_run;
+
+double fgd_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+size_t fgd_unit(fgd_dtype dtype)
+{
+    return FGD_ALIGN_BYTES / (dtype == FGD_F32 ? sizeof(float) : sizeof(double));
+}
+
+int fgd_act_consumes_z(int act)
+{
+    switch (act) {
+    case FGD_ACT_GELU:
+    case FGD_ACT_SILU:
+    case FGD_ACT_MISH:
+    case FGD_ACT_SOFTPLUS:
+    case FGD_ACT_SOFTSIGN:
+    case FGD_ACT_HARD_SIGMOID: return 1;
+    default: return 0;
+    }
+}
+
+static int fgd_loss_from_z(int loss)
+{
+    switch (loss) {
+    case FGD_LOSS_LOG_LOSS_Z:
+    case FGD_LOSS_CROSS_ENTROPY_LABELS_Z:
+    case FGD_LOSS_CROSS_ENTROPY_ROWS_Z:
+    case FGD_LOSS_POISSON_Z: return 1;
+    default: return 0;
+    }
+}
+
+double fgd_power(double base, uint64_t n)
+{
+    double power = 1;
+    for (; n; n >>= 1, base *= base)
+        if (n & 1) power *= base;
+    return power;
+}
+
+static size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
+
+/* Row strides that are a multiple of 512 bytes map all rows to few cache sets. */
+static size_t padded_stride(fgd_dtype dtype, size_t n)
+{
+    const size_t unit = fgd_unit(dtype), padded = round_up(n, unit);
+    return padded % (8 * unit) == 0 ? padded + unit : padded;
+}
+
+static size_t element_size(const fgd_net *net)
+{
+    return net->dtype == FGD_F32 ? sizeof(float) : sizeof(double);
+}
+
+/* Zeroed, aligned; NULL if the size overflows or memory is short. */
+static void *allocate(size_t rows, size_t cols, size_t size)
+{
+    size_t n, bytes;
+    if (__builtin_mul_overflow(rows, cols, &n) || __builtin_mul_overflow(n, size, &bytes) ||
+        bytes > PTRDIFF_MAX - 2 * FGD_ALIGN_BYTES)
+        return NULL;
+    bytes = round_up(bytes ? bytes : 1, FGD_ALIGN_BYTES);
+    void *block;
+    const size_t huge_page = (size_t)2 << 20;
+    const int is_large = bytes >= 2 * huge_page;
+    if (posix_memalign(&block, is_large ? huge_page : FGD_ALIGN_BYTES, bytes) != 0) return NULL;
+#ifdef MADV_HUGEPAGE
+    /* Columns of a large W touch a page a row: with small pages, each a miss of the TLB. */
+    if (is_large) madvise(block, bytes, MADV_HUGEPAGE);
+#endif
+    return memset(block, 0, bytes);
+}
+
+static int64_t fgd_row(const fgd_batch *batch, size_t s)
+{
+    return batch->order ? batch->order[batch->first + s] : (int64_t)(batch->first + s);
+}
+
+/* The sum of 16 chains in the contract's tree. */
+static double fgd_tree16(double *chain)
+{
+    for (int h = 8; h > 0; h /= 2)
+        for (int r = 0; r < h; r++) chain[r] += chain[r + h];
+    return chain[0];
+}
+
+static int fgd_has_penalty(const fgd_layer *layer) { return layer->l1 != 0 || layer->l2 != 0; }
+
+static double fgd_penalty_of_rows(const fgd_net *net)
+{
+    double sum = 0;
+    for (size_t l = 0; l < net->n_layers; l++)
+        if (fgd_has_penalty(&net->layers[l]))
+            sum += fgd_active->f64.sum16(net->layers[l].fan_in, net->layers[l].penalty_rows, NULL);
+    return sum;
+}
+
+fgd_update_params fgd_step_params(const fgd_net *net, uint64_t step, double lr)
+{
+    fgd_update_params p = net->params;
+    p.lr = net->lr_decay > 0 ? lr / (1 + (double)step * net->lr_decay) : lr;
+    p.scale = p.norm_scale = 1;
+    p.l1 = p.l2 = 0;
+    p.bias1 = 1 - fgd_power(p.beta1, step + 1);
+    p.bias2 = 1 - fgd_power(p.beta2, step + 1);
+    return p;
+}
+
+#define REAL float
+#define TYPE(name) fgd_s##name
+#define TABLE f32
+#include "fgd_gemm_body.h"
+#include "fgd_net_body.h"
+#undef REAL
+#undef TYPE
+#undef TABLE
+#undef FOR_BANDS
+#define REAL double
+#define TYPE(name) fgd_d##name
+#define TABLE f64
+#include "fgd_gemm_body.h"
+#include "fgd_net_body.h"
+#undef REAL
+#undef TYPE
+#undef TABLE
+#undef FOR_BANDS
+
+/* Calls the float or double form of a function. */
+#define BY_TYPE(type, name, ...) \
+    ((type) == FGD_F32 ? fgd_s##name(__VA_ARGS__) : fgd_d##name(__VA_ARGS__))
+
+static void release(void **block)
+{
+    free(*block);
+    *block = NULL;
+}
+
+static void free_layer_work(fgd_layer *layer)
+{
+    release(&layer->z);
+    release(&layer->a);
+    release(&layer->delta);
+    release(&layer->dropped);
+    release(&layer->mask);
+    release(&layer->delta_t);
+}
+
+static void free_work(fgd_net *net)
+{
+    for (size_t l = 0; l < net->n_layers; l++) free_layer_work(&net->layers[l]);
+    release(&net->input);
+    release(&net->target);
+    release(&net->coef);
+    release(&net->weight);
+    release(&net->sample_loss);
+    net->capacity = net->ldb = 0;
+}
+
+static void free_states(fgd_layer *layer)
+{
+    release(&layer->w_s1);
+    release(&layer->w_s2);
+    release(&layer->b_s1);
+    release(&layer->b_s2);
+}
+
+void fgd_net_free(fgd_net *net)
+{
+    if (net->layers) {
+        free_work(net);
+        for (size_t l = 0; l < net->n_layers; l++) {
+            fgd_layer *layer = &net->layers[l];
+            free_states(layer);
+            release(&layer->w);
+            release(&layer->b);
+            release(&layer->dw);
+            release(&layer->db);
+            free(layer->penalty_rows);
+            free(layer->norm_rows);
+        }
+    }
+    for (int i = 0; i < net->n_scratch; i++) free(net->scratch[i]);
+    free(net->scratch);
+    free(net->layers);
+    memset(net, 0, sizeof *net);
+}
+
+fgd_status fgd_net_init(fgd_net *net, fgd_dtype dtype, size_t n_inputs, size_t n_layers,
+                        const size_t *units)
+{
+    memset(net, 0, sizeof *net);
+    net->dtype = dtype;
+    net->n_inputs = n_inputs;
+    net->serial_flop = default_serial_flop;
+    net->layers = calloc(n_layers, sizeof *net->layers);
+    if (!net->layers) return FGD_NO_MEMORY;
+    net->n_layers = n_layers;
+    for (size_t l = 0; l < n_layers; l++) {
+        fgd_layer *layer = &net->layers[l];
+        layer->fan_in = l ? units[l - 1] : n_inputs;
+        layer->fan_out = units[l];
+        layer->padded = round_up(units[l], fgd_unit(dtype));
+        layer->ldw = padded_stride(dtype, units[l]);
+        layer->use_bias = 1;
+        layer->w = allocate(layer->fan_in, layer->ldw, element_size(net));
+        layer->b = allocate(1, layer->padded, element_size(net));
+        layer->penalty_rows = allocate(layer->fan_in, 1, sizeof(double));
+        if (!layer->w || !layer->b || !layer->penalty_rows) {
+            fgd_net_free(net);
+            return FGD_NO_MEMORY;
+        }
+    }
+    return FGD_OK;
+}
+
+fgd_status fgd_net_set_optimizer(fgd_net *net, fgd_opt opt, int has_buffer)
+{
+    const int n_states = opt == FGD_OPT_SGD                            ? 0
+                         : opt == FGD_OPT_ADAM || opt == FGD_OPT_ADAMW ? 2
+                         : opt == FGD_OPT_RMSPROP                      ? 1 + has_buffer
+                                                                       : 1;
+    const size_t size = element_size(net);
+    fgd_layer *states = calloc(net->n_layers, sizeof *states);
+    if (!states) return FGD_NO_MEMORY;
+    int complete = 1;
+    for (size_t l = 0; l < net->n_layers && complete; l++) {
+        const fgd_layer *layer = &net->layers[l];
+        if (n_states > 0) {
+            states[l].w_s1 = allocate(layer->fan_in, layer->ldw, size);
+            states[l].b_s1 = allocate(1, layer->padded, size);
+            complete = states[l].w_s1 && states[l].b_s1;
+        }
+        if (n_states > 1) {
+            states[l].w_s2 = allocate(layer->fan_in, layer->ldw, size);
+            states[l].b_s2 = allocate(1, layer->padded, size);
+            complete = complete && states[l].w_s2 && states[l].b_s2;
+        }
+    }
+    for (size_t l = 0; l < net->n_layers; l++) {
+        if (complete) {
+            fgd_layer *layer = &net->layers[l];
+            free_states(layer);
+            layer->w_s1 = states[l].w_s1;
+            layer->w_s2 = states[l].w_s2;
+            layer->b_s1 = states[l].b_s1;
+            layer->b_s2 = states[l].b_s2;
+        } else {
+            free_states(&states[l]);
+        }
+    }
+    free(states);
+    if (!complete) return FGD_NO_MEMORY;
+    net->opt = opt;
+    return FGD_OK;
+}
+
+/* Allocates *block unless it is there already. */
+static int ensure(void **block, int wanted, size_t rows, size_t cols, size_t size)
+{
+    if (!wanted || *block) return 1;
+    *block = allocate(rows, cols, size);
+    return *block != NULL;
+}
+
+fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_gradient)
+{
+    const size_t size = element_size(net), unit = fgd_unit(net->dtype);
+    if (n > SIZE_MAX / 2) return FGD_NO_MEMORY;
+    if (n > net->capacity) free_work(net);
+    const size_t capacity = n > net->capacity ? round_up(n, unit) : net->capacity;
+    const size_t ldb = padded_stride(net->dtype, capacity);
+    int ok = 1;
+    size_t widest = net->n_inputs;
+    for (size_t l = 0; l < net->n_layers && ok; l++) {
+        fgd_layer *layer = &net->layers[l];
+        const int is_last = l + 1 == net->n_layers;
+        const int drops = layer->dropout > 0;
+        if (layer->padded > widest) widest = layer->padded;
+        ok = ensure(&layer->z, is_last || fgd_act_consumes_z(layer->act), layer->padded, ldb,
+                    size) &&
+             ensure(&layer->a, 1, layer->padded, ldb, size) &&
+             ensure(&layer->delta, 1, layer->padded, ldb, size) &&
+             ensure(&layer->delta_t, 1, capacity, layer->ldw, size) &&
+             ensure(&layer->dropped, drops, layer->padded, ldb, size) &&
+             ensure(&layer->mask, drops, layer->padded, ldb, size) &&
+             ensure(&layer->dw, store_gradient || net->clip_norm > 0, layer->fan_in, layer->ldw,
+                    size) &&
+             ensure(&layer->db, store_gradient || net->clip_norm > 0, 1, layer->padded, size) &&
+             ensure((void **)&layer->norm_rows, net->clip_norm > 0, layer->fan_in, 1,
+                    sizeof(double));
+        if (!drops) {
+            release(&layer->dropped);
+            release(&layer->mask);
+        }
+    }
+    const size_t units = net->layers[net->n_layers - 1].padded;
+    ok = ok && ensure(&net->input, 1, round_up(net->n_inputs, unit), ldb, size) &&
+         ensure(&net->target, 1, units, ldb, size) && ensure(&net->coef, 1, 1, ldb, size) &&
+         ensure(&net->weight, 1, 1, ldb, size) && ensure(&net->sample_loss, 1, 1, ldb, size);
+    if (ok && n_threads > net->n_scratch) {
+        void **scratch = realloc(net->scratch, (size_t)n_threads * sizeof *scratch);
+        ok = scratch != NULL;
+        if (ok) net->scratch = scratch;
+        const size_t elements =
+            units * unit > FGD_SCRATCH_ELEMENTS ? units * unit : FGD_SCRATCH_ELEMENTS;
+        while (ok && net->n_scratch < n_threads) {
+            void *block = allocate(elements, 1, size);
+            ok = block != NULL;
+            if (ok) net->scratch[net->n_scratch++] = block;
+        }
+    }
+    if (!ok) {
+        free_work(net);
+        return FGD_NO_MEMORY;
+    }
+    net->capacity = capacity;
+    net->ldb = ldb;
+    return FGD_OK;
+}
+
+/* Floating-point operations of passes (1 forward, 3 a whole step) over n samples. */
+static double arithmetic(const fgd_net *net, size_t n, int passes)
+{
+    double weights = 0;
+    for (size_t l = 0; l < net->n_layers; l++)
+        weights += (double)net->layers[l].fan_in * (double)net->layers[l].fan_out;
+    return 2 * passes * weights * (double)n;
+}
+
+static void run_region(fgd_run *run, fgd_region region, int n_threads)
+{
+    const uint64_t mode = fgd_fp_enter();
+    fgd_team_run(n_threads, region, run);
+    fgd_fp_leave(mode);
+}
+
+void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, size_t first,
+                   size_t n_rows, size_t batch_size, size_t n_steps, const double *lrs,
+                   int n_threads, double seconds, fgd_progress *progress)
+{
+    assert(batch_size <= net->capacity && n_threads <= net->n_scratch);
+    fgd_run run = {.net = net,
+                   .kernels = fgd_active,
+                   .data = data,
+                   .order = order,
+                   .first = first,
+                   .n_rows = n_rows,
+                   .batch_size = batch_size,
+                   .n_steps = n_steps,
+                   .lrs = lrs,
+                   .progress = progress,
+                   .deadline = fgd_seconds() + seconds};
+    /* The clock costs some 25 ns, a small step a microsecond. */
+    const double flop = arithmetic(net, batch_size, 3);
+    run.clock_interval = flop < 1e6 ? 16 : 1;
+    const size_t before = progress->n_steps;
+    progress->outcome = FGD_TRAINED;
+    run_region(&run, net->dtype == FGD_F32 ? fgd_strain_region : fgd_dtrain_region,
+               flop < net->serial_flop ? 1 : n_threads);
+    net->step += progress->n_steps - before;
+}
+
+void fgd_net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, int n_threads,
+                   void *losses)
+{
+    assert(n <= net->capacity && n_threads <= net->n_scratch);
+    fgd_run run = {.net = net,
+                   .kernels = fgd_active,
+                   .data = data,
+                   .first = first,
+                   .n_rows = n,
+                   .losses = losses};
+    run_region(&run, net->dtype == FGD_F32 ? fgd_sinfer_region : fgd_dinfer_region,
+               arithmetic(net, n, 1) < net->serial_flop ? 1 : n_threads);
+}
+
+void fgd_net_operate(fgd_net *net, const fgd_batch *batch, fgd_op op, size_t layer)
+{
+    const uint64_t mode = fgd_fp_enter();
+    BY_TYPE(net->dtype, operate, net, batch, op, layer);
+    fgd_fp_leave(mode);
+}
+
+int fgd_net_update(fgd_net *net, const fgd_batch *batch, size_t layer,
+                   const fgd_update_params *params)
+{
+    const uint64_t mode = fgd_fp_enter();
+    const int diverged = BY_TYPE(net->dtype, update, net, batch, layer, params);
+    fgd_fp_leave(mode);
+    return diverged;
+}
+
+void fgd_net_put(fgd_net *net, fgd_buffer buffer, size_t layer, const fgd_matrix *matrix)
+{
+    assert(matrix->rows <= net->capacity);
+    const uint64_t mode = fgd_fp_enter();
+    BY_TYPE(net->dtype, put, net, buffer, layer, matrix);
+    fgd_fp_leave(mode);
+}
+
+void fgd_net_get(const fgd_net *net, fgd_buffer buffer, size_t layer, size_t n, void *out)
+{
+    BY_TYPE(net->dtype, get, net, buffer, layer, n, out);
+}
+
+void fgd_activate(fgd_dtype dtype, fgd_act act, double param, size_t n, const void *z, void *a)
+{
+    const uint64_t mode = fgd_fp_enter();
+    BY_TYPE(dtype, activate, act, param, n, z, a);
+    fgd_fp_leave(mode);
+}
+
+void fgd_activate_grad(fgd_dtype dtype, fgd_act act, double param, size_t n, const void *x, void *d)
+{
+    const uint64_t mode = fgd_fp_enter();
+    BY_TYPE(dtype, activate_grad, act, param, n, x, d);
+    fgd_fp_leave(mode);
+}
+
+int fgd_all_finite(fgd_dtype dtype, size_t n, const void *x)
+{
+    return dtype == FGD_F32 ? fgd_active->f32.all_finite(n, x) : fgd_active->f64.all_finite(n, x);
+}
+
+double fgd_weighted_sum(fgd_dtype dtype, size_t n, const void *x, const void *weights)
+{
+    return dtype == FGD_F32 ? fgd_active->f32.sum16(n, x, weights)
+                            : fgd_active->f64.sum16(n, x, weights);
+}
+
+double fgd_fma_burn(fgd_dtype dtype, size_t rounds)
+{
+    double lanes;
+    if (dtype == FGD_F32) {
+        float sink[16];
+        fgd_active->f32.fma_burn(rounds, sink);
+        lanes = (double)fgd_active->f32.lanes;
+    } else {
+        double sink[8];
+        fgd_active->f64.fma_burn(rounds, sink);
+        lanes = (double)fgd_active->f64.lanes;
+    }
+    return 2 * 16 * lanes * (double)rounds;
+}
+
+void fgd_net_batch_loss(const fgd_net *net, const fgd_batch *batch, double *loss_sum,
+                        double *weight_sum)
+{
+    BY_TYPE(net->dtype, batch_loss, net, batch, loss_sum, weight_sum);
+}
+
+double fgd_net_penalty(const fgd_net *net)
+{
+    const uint64_t mode = fgd_fp_enter();
+    for (size_t l = 0; l < net->n_layers; l++) {
+        const fgd_layer *layer = &net->layers[l];
+        if (!fgd_has_penalty(layer)) continue;
+        if (net->dtype == FGD_F32)
+            fgd_spenalty_rows(net, &fgd_active->f32, l, 0, layer->fan_in);
+        else
+            fgd_dpenalty_rows(net, &fgd_active->f64, l, 0, layer->fan_in);
+    }
+    const double sum = fgd_penalty_of_rows(net);
+    fgd_fp_leave(mode);
+    return sum;
+}
+
+int fgd_net_apply_gradients(fgd_net *net, double lr)
+{
+    const uint64_t mode = fgd_fp_enter();
+    const int diverged = BY_TYPE(net->dtype, apply_gradients, net, lr);
+    fgd_fp_leave(mode);
+    return diverged;
+}
+
+/* Philox4x32-10, Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3 (2011). */
+static void philox(uint32_t counter[4], uint32_t k0, uint32_t k1)
+{
+    for (int round = 0; round < 10; round++) {
+        const uint64_t p0 = (uint64_t)0xD2511F53u * counter[0];
+        const uint64_t p1 = (uint64_t)0xCD9E8D57u * counter[2];
+        const uint32_t c1 = counter[1], c3 = counter[3];
+        counter[0] = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
+        counter[1] = (uint32_t)p1;
+        counter[2] = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
+        counter[3] = (uint32_t)p0;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+}
+
+void fgd_permutation(int64_t *order, size_t n, uint64_t seed, uint64_t epoch)
+{
+    uint32_t words[4] = {0};
+    for (size_t i = 0; i < n; i++) order[i] = (int64_t)i;
+    for (size_t t = 0; t + 1 < n; t++) {
+        if (t % 2 == 0) {
+            const uint64_t block = t / 2;
+            words[0] = (uint32_t)block;
+            words[1] = (uint32_t)(block >> 32);
+            words[2] = (uint32_t)epoch;
+            words[3] = 0x53484653u; /* "SHFS": keeps this stream apart from dropout's */
+            philox(words, (uint32_t)seed, (uint32_t)(seed >> 32));
+        }
+        const uint64_t random = words[2 * (t % 2)] | (uint64_t)words[2 * (t % 2) + 1] << 32;
+        const size_t i = n - 1 - t;
+        const size_t j = (size_t)(((unsigned __int128)random * (i + 1)) >> 64);
+        const int64_t swapped = order[i];
+        order[i] = order[j];
+        order[j] = swapped;
+    }
+}

@@ -1,0 +1,190 @@
+/* A dense network: its layers, work buffers and mini-batch steps.  The arrays of weights,
+ * states and work belong to the network; caller's data is only read.
+ *
+ * Shapes: W[fan_in][ldw] row-major; states as W; biases and their states [fan_out padded].
+ * Work buffers are feature-major, [features][ldb], one column a sample; pads of rows are
+ * zero, pads of columns hold finite rubbish that no sum over samples reads. */
+#ifndef FGD_NET_H
+#define FGD_NET_H
+
+#include "fgd_types.h"
+
+typedef enum { FGD_OK, FGD_NO_MEMORY } fgd_status;
+
+typedef struct {
+    size_t fan_in, fan_out, padded; /* padded: fan_out rounded up to 64 bytes */
+    size_t ldw;
+    int act; /* fgd_act */
+    double act_param;
+    int use_bias;
+    double l1, l2, dropout;
+    void *w, *b; /* b is zero, and never updated, without use_bias */
+    void *w_s1, *w_s2, *b_s1, *b_s2; /* optimiser states, NULL if it has none */
+    void *dw, *db;                   /* stored gradient, NULL while updates are fused */
+    double *penalty_rows, *norm_rows; /* [fan_in] row results of fixed-order sums */
+    void *z, *a, *delta;             /* [padded][ldb]; z NULL if nothing consumes it */
+    void *dropped, *mask;            /* [padded][ldb], NULL without dropout */
+    void *delta_t;                   /* [batch][ldw] delta sample-major */
+} fgd_layer;
+
+typedef struct {
+    fgd_dtype dtype; /* FGD_F32 or FGD_F64 */
+    size_t n_inputs, n_layers;
+    fgd_layer *layers;
+    int loss; /* fgd_loss, or -1: delta comes from outside (a custom loss) */
+    double loss_param;
+    int opt; /* fgd_opt */
+    fgd_update_params params; /* lr, bias1, bias2 and penalties are filled in step by step */
+    double lr_decay, clip_norm; /* clip_norm 0 = off */
+    uint64_t seed, step, epoch;
+    double serial_flop; /* passes of less arithmetic use one thread */
+    /* Work buffers for mini-batches of up to capacity samples: */
+    size_t capacity, ldb;
+    void *input;  /* [n_inputs padded][ldb] */
+    void *target; /* [units padded][ldb], or labels [ldb] in its first row */
+    void *coef, *weight, *sample_loss; /* [ldb] */
+    void **scratch; /* one block a thread */
+    int n_scratch;
+} fgd_net;
+
+/* The data of a fit or a prediction.  y is used unless labels is given; weights may be NULL. */
+typedef struct {
+    fgd_matrix x, y;
+    const int64_t *labels;
+    const double *weights;
+    void *outputs; /* NULL, or [n][output_stride]: receives each sample's output */
+    size_t output_stride;
+} fgd_data;
+
+/* Rows of weights and work buffers are rounded up to this many elements. */
+size_t fgd_unit(fgd_dtype dtype);
+
+/* Whether the derivative of act is computed from z (else from a). */
+int fgd_act_consumes_z(int act);
+
+/* IN: dtype, n_inputs, n_layers, of every layer fan_out, act, act_param, use_bias.  Allocates
+ * the layers' weights (zero).  On failure nothing stays allocated. */
+fgd_status fgd_net_init(fgd_net *net, fgd_dtype dtype, size_t n_inputs, size_t n_layers,
+                        const size_t *units);
+void fgd_net_free(fgd_net *net);
+
+/* Gives every layer the zeroed states that opt needs and makes it the optimiser.
+ * has_buffer: RMSprop with momentum.  On failure the network is as before. */
+fgd_status fgd_net_set_optimizer(fgd_net *net, fgd_opt opt, int has_buffer);
+
+/* Makes room for mini-batches of n samples and for n_threads; grows, never shrinks, and
+ * allocates what dropout, clip_norm and store_gradient need now. */
+fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_gradient);
+
+typedef enum { FGD_TRAINED, FGD_LOSS_NOT_FINITE, FGD_WEIGHT_NOT_FINITE } fgd_outcome;
+
+/* What a run of steps did. */
+typedef struct {
+    fgd_outcome outcome;
+    size_t n_steps;            /* steps completed */
+    double loss_sum;           /* += weighted sum of losses and penalties of the steps */
+    double weight_sum;         /* += sum of their weights */
+    double last_loss;          /* mean loss of the last step, penalties included */
+} fgd_progress;
+
+/* Trains n_steps mini-batches of batch_size rows order[first ..] of data (order NULL: rows in
+ * place; the last may be shorter, n_rows rows in all).  lrs: one learning rate a step.  Stops
+ * before the update of a step whose loss is not finite, and after one in which a weight would
+ * have become non-finite (such weights keep their last finite value), and early, but after at
+ * least one step, when seconds have passed. */
+void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, size_t first,
+                   size_t n_rows, size_t batch_size, size_t n_steps, const double *lrs,
+                   int n_threads, double seconds, fgd_progress *progress);
+
+/* Seconds of a clock that only goes forward. */
+double fgd_seconds(void);
+
+/* Forward pass of rows first .. first + n - 1 without dropout, n <= capacity; outputs and, if
+ * losses is given, each sample's loss (in the network's type). */
+void fgd_net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, int n_threads,
+                   void *losses);
+
+/* Single operations over the whole batch, on the calling thread, for checked steps, custom
+ * losses and stored gradients.  A step is LOAD, (FORWARD, DROPOUT) of each layer, LOSS,
+ * BACKWARD of each layer from the last to the second, UPDATE of each layer. */
+typedef enum {
+    FGD_OP_LOAD,          /* gathers the batch: input, target, weights                    */
+    FGD_OP_PRE_ACTIVATION,/* z of the layer into its delta buffer, for looking at         */
+    FGD_OP_FORWARD,       /* z and a of the layer                                         */
+    FGD_OP_ACTIVATE,      /* a of the layer from its z, which is kept                     */
+    FGD_OP_DROPOUT,       /* a * mask                                                     */
+    FGD_OP_LOSS,          /* delta of the last layer and the samples' losses              */
+    FGD_OP_OUTPUT_GRAD,   /* delta of the last layer, given as dL/da, becomes dL/dz       */
+    FGD_OP_BACKWARD,      /* delta of the layer below                                     */
+    FGD_OP_TRANSPOSE,     /* delta_t of the layer                                         */
+    FGD_OP_GRADIENT,      /* dw, db: sums over samples (needs store_gradient)             */
+    FGD_OP_FINISH         /* penalties and clipping by value join dw, db                  */
+} fgd_op;
+
+typedef struct {
+    const fgd_data *data;
+    const int64_t *order;
+    size_t first, n;
+    double lr;
+    int dropout; /* whether dropout acts */
+} fgd_batch;
+
+void fgd_net_operate(fgd_net *net, const fgd_batch *batch, fgd_op op, size_t layer);
+
+/* Parameters of the update of step (counted from 0), without penalties. */
+fgd_update_params fgd_step_params(const fgd_net *net, uint64_t step, double lr);
+
+/* The fused update of one layer's weights (with the penalties of params) and biases (without)
+ * from its input and delta_t.  Returns nonzero if a weight was kept because its new value was
+ * not finite. */
+int fgd_net_update(fgd_net *net, const fgd_batch *batch, size_t layer,
+                   const fgd_update_params *params);
+
+/* Work buffers as a caller's sample-major arrays see them. */
+typedef enum {
+    FGD_BUFFER_INPUT,
+    FGD_BUFFER_Z,
+    FGD_BUFFER_A,
+    FGD_BUFFER_DROPPED,
+    FGD_BUFFER_MASK,
+    FGD_BUFFER_DELTA
+} fgd_buffer;
+
+/* Copies matrix (n samples) into a work buffer; n <= capacity. */
+void fgd_net_put(fgd_net *net, fgd_buffer buffer, size_t layer, const fgd_matrix *matrix);
+
+/* Copies n samples of a work buffer to out[n][features], the network's type, contiguous. */
+void fgd_net_get(const fgd_net *net, fgd_buffer buffer, size_t layer, size_t n, void *out);
+
+/* Elementwise kernels over n contiguous elements of any alignment: a = f(z), d *= f'(x). */
+void fgd_activate(fgd_dtype dtype, fgd_act act, double param, size_t n, const void *z, void *a);
+void fgd_activate_grad(fgd_dtype dtype, fgd_act act, double param, size_t n, const void *x,
+                       void *d);
+
+/* Whether n contiguous elements of F32 or F64 are all finite. */
+int fgd_all_finite(fgd_dtype dtype, size_t n, const void *x);
+
+/* sum of x[i] (times weights[i] unless NULL), in the contract's order, in double. */
+double fgd_weighted_sum(fgd_dtype dtype, size_t n, const void *x, const void *weights);
+
+/* Fused multiply-adds on the calling thread, rounds times 16 vectors; returns the
+ * floating-point operations done. */
+double fgd_fma_burn(fgd_dtype dtype, size_t rounds);
+
+/* The mean data loss of the batch whose LOSS was computed last: sum and sum of weights. */
+void fgd_net_batch_loss(const fgd_net *net, const fgd_batch *batch, double *loss_sum,
+                        double *weight_sum);
+
+/* Sum of the penalties l1 * sum |W| + l2 / 2 * sum W^2 over all layers. */
+double fgd_net_penalty(const fgd_net *net);
+
+/* Updates all weights from the stored gradients, clipped by the global norm if asked for. */
+int fgd_net_apply_gradients(fgd_net *net, double lr);
+
+/* order[n] = the permutation of 0 .. n-1 that belongs to (seed, epoch). */
+void fgd_permutation(int64_t *order, size_t n, uint64_t seed, uint64_t epoch);
+
+/* base^n by repeated squaring: the same bits everywhere, which pow() does not promise. */
+double fgd_power(double base, uint64_t n);
+
+#endif

@@ -1,0 +1,224 @@
+/* Vector vocabulary for AVX2 + FMA, 16 registers of 32 bytes: the same names in every isa/ header, so that the
+ * templates are written once.  Every header is included inside its target region.
+ * max and min return the second operand when either is NaN, as x86 does. */
+#ifndef FGD_ISA_AVX2_H
+#define FGD_ISA_AVX2_H
+
+#include "../fgd_common.h"
+#include <immintrin.h>
+#define VF32_LANES 8
+#define VF64_LANES 4
+#define FGD_VECTOR_REGISTERS 16
+
+/* Micro-kernel tiles, X(rows, vectors): FGD_TILE_ROWS lists the most rows that keep the tile,
+ * the vectors of B and a broadcast in registers, for 1, 2, ... vectors. */
+#define FGD_MAX_TILE_VECTORS 2 /* one cache line of B: a third vector waits for a second line */
+#define FGD_TILE_ROWS 12, 6
+/* Laid out by hand: the formatter does not settle on such lists. */
+/* clang-format off */
+#define FGD_TILES(X)                                                                           \
+    X(1, 1)                                                                                    \
+    X(2, 1)                                                                                    \
+    X(3, 1)                                                                                    \
+    X(4, 1)                                                                                    \
+    X(5, 1)                                                                                    \
+    X(6, 1) X(7, 1) X(8, 1) X(9, 1) X(10, 1) X(11, 1) X(12, 1) X(1, 2) X(2, 2) X(3, 2) X(4, 2) \
+        X(5, 2) X(6, 2)
+/* clang-format on */
+
+typedef __m256 vf32;
+typedef __m256 vm32;
+FGD_INLINE vf32 vf32_load(const float *p) { return _mm256_loadu_ps(p); }
+FGD_INLINE void vf32_store(float *p, vf32 a) { _mm256_storeu_ps(p, a); }
+FGD_INLINE vf32 vf32_set1(float x) { return _mm256_set1_ps(x); }
+FGD_INLINE vf32 vf32_zero(void) { return _mm256_setzero_ps(); }
+FGD_INLINE vf32 vf32_set1_bits(uint32_t x)
+{
+    return _mm256_castsi256_ps(_mm256_set1_epi32((int)x));
+}
+FGD_INLINE vf32 vf32_add(vf32 a, vf32 b) { return _mm256_add_ps(a, b); }
+FGD_INLINE vf32 vf32_sub(vf32 a, vf32 b) { return _mm256_sub_ps(a, b); }
+FGD_INLINE vf32 vf32_mul(vf32 a, vf32 b) { return _mm256_mul_ps(a, b); }
+FGD_INLINE vf32 vf32_div(vf32 a, vf32 b) { return _mm256_div_ps(a, b); }
+FGD_INLINE vf32 vf32_sqrt(vf32 a) { return _mm256_sqrt_ps(a); }
+FGD_INLINE vf32 vf32_fma(vf32 a, vf32 b, vf32 c) { return _mm256_fmadd_ps(a, b, c); }
+FGD_INLINE vf32 vf32_fnma(vf32 a, vf32 b, vf32 c) { return _mm256_fnmadd_ps(a, b, c); }
+FGD_INLINE vf32 vf32_max(vf32 a, vf32 b) { return _mm256_max_ps(a, b); }
+FGD_INLINE vf32 vf32_min(vf32 a, vf32 b) { return _mm256_min_ps(a, b); }
+FGD_INLINE vf32 vf32_and(vf32 a, vf32 b)
+{
+    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}
+FGD_INLINE vf32 vf32_or(vf32 a, vf32 b)
+{
+    return _mm256_castsi256_ps(_mm256_or_si256(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}
+FGD_INLINE vf32 vf32_xor(vf32 a, vf32 b)
+{
+    return _mm256_castsi256_ps(_mm256_xor_si256(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}
+FGD_INLINE vf32 vf32_andnot(vf32 a, vf32 b)
+{
+    return _mm256_castsi256_ps(_mm256_andnot_si256(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}
+FGD_INLINE vf32 vf32_iadd(vf32 a, vf32 b)
+{
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}
+FGD_INLINE vf32 vf32_isub(vf32 a, vf32 b)
+{
+    return _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}
+FGD_INLINE vf32 vf32_shl(vf32 a, const int n)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), n));
+}
+FGD_INLINE vf32 vf32_shr(vf32 a, const int n)
+{
+    return _mm256_castsi256_ps(_mm256_srli_epi32(_mm256_castps_si256(a), n));
+}
+FGD_INLINE vm32 vf32_lt(vf32 a, vf32 b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+FGD_INLINE vm32 vf32_le(vf32 a, vf32 b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
+FGD_INLINE vm32 vf32_eq(vf32 a, vf32 b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
+FGD_INLINE vm32 vf32_mand(vm32 a, vm32 b) { return _mm256_and_ps(a, b); }
+FGD_INLINE vm32 vf32_mor(vm32 a, vm32 b) { return _mm256_or_ps(a, b); }
+FGD_INLINE vm32 vf32_mnot(vm32 a)
+{
+    return _mm256_xor_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(-1)));
+}
+FGD_INLINE int vf32_any(vm32 a) { return _mm256_movemask_ps(a) != 0; }
+FGD_INLINE vf32 vf32_select(vm32 k, vf32 yes, vf32 no) { return _mm256_blendv_ps(no, yes, k); }
+/* a * 2^n rounded once, n whole and within +-252, by two factors of about 2^(n/2) each. */
+FGD_INLINE vf32 vf32_ldexp(vf32 a, vf32 n)
+{
+    const vf32 t = vf32_add(n, vf32_set1(0x1.8p23f + 254.0f)); /* n + 254 in the low bits */
+    const vf32 half = vf32_shr(t, 1);
+    return vf32_mul(vf32_mul(a, vf32_shl(half, 23)), vf32_shl(vf32_isub(t, half), 23));
+}
+
+typedef __m256d vf64;
+typedef __m256d vm64;
+FGD_INLINE vf64 vf64_load(const double *p) { return _mm256_loadu_pd(p); }
+FGD_INLINE void vf64_store(double *p, vf64 a) { _mm256_storeu_pd(p, a); }
+FGD_INLINE vf64 vf64_set1(double x) { return _mm256_set1_pd(x); }
+FGD_INLINE vf64 vf64_zero(void) { return _mm256_setzero_pd(); }
+FGD_INLINE vf64 vf64_set1_bits(uint64_t x)
+{
+    return _mm256_castsi256_pd(_mm256_set1_epi64x((long long)x));
+}
+FGD_INLINE vf64 vf64_add(vf64 a, vf64 b) { return _mm256_add_pd(a, b); }
+FGD_INLINE vf64 vf64_sub(vf64 a, vf64 b) { return _mm256_sub_pd(a, b); }
+FGD_INLINE vf64 vf64_mul(vf64 a, vf64 b) { return _mm256_mul_pd(a, b); }
+FGD_INLINE vf64 vf64_div(vf64 a, vf64 b) { return _mm256_div_pd(a, b); }
+FGD_INLINE vf64 vf64_sqrt(vf64 a) { return _mm256_sqrt_pd(a); }
+FGD_INLINE vf64 vf64_fma(vf64 a, vf64 b, vf64 c) { return _mm256_fmadd_pd(a, b, c); }
+FGD_INLINE vf64 vf64_fnma(vf64 a, vf64 b, vf64 c) { return _mm256_fnmadd_pd(a, b, c); }
+FGD_INLINE vf64 vf64_max(vf64 a, vf64 b) { return _mm256_max_pd(a, b); }
+FGD_INLINE vf64 vf64_min(vf64 a, vf64 b) { return _mm256_min_pd(a, b); }
+FGD_INLINE vf64 vf64_and(vf64 a, vf64 b)
+{
+    return _mm256_castsi256_pd(_mm256_and_si256(_mm256_castpd_si256(a), _mm256_castpd_si256(b)));
+}
+FGD_INLINE vf64 vf64_or(vf64 a, vf64 b)
+{
+    return _mm256_castsi256_pd(_mm256_or_si256(_mm256_castpd_si256(a), _mm256_castpd_si256(b)));
+}
+FGD_INLINE vf64 vf64_xor(vf64 a, vf64 b)
+{
+    return _mm256_castsi256_pd(_mm256_xor_si256(_mm256_castpd_si256(a), _mm256_castpd_si256(b)));
+}
+FGD_INLINE vf64 vf64_andnot(vf64 a, vf64 b)
+{
+    return _mm256_castsi256_pd(_mm256_andnot_si256(_mm256_castpd_si256(a), _mm256_castpd_si256(b)));
+}
+FGD_INLINE vf64 vf64_iadd(vf64 a, vf64 b)
+{
+    return _mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(a), _mm256_castpd_si256(b)));
+}
+FGD_INLINE vf64 vf64_isub(vf64 a, vf64 b)
+{
+    return _mm256_castsi256_pd(_mm256_sub_epi64(_mm256_castpd_si256(a), _mm256_castpd_si256(b)));
+}
+FGD_INLINE vf64 vf64_shl(vf64 a, const int n)
+{
+    return _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(a), n));
+}
+FGD_INLINE vf64 vf64_shr(vf64 a, const int n)
+{
+    return _mm256_castsi256_pd(_mm256_srli_epi64(_mm256_castpd_si256(a), n));
+}
+FGD_INLINE vm64 vf64_lt(vf64 a, vf64 b) { return _mm256_cmp_pd(a, b, _CMP_LT_OQ); }
+FGD_INLINE vm64 vf64_le(vf64 a, vf64 b) { return _mm256_cmp_pd(a, b, _CMP_LE_OQ); }
+FGD_INLINE vm64 vf64_eq(vf64 a, vf64 b) { return _mm256_cmp_pd(a, b, _CMP_EQ_OQ); }
+FGD_INLINE vm64 vf64_mand(vm64 a, vm64 b) { return _mm256_and_pd(a, b); }
+FGD_INLINE vm64 vf64_mor(vm64 a, vm64 b) { return _mm256_or_pd(a, b); }
+FGD_INLINE vm64 vf64_mnot(vm64 a)
+{
+    return _mm256_xor_pd(a, _mm256_castsi256_pd(_mm256_set1_epi32(-1)));
+}
+FGD_INLINE int vf64_any(vm64 a) { return _mm256_movemask_pd(a) != 0; }
+FGD_INLINE vf64 vf64_select(vm64 k, vf64 yes, vf64 no) { return _mm256_blendv_pd(no, yes, k); }
+/* a * 2^n rounded once, n whole and within +-2044, by two factors of about 2^(n/2) each. */
+FGD_INLINE vf64 vf64_ldexp(vf64 a, vf64 n)
+{
+    const vf64 t = vf64_add(n, vf64_set1(0x1.8p52 + 2046.0)); /* n + 2046 in the low bits */
+    const vf64 half = vf64_shr(t, 1);
+    return vf64_mul(vf64_mul(a, vf64_shl(half, 52)), vf64_shl(vf64_isub(t, half), 52));
+}
+/* widen: VF64_LANES floats as doubles; umul: product of the low 32 bits of each lane, as integers;
+ * zip_lo, zip_hi: first and second half of a0 b0 a1 b1 ... */
+FGD_INLINE vf64 vf64_widen(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
+FGD_INLINE vf64 vf64_umul(vf64 a, vf64 b)
+{
+    return _mm256_castsi256_pd(_mm256_mul_epu32(_mm256_castpd_si256(a), _mm256_castpd_si256(b)));
+}
+FGD_INLINE vf64 vf64_zip_lo(vf64 a, vf64 b)
+{
+    return _mm256_permute2f128_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b), 0x20);
+}
+FGD_INLINE vf64 vf64_zip_hi(vf64 a, vf64 b)
+{
+    return _mm256_permute2f128_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b), 0x31);
+}
+
+/* dst[j * ldd + i] = row[i][offset + j] for one block of LANES x LANES. */
+FGD_INLINE void vf32_transpose(const float *const *row, size_t offset, float *dst, size_t ldd)
+{
+    __m256 r[8], t[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row[i] + offset)),
+                                    _mm_loadu_ps(row[i + 4] + offset), 1);
+        r[i + 4] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row[i] + offset + 4)),
+                                        _mm_loadu_ps(row[i + 4] + offset + 4), 1);
+    }
+    /* Now each half of r[0..3] is a 4x4 block of columns 0-3, r[4..7] of columns 4-7. */
+#pragma GCC unroll 2
+    for (int h = 0; h < 8; h += 4) {
+        t[h] = _mm256_unpacklo_ps(r[h], r[h + 1]);
+        t[h + 1] = _mm256_unpackhi_ps(r[h], r[h + 1]);
+        t[h + 2] = _mm256_unpacklo_ps(r[h + 2], r[h + 3]);
+        t[h + 3] = _mm256_unpackhi_ps(r[h + 2], r[h + 3]);
+        _mm256_storeu_ps(dst + (h + 0) * ldd, _mm256_shuffle_ps(t[h], t[h + 2], 0x44));
+        _mm256_storeu_ps(dst + (h + 1) * ldd, _mm256_shuffle_ps(t[h], t[h + 2], 0xee));
+        _mm256_storeu_ps(dst + (h + 2) * ldd, _mm256_shuffle_ps(t[h + 1], t[h + 3], 0x44));
+        _mm256_storeu_ps(dst + (h + 3) * ldd, _mm256_shuffle_ps(t[h + 1], t[h + 3], 0xee));
+    }
+}
+FGD_INLINE void vf64_transpose(const double *const *row, size_t offset, double *dst, size_t ldd)
+{
+    __m256d r[4];
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        r[i] = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(row[i] + offset)),
+                                    _mm_loadu_pd(row[i + 2] + offset), 1);
+        r[i + 2] = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(row[i] + offset + 2)),
+                                        _mm_loadu_pd(row[i + 2] + offset + 2), 1);
+    }
+    _mm256_storeu_pd(dst, _mm256_unpacklo_pd(r[0], r[1]));
+    _mm256_storeu_pd(dst + ldd, _mm256_unpackhi_pd(r[0], r[1]));
+    _mm256_storeu_pd(dst + 2 * ldd, _mm256_unpacklo_pd(r[2], r[3]));
+    _mm256_storeu_pd(dst + 3 * ldd, _mm256_unpackhi_pd(r[2], r[3]));
+}
+
+#endif

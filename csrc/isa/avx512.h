@@ -1,0 +1,214 @@
+/* Vector vocabulary for AVX-512 F/DQ/BW/VL, 32 registers of 64 bytes: the same names in every isa/ header, so that the
+ * templates are written once.  Every header is included inside its target region.
+ * max and min return the second operand when either is NaN, as x86 does. */
+#ifndef FGD_ISA_AVX512_H
+#define FGD_ISA_AVX512_H
+
+#include "../fgd_common.h"
+#include <immintrin.h>
+#define VF32_LANES 16
+#define VF64_LANES 8
+#define FGD_VECTOR_REGISTERS 32
+
+/* Micro-kernel tiles, X(rows, vectors): FGD_TILE_ROWS lists the most rows that keep the tile,
+ * the vectors of B and a broadcast in registers, for 1, 2, ... vectors. */
+#define FGD_MAX_TILE_VECTORS 4
+#define FGD_TILE_ROWS 24, 12, 8, 6
+/* Laid out by hand: the formatter does not settle on such lists. */
+/* clang-format off */
+#define FGD_TILES(X)                                                                               \
+    X(1, 1)                                                                                        \
+    X(2, 1)                                                                                        \
+    X(3, 1)                                                                                        \
+    X(4, 1)                                                                                        \
+    X(5, 1)                                                                                        \
+    X(6, 1) X(7, 1) X(8, 1) X(9, 1) X(10, 1) X(11, 1) X(12, 1) X(13, 1) X(14, 1) X(15, 1) X(16, 1) \
+        X(17, 1) X(18, 1) X(19, 1) X(20, 1) X(21, 1) X(22, 1) X(23, 1) X(24, 1) X(1, 2) X(2, 2)    \
+            X(3, 2) X(4, 2) X(5, 2) X(6, 2) X(7, 2) X(8, 2) X(9, 2) X(10, 2) X(11, 2) X(12, 2)     \
+                X(1, 3) X(2, 3) X(3, 3) X(4, 3) X(5, 3) X(6, 3) X(7, 3) X(8, 3) X(1, 4) X(2, 4)    \
+                    X(3, 4) X(4, 4) X(5, 4) X(6, 4)
+/* clang-format on */
+
+typedef __m512 vf32;
+typedef __mmask16 vm32;
+FGD_INLINE vf32 vf32_load(const float *p) { return _mm512_loadu_ps(p); }
+FGD_INLINE void vf32_store(float *p, vf32 a) { _mm512_storeu_ps(p, a); }
+FGD_INLINE vf32 vf32_set1(float x) { return _mm512_set1_ps(x); }
+FGD_INLINE vf32 vf32_zero(void) { return _mm512_setzero_ps(); }
+FGD_INLINE vf32 vf32_set1_bits(uint32_t x)
+{
+    return _mm512_castsi512_ps(_mm512_set1_epi32((int)x));
+}
+FGD_INLINE vf32 vf32_add(vf32 a, vf32 b) { return _mm512_add_ps(a, b); }
+FGD_INLINE vf32 vf32_sub(vf32 a, vf32 b) { return _mm512_sub_ps(a, b); }
+FGD_INLINE vf32 vf32_mul(vf32 a, vf32 b) { return _mm512_mul_ps(a, b); }
+FGD_INLINE vf32 vf32_div(vf32 a, vf32 b) { return _mm512_div_ps(a, b); }
+FGD_INLINE vf32 vf32_sqrt(vf32 a) { return _mm512_sqrt_ps(a); }
+FGD_INLINE vf32 vf32_fma(vf32 a, vf32 b, vf32 c) { return _mm512_fmadd_ps(a, b, c); }
+FGD_INLINE vf32 vf32_fnma(vf32 a, vf32 b, vf32 c) { return _mm512_fnmadd_ps(a, b, c); }
+FGD_INLINE vf32 vf32_max(vf32 a, vf32 b) { return _mm512_max_ps(a, b); }
+FGD_INLINE vf32 vf32_min(vf32 a, vf32 b) { return _mm512_min_ps(a, b); }
+FGD_INLINE vf32 vf32_and(vf32 a, vf32 b)
+{
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+}
+FGD_INLINE vf32 vf32_or(vf32 a, vf32 b)
+{
+    return _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+}
+FGD_INLINE vf32 vf32_xor(vf32 a, vf32 b)
+{
+    return _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+}
+FGD_INLINE vf32 vf32_andnot(vf32 a, vf32 b)
+{
+    return _mm512_castsi512_ps(_mm512_andnot_si512(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+}
+FGD_INLINE vf32 vf32_iadd(vf32 a, vf32 b)
+{
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+}
+FGD_INLINE vf32 vf32_isub(vf32 a, vf32 b)
+{
+    return _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+}
+FGD_INLINE vf32 vf32_shl(vf32 a, const int n)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), n));
+}
+FGD_INLINE vf32 vf32_shr(vf32 a, const int n)
+{
+    return _mm512_castsi512_ps(_mm512_srli_epi32(_mm512_castps_si512(a), n));
+}
+FGD_INLINE vm32 vf32_lt(vf32 a, vf32 b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+FGD_INLINE vm32 vf32_le(vf32 a, vf32 b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
+FGD_INLINE vm32 vf32_eq(vf32 a, vf32 b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+FGD_INLINE vm32 vf32_mand(vm32 a, vm32 b) { return (__mmask16)(a & b); }
+FGD_INLINE vm32 vf32_mor(vm32 a, vm32 b) { return (__mmask16)(a | b); }
+FGD_INLINE vm32 vf32_mnot(vm32 a) { return (__mmask16)~a; }
+FGD_INLINE int vf32_any(vm32 a) { return a != 0; }
+FGD_INLINE vf32 vf32_select(vm32 k, vf32 yes, vf32 no) { return _mm512_mask_blend_ps(k, no, yes); }
+/* a * 2^n rounded once, n whole. */
+FGD_INLINE vf32 vf32_ldexp(vf32 a, vf32 n) { return _mm512_scalef_ps(a, n); }
+
+typedef __m512d vf64;
+typedef __mmask8 vm64;
+FGD_INLINE vf64 vf64_load(const double *p) { return _mm512_loadu_pd(p); }
+FGD_INLINE void vf64_store(double *p, vf64 a) { _mm512_storeu_pd(p, a); }
+FGD_INLINE vf64 vf64_set1(double x) { return _mm512_set1_pd(x); }
+FGD_INLINE vf64 vf64_zero(void) { return _mm512_setzero_pd(); }
+FGD_INLINE vf64 vf64_set1_bits(uint64_t x)
+{
+    return _mm512_castsi512_pd(_mm512_set1_epi64((long long)x));
+}
+FGD_INLINE vf64 vf64_add(vf64 a, vf64 b) { return _mm512_add_pd(a, b); }
+FGD_INLINE vf64 vf64_sub(vf64 a, vf64 b) { return _mm512_sub_pd(a, b); }
+FGD_INLINE vf64 vf64_mul(vf64 a, vf64 b) { return _mm512_mul_pd(a, b); }
+FGD_INLINE vf64 vf64_div(vf64 a, vf64 b) { return _mm512_div_pd(a, b); }
+FGD_INLINE vf64 vf64_sqrt(vf64 a) { return _mm512_sqrt_pd(a); }
+FGD_INLINE vf64 vf64_fma(vf64 a, vf64 b, vf64 c) { return _mm512_fmadd_pd(a, b, c); }
+FGD_INLINE vf64 vf64_fnma(vf64 a, vf64 b, vf64 c) { return _mm512_fnmadd_pd(a, b, c); }
+FGD_INLINE vf64 vf64_max(vf64 a, vf64 b) { return _mm512_max_pd(a, b); }
+FGD_INLINE vf64 vf64_min(vf64 a, vf64 b) { return _mm512_min_pd(a, b); }
+FGD_INLINE vf64 vf64_and(vf64 a, vf64 b)
+{
+    return _mm512_castsi512_pd(_mm512_and_si512(_mm512_castpd_si512(a), _mm512_castpd_si512(b)));
+}
+FGD_INLINE vf64 vf64_or(vf64 a, vf64 b)
+{
+    return _mm512_castsi512_pd(_mm512_or_si512(_mm512_castpd_si512(a), _mm512_castpd_si512(b)));
+}
+FGD_INLINE vf64 vf64_xor(vf64 a, vf64 b)
+{
+    return _mm512_castsi512_pd(_mm512_xor_si512(_mm512_castpd_si512(a), _mm512_castpd_si512(b)));
+}
+FGD_INLINE vf64 vf64_andnot(vf64 a, vf64 b)
+{
+    return _mm512_castsi512_pd(_mm512_andnot_si512(_mm512_castpd_si512(a), _mm512_castpd_si512(b)));
+}
+FGD_INLINE vf64 vf64_iadd(vf64 a, vf64 b)
+{
+    return _mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(a), _mm512_castpd_si512(b)));
+}
+FGD_INLINE vf64 vf64_isub(vf64 a, vf64 b)
+{
+    return _mm512_castsi512_pd(_mm512_sub_epi64(_mm512_castpd_si512(a), _mm512_castpd_si512(b)));
+}
+FGD_INLINE vf64 vf64_shl(vf64 a, const int n)
+{
+    return _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(a), n));
+}
+FGD_INLINE vf64 vf64_shr(vf64 a, const int n)
+{
+    return _mm512_castsi512_pd(_mm512_srli_epi64(_mm512_castpd_si512(a), n));
+}
+FGD_INLINE vm64 vf64_lt(vf64 a, vf64 b) { return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ); }
+FGD_INLINE vm64 vf64_le(vf64 a, vf64 b) { return _mm512_cmp_pd_mask(a, b, _CMP_LE_OQ); }
+FGD_INLINE vm64 vf64_eq(vf64 a, vf64 b) { return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ); }
+FGD_INLINE vm64 vf64_mand(vm64 a, vm64 b) { return (__mmask8)(a & b); }
+FGD_INLINE vm64 vf64_mor(vm64 a, vm64 b) { return (__mmask8)(a | b); }
+FGD_INLINE vm64 vf64_mnot(vm64 a) { return (__mmask8)~a; }
+FGD_INLINE int vf64_any(vm64 a) { return a != 0; }
+FGD_INLINE vf64 vf64_select(vm64 k, vf64 yes, vf64 no) { return _mm512_mask_blend_pd(k, no, yes); }
+/* a * 2^n rounded once, n whole. */
+FGD_INLINE vf64 vf64_ldexp(vf64 a, vf64 n) { return _mm512_scalef_pd(a, n); }
+/* widen: VF64_LANES floats as doubles; umul: product of the low 32 bits of each lane, as integers;
+ * zip_lo, zip_hi: first and second half of a0 b0 a1 b1 ... */
+FGD_INLINE vf64 vf64_widen(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+FGD_INLINE vf64 vf64_umul(vf64 a, vf64 b)
+{
+    return _mm512_castsi512_pd(_mm512_mul_epu32(_mm512_castpd_si512(a), _mm512_castpd_si512(b)));
+}
+FGD_INLINE vf64 vf64_zip_lo(vf64 a, vf64 b)
+{
+    return _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), b);
+}
+FGD_INLINE vf64 vf64_zip_hi(vf64 a, vf64 b)
+{
+    return _mm512_permutex2var_pd(a, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), b);
+}
+
+/* dst[j * ldd + i] = row[i][offset + j] for one block of LANES x LANES. */
+FGD_INLINE void vf32_transpose(const float *const *row, size_t offset, float *dst, size_t ldd)
+{
+    /* Four quarters: quarter q holds, in its 128-bit lane g, columns 4q..4q+3 of row 4g + i. */
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; q++) {
+        __m512 r[4];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+            const size_t at = offset + 4 * q;
+            __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(row[i] + at));
+            v = _mm512_insertf32x4(v, _mm_loadu_ps(row[i + 4] + at), 1);
+            v = _mm512_insertf32x4(v, _mm_loadu_ps(row[i + 8] + at), 2);
+            r[i] = _mm512_insertf32x4(v, _mm_loadu_ps(row[i + 12] + at), 3);
+        }
+        const __m512 t0 = _mm512_unpacklo_ps(r[0], r[1]), t1 = _mm512_unpackhi_ps(r[0], r[1]);
+        const __m512 t2 = _mm512_unpacklo_ps(r[2], r[3]), t3 = _mm512_unpackhi_ps(r[2], r[3]);
+        float *d = dst + 4 * q * ldd;
+        _mm512_storeu_ps(d, _mm512_shuffle_ps(t0, t2, 0x44));
+        _mm512_storeu_ps(d + ldd, _mm512_shuffle_ps(t0, t2, 0xee));
+        _mm512_storeu_ps(d + 2 * ldd, _mm512_shuffle_ps(t1, t3, 0x44));
+        _mm512_storeu_ps(d + 3 * ldd, _mm512_shuffle_ps(t1, t3, 0xee));
+    }
+}
+FGD_INLINE void vf64_transpose(const double *const *row, size_t offset, double *dst, size_t ldd)
+{
+    /* Quarter q holds, in its 128-bit lane g, columns 2q, 2q+1 of row 2g + i. */
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; q++) {
+        __m512d r[2];
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; i++) {
+            const size_t at = offset + 2 * q;
+            __m512d v = _mm512_castpd128_pd512(_mm_loadu_pd(row[i] + at));
+            v = _mm512_insertf64x2(v, _mm_loadu_pd(row[i + 2] + at), 1);
+            v = _mm512_insertf64x2(v, _mm_loadu_pd(row[i + 4] + at), 2);
+            r[i] = _mm512_insertf64x2(v, _mm_loadu_pd(row[i + 6] + at), 3);
+        }
+        _mm512_storeu_pd(dst + 2 * q * ldd, _mm512_unpacklo_pd(r[0], r[1]));
+        _mm512_storeu_pd(dst + (2 * q + 1) * ldd, _mm512_unpackhi_pd(r[0], r[1]));
+    }
+}
+
+#endif

@@ -1,0 +1,14 @@
+/* Kernel table for AVX2 + FMA. */
+#include "fgd_common.h"
+#include "fgd_kernel_table.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+FGD_TARGET_BEGIN("avx2,fma")
+#define FGD_ISA avx2
+#include "isa/avx2.h"
+#include "template/kernels.h"
+FGD_TARGET_END
+
+#endif

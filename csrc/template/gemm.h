@@ -1,0 +1,175 @@
+/* GEMM micro-kernels, the 16-chain kernel of narrow layers, column sums and transposes.
+ * Parameters: REAL, VF, V(op), LANES, FN(name), FGD_VECTOR_REGISTERS (see real32.h, isa/).
+ * No loop over tiles here: fgd_gemm_body.h owns those. */
+
+/* One tile: C[mr][nv * LANES], every element one chain c = fma(a_k, b_k, c), k ascending.
+ * The chain starts from bias[i] if bias is given, else from C if load_c, else from zero
+ * (then C is not read).  A is a[k * as + i] if by_column, else a[i * as + k]; B is
+ * b[k * ldb + j].  No alignment is asked for; A, B and C do not overlap.
+ * mr, nv and by_column are compile-time constants in every use, so that the tile lives in
+ * registers. */
+FGD_INLINE void FN(ukr_body)(const int mr, const int nv, const int by_column, size_t k,
+                             const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb, REAL *c,
+                             ptrdiff_t ldc, const REAL *bias, int load_c)
+{
+    VF acc[24];
+    if (bias) {
+#pragma GCC unroll 24
+        for (int i = 0; i < mr; i++)
+#pragma GCC unroll 4
+            for (int j = 0; j < nv; j++) acc[i * nv + j] = V(set1)(bias[i]);
+    } else if (load_c) {
+#pragma GCC unroll 24
+        for (int i = 0; i < mr; i++)
+#pragma GCC unroll 4
+            for (int j = 0; j < nv; j++) acc[i * nv + j] = V(load)(c + i * ldc + j * LANES);
+    } else {
+#pragma GCC unroll 24
+        for (int i = 0; i < mr * nv; i++) acc[i] = V(zero)();
+    }
+    for (size_t p = 0; p < k; p++) {
+        VF bv[4];
+#pragma GCC unroll 4
+        for (int j = 0; j < nv; j++) bv[j] = V(load)(b + j * LANES);
+        b += ldb;
+        if (by_column) {
+#pragma GCC unroll 24
+            for (int i = 0; i < mr; i++) {
+                const VF av = V(set1)(a[i]);
+#pragma GCC unroll 4
+                for (int j = 0; j < nv; j++) acc[i * nv + j] = V(fma)(av, bv[j], acc[i * nv + j]);
+            }
+            /* The next elements of A lie a row of W apart: no processor foresees that. Eight
+             * rounds are the time that a line takes from the third-level cache. */
+            __builtin_prefetch((const void *)((uintptr_t)a + 8 * (uintptr_t)as * sizeof(REAL)));
+            a += as;
+        } else {
+            /* Three rows for each pointer: base, base + as, base + 2 as need one register
+             * for the base where the processor scales an index by 4 and 8. */
+#pragma GCC unroll 8
+            for (int i3 = 0; i3 < mr; i3 += 3) {
+                const REAL *a3 = a + i3 * as;
+#pragma GCC unroll 3
+                for (int i = i3; i < (i3 + 3 < mr ? i3 + 3 : mr); i++) {
+                    const VF av = V(set1)(a3[(i - i3) * as]);
+#pragma GCC unroll 4
+                    for (int j = 0; j < nv; j++)
+                        acc[i * nv + j] = V(fma)(av, bv[j], acc[i * nv + j]);
+                }
+            }
+            a += 1;
+        }
+    }
+#pragma GCC unroll 24
+    for (int i = 0; i < mr; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < nv; j++) V(store)(c + i * ldc + j * LANES, acc[i * nv + j]);
+}
+
+/* One instance per tile height and width: fgd_s<by_column|by_row>_<mr>x<nv>v_<isa>. */
+#define FGD_UKR(mr, nv)                                                                            \
+    static void FN(gemm_by_row_ukr_##mr##x##nv##v)(size_t k, const REAL *a, ptrdiff_t as,          \
+                                                   const REAL *b, ptrdiff_t ldb, REAL *c,          \
+                                                   ptrdiff_t ldc, const REAL *bias, int load_c)    \
+    {                                                                                              \
+        FN(ukr_body)(mr, nv, 0, k, a, as, b, ldb, c, ldc, bias, load_c);                           \
+    }                                                                                              \
+    static void FN(gemm_by_column_ukr_##mr##x##nv##v)(size_t k, const REAL *a, ptrdiff_t as,       \
+                                                      const REAL *b, ptrdiff_t ldb, REAL *c,       \
+                                                      ptrdiff_t ldc, const REAL *bias, int load_c) \
+    {                                                                                              \
+        FN(ukr_body)(mr, nv, 1, k, a, as, b, ldb, c, ldc, bias, load_c);                           \
+    }
+FGD_TILES(FGD_UKR)
+#undef FGD_UKR
+
+/* Forward sums of a layer with at most four units: z[unit][n] from x[fan_in][ldx] and
+ * w[k * ldw + unit].  16 chains by k mod 16, the first started from the bias, added in the
+ * tree 8, 4, 2, 1: the latency of one long chain would otherwise bound a linear model. */
+static void FN(chain16)(size_t units, size_t fan_in, size_t n, const REAL *x, size_t ldx,
+                        const REAL *w, size_t ldw, const REAL *bias, REAL *z, size_t ldz)
+{
+    /* Half of the chains at a time where 16 of them would not fit the registers. */
+    enum { CHUNK = FGD_VECTOR_REGISTERS >= 32 ? 16 : 8 };
+    for (size_t unit = 0; unit < units; unit++) {
+        for (size_t j = 0; j < n; j += LANES) {
+            VF chain[16];
+#pragma GCC unroll 2
+            for (int r0 = 0; r0 < 16; r0 += CHUNK) {
+                VF acc[CHUNK];
+#pragma GCC unroll 16
+                for (int r = 0; r < CHUNK; r++) acc[r] = V(zero)();
+                if (r0 == 0) acc[0] = V(set1)(bias[unit]);
+                const size_t whole = fan_in & ~(size_t)15;
+                const REAL *xp = x + r0 * ldx + j;
+                const REAL *wp = w + r0 * ldw + unit;
+                for (size_t k = 0; k < whole; k += 16) {
+#pragma GCC unroll 16
+                    for (int r = 0; r < CHUNK; r++)
+                        acc[r] = V(fma)(V(set1)(wp[r * ldw]), V(load)(xp + r * ldx), acc[r]);
+                    xp += 16 * ldx;
+                    wp += 16 * ldw;
+                }
+                const size_t tail = fan_in - whole;
+#pragma GCC unroll 16
+                for (int r = 0; r < CHUNK; r++)
+                    if ((size_t)(r0 + r) < tail)
+                        acc[r] = V(fma)(V(set1)(wp[r * ldw]), V(load)(xp + r * ldx), acc[r]);
+#pragma GCC unroll 16
+                for (int r = 0; r < CHUNK; r++) chain[r0 + r] = acc[r];
+            }
+#pragma GCC unroll 4
+            for (int h = 8; h > 0; h /= 2)
+#pragma GCC unroll 8
+                for (int r = 0; r < h; r++) chain[r] = V(add)(chain[r], chain[r + h]);
+            V(store)(z + unit * ldz + j, chain[0]);
+        }
+    }
+}
+
+/* sums[n] = sum over k rows of x[k][ldx], rows ascending, starting from zero. */
+static void FN(column_sums)(size_t k, size_t n, const REAL *x, size_t ldx, REAL *sums)
+{
+    for (size_t j = 0; j < n; j += LANES) {
+        VF acc = V(zero)();
+        for (size_t p = 0; p < k; p++) acc = V(add)(acc, V(load)(x + p * ldx + j));
+        V(store)(sums + j, acc);
+    }
+}
+
+/* a[rows][n] *= b[rows][n]. */
+static void FN(multiply)(size_t rows, size_t n, REAL *a, size_t lda, const REAL *b, size_t ldb)
+{
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < n; j += LANES)
+            V(store)(a + i * lda + j, V(mul)(V(load)(a + i * lda + j), V(load)(b + i * ldb + j)));
+}
+
+/* dst[cols][ldd] = transpose of src[rows][lds]; rows and cols are multiples of LANES. */
+static void FN(transpose)(size_t rows, size_t cols, const REAL *src, size_t lds, REAL *dst,
+                          size_t ldd)
+{
+    for (size_t i = 0; i < rows; i += LANES) {
+        const REAL *row[LANES];
+        for (size_t r = 0; r < LANES; r++) row[r] = src + (i + r) * lds;
+        for (size_t j = 0; j < cols; j += LANES) V(transpose)(row, j, dst + j * ldd + i, ldd);
+    }
+}
+
+/* Multiply-adds in independent registers, the bound that benchmarks are measured against:
+ * executes 16 * LANES * rounds of them. */
+static void FN(fma_burn)(size_t rounds, REAL *sink)
+{
+    VF acc[8];
+    const VF x = V(set1)((REAL)0.5), y = V(set1)((REAL)1);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) acc[i] = V(set1)((REAL)i);
+    for (size_t p = 0; p < 2 * rounds; p++) {
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) acc[i] = V(fma)(acc[i], x, y);
+    }
+    VF total = V(zero)();
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) total = V(add)(total, acc[i]);
+    V(store)(sink, total);
+}

@@ -1,0 +1,91 @@
+"""fastgd: train dense networks on the CPU, fast, with arithmetic that is checked on your machine.
+
+The names below are the public ones. Modules that training does not need are imported when their
+name is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import activations, callbacks, losses, metrics, optimizers, schedules
+from ._errors import ModelFileError, ValidationError
+from ._kernels import active_isa, available_isas
+from ._training import DivergenceError
+from ._version import __version__
+from .callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, ProgressBar
+from .config import config, set_isa
+from .history import History
+from .layers import Dense
+from .losses import AbsoluteError, CrossEntropy, Huber, LogLoss, Poisson, SquaredError
+from .network import Network
+from .optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+
+if TYPE_CHECKING:
+    from . import kernels, reference
+    from ._check import check
+    from .io import load
+
+__all__ = [
+    "SGD",
+    "AbsoluteError",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "CSVLog",
+    "Callback",
+    "Checkpoint",
+    "CrossEntropy",
+    "Dense",
+    "DivergenceError",
+    "EarlyStopping",
+    "History",
+    "Huber",
+    "LogLoss",
+    "ModelFileError",
+    "Network",
+    "Poisson",
+    "ProgressBar",
+    "RMSprop",
+    "SquaredError",
+    "ValidationError",
+    "__version__",
+    "activations",
+    "active_isa",
+    "available_isas",
+    "callbacks",
+    "check",
+    "config",
+    "kernels",
+    "load",
+    "losses",
+    "metrics",
+    "optimizers",
+    "reference",
+    "schedules",
+    "set_isa",
+]
+
+# name -> (module, attribute; None for the module itself)
+_LAZY = {
+    "check": ("_check", "check"),
+    "kernels": ("kernels", None),
+    "load": ("io", "load"),
+    "reference": ("reference", None),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'fastgd' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _LAZY[name]
+    found = import_module(f".{module}", __name__)
+    value = found if attribute is None else getattr(found, attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

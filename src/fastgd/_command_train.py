@@ -1,0 +1,289 @@
+"""`fastgd train` and `fastgd predict`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from . import active_isa, optimizers, schedules, tables
+from .callbacks import EarlyStopping
+from .config import threads_in_force
+from .io import load, write_atomically
+from .layers import Dense
+from .network import Network
+from .preprocess import Preprocessor
+from .tables import Arrays, Table
+
+__all__ = ["checked_output", "predict", "train"]
+
+# Highest learning rate of a one-cycle or cosine schedule; a constant one is a third of it.
+_LEARNING_RATES = {"sgd": 0.1, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 1e-3, "adagrad": 0.03}
+# Small files get more epochs, until there are about this many steps.
+_STEPS = 3000
+_CLASS_LOSSES = ("cross_entropy", "log_loss")
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train a network as the options say, print its metrics, and save it."""
+    out = checked_output(options.out)
+    if options.predictions:
+        checked_output(options.predictions)
+    data = tables.read(options.file, target=options.target, labels=options.labels)
+    if isinstance(data, Arrays) and options.target and not options.file.endswith(".npz"):
+        raise ValueError(f"{options.file}: has no columns, so --target does not go with it")
+    encoder = Preprocessor.fit(
+        data, target=options.target, task=options.task, scale_target=options.loss != "poisson"
+    )
+    loss = _loss_for(encoder.task, options.loss)
+    test = None
+    if options.test:
+        test = tables.read(
+            options.test,
+            target=options.target if isinstance(data, Arrays) else None,
+            labels=options.test_labels,
+            text=encoder.text_columns,
+        )
+    elif options.test_labels:
+        raise ValueError("--test-labels needs --test")
+
+    sets = {"training": _encoded(encoder, data, options.dtype)}
+    split = options.validation_split
+    if split is None:
+        split = 0.0 if test is not None else 0.1
+    if split:
+        sets |= _split(*sets["training"], split, options.seed)
+    if test is not None:
+        sets["test"] = _encoded(encoder, test, options.dtype)
+    if options.early_stopping and "validation" not in sets:
+        raise ValueError("--early-stopping needs a --validation-split above 0")
+
+    X, y = sets["training"]
+    batch_size = options.batch_size or min(128, max(8, 2 ** round(math.log2(len(X) / 50 + 1))))
+    batch_size = min(batch_size, len(X))
+    steps = -(-len(X) // batch_size)
+    epochs = options.epochs or min(500, max(10, -(-_STEPS // steps)))
+    net = _network(options, encoder, loss, X.shape[1], epochs * steps)
+    _describe(options, encoder, data, net, sets, epochs, batch_size)
+
+    validation = None
+    if "validation" in sets:
+        Xv, yv = sets["validation"]
+        validation = (Xv, _network_targets(net, yv))
+    callbacks = []
+    if options.early_stopping:
+        callbacks.append(EarlyStopping("val_loss", patience=options.early_stopping))
+    metadata = {"preprocessing": encoder.config}
+    try:
+        history = net.fit(
+            X,
+            _network_targets(net, y),
+            epochs,
+            batch_size,
+            validation_data=validation,
+            callbacks=callbacks,
+            verbose=0 if options.quiet else "auto",
+            n_threads=options.threads,
+        )
+    except KeyboardInterrupt:
+        net.save(out, metadata=metadata)
+        print(
+            f"\nfastgd train: interrupted after {net.step} steps; {out} holds what was learned",
+            file=sys.stderr,
+        )
+        return 130
+    if len(history.epoch) < epochs:
+        print(f"stopped early   after epoch {len(history.epoch)}, best weights restored")
+    for name, (X, y) in sets.items():
+        print(f"{name:<16}{_metrics(encoder, net.predict(X), y)}")
+    net.save(out, metadata=metadata)
+    print(f"{'model':<16}{out}")
+    if options.predictions:
+        _write_predictions(options.predictions, encoder, net, data if test is None else test)
+        print(f"{'predictions':<16}{options.predictions}")
+    return 0
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Write the predictions of a saved network as CSV."""
+    if options.out:
+        checked_output(options.out)
+    net = load(options.model)
+    try:
+        encoder = Preprocessor(net.metadata["preprocessing"])
+    except KeyError:
+        raise ValueError(
+            f"{options.model}: not written by fastgd train; use fastgd.load in Python"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{options.model}: {error}") from None
+    n_outputs = len(encoder.classes) if encoder.task == "classification" else 1
+    if (net.n_inputs, net.n_outputs) != (len(encoder.feature_names), n_outputs):
+        raise ValueError(f"{options.model}: its preprocessing does not fit its network")
+    if options.probabilities and encoder.task != "classification":
+        raise ValueError(f"{options.model}: predicts numbers, so --probabilities does not apply")
+    data = tables.read(options.file, text=encoder.text_columns)
+    _write_predictions(
+        options.out, encoder, net, data, options.probabilities, n_threads=options.threads
+    )
+    return 0
+
+
+def checked_output(path: str) -> str:
+    """Refuse, before the work is done, a path to which its result could not be written."""
+    target = Path(path)
+    if target.exists() and not target.is_file():
+        raise ValueError(f"{path}: is not a file that could be replaced")
+    folder = target.parent
+    if not folder.is_dir():
+        raise ValueError(f"{path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"{path}: the folder {folder} cannot be written to")
+    return path
+
+
+def _loss_for(task: str, loss: str) -> str:
+    """Find or check the loss for a task."""
+    if loss == "auto":
+        return "cross_entropy" if task == "classification" else "squared_error"
+    if (task == "classification") != (loss in _CLASS_LOSSES):
+        raise ValueError(f"--loss {loss} does not go with {task} (--task would change that)")
+    return loss
+
+
+def _encoded(
+    encoder: Preprocessor, data: Table | Arrays, dtype: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Encode the rows that have a target."""
+    y, known = encoder.targets(data)
+    X = encoder.inputs(data, dtype)
+    return (X if known.all() else X[known]), y
+
+
+def _split(
+    X: np.ndarray, y: np.ndarray, share: float, seed: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Divide the rows at random."""
+    n = max(1, round(share * len(X)))
+    if n >= len(X):
+        raise ValueError(f"{len(X)} rows with a target are too few for --validation-split {share}")
+    order = np.random.default_rng(seed).permutation(len(X))
+    kept, held = np.sort(order[n:]), np.sort(order[:n])
+    return {"training": (X[kept], y[kept]), "validation": (X[held], y[held])}
+
+
+def _network(
+    options: argparse.Namespace, encoder: Preprocessor, loss: str, n_inputs: int, steps: int
+) -> Network:
+    layers = [
+        Dense(units, options.activation, l2=options.l2, dropout=options.dropout)
+        for units in options.hidden
+    ]
+    n_outputs = len(encoder.classes) if encoder.task == "classification" else 1
+    layers.append(Dense(n_outputs, l2=options.l2))
+    lr = options.lr or _LEARNING_RATES[options.optimizer] / (
+        3 if options.schedule == "constant" else 1
+    )
+    course: float | schedules.Schedule = lr
+    if options.schedule == "one_cycle" and steps >= 2:
+        course = schedules.OneCycle(lr, steps)
+    elif options.schedule == "cosine":
+        course = schedules.Cosine(lr, steps)
+    extra: dict[str, Any] = (
+        {"momentum": 0.9, "nesterov": True} if options.optimizer == "sgd" else {}
+    )
+    optimizer = optimizers.BUILT_IN[options.optimizer](lr=course, **extra)
+    return Network(layers, loss, optimizer, n_inputs, options.dtype, options.seed)
+
+
+def _network_targets(net: Network, y: np.ndarray) -> np.ndarray:
+    """Turn class numbers into the rows that log_loss takes; other targets stay."""
+    if net.loss_name != "log_loss":
+        return y
+    rows = np.zeros((len(y), net.n_outputs), net.dtype)
+    rows[np.arange(len(y)), y] = 1
+    return rows
+
+
+def _describe(
+    options: argparse.Namespace,
+    encoder: Preprocessor,
+    data: Table | Arrays,
+    net: Network,
+    sets: dict[str, tuple[np.ndarray, np.ndarray]],
+    epochs: int,
+    batch_size: int,
+) -> None:
+    """Print what is about to be trained, on what."""
+    rows = ", ".join(f"{len(X)} {name}" for name, (X, _) in sets.items())
+    found = "found from the target" if options.task == "auto" else "as asked"
+    if encoder.task == "classification":
+        found = f"{len(encoder.classes)} classes, {found}"
+    units = "-".join(str(n) for n in (net.n_inputs, *(layer.units for layer in net.layers)))
+    lr = net.optimizer.lr
+    course = f"{getattr(lr, 'lr', lr):g} {options.schedule}"
+    print(f"{'rows':<16}{rows}")
+    if isinstance(data, Table):
+        used = {column["name"] for column in encoder.config["columns"]}
+        left = [name for name in data.columns if name not in used and name != encoder.target]
+        print(f"{'columns':<16}{len(used)} used, {net.n_inputs} inputs")
+        if left:
+            print(f"{'left out':<16}{', '.join(map(repr, left))}: nothing can be learned from them")
+    print(f"{'task':<16}{encoder.task} ({found})")
+    print(f"{'network':<16}{units}, {options.activation}, {net.loss_name}, {net.dtype}")
+    print(
+        f"{'training':<16}{options.optimizer}, lr {course}, batch {batch_size}, {epochs} epochs, "
+        f"seed {options.seed}, {active_isa()}, threads: {threads_in_force(options.threads)}",
+        flush=True,
+    )
+
+
+def _metrics(encoder: Preprocessor, outputs: np.ndarray, y: np.ndarray) -> str:
+    """Describe how good outputs are: accuracy, or R^2 and errors in the target's own units."""
+    if encoder.task == "classification":
+        accuracy = float((outputs.argmax(axis=1) == y).mean())
+        likely = np.maximum(outputs[np.arange(len(y)), y].astype(np.float64), 1e-300)
+        return f"accuracy {accuracy:.4f}   log loss {-float(np.log(likely).mean()):.4f}"
+    truth = encoder.decode(y[:, None])
+    error = encoder.decode(outputs) - truth
+    spread = float(((truth - truth.mean()) ** 2).mean())
+    rms = math.sqrt(float((error**2).mean()))
+    r2 = f"R^2 {1 - rms**2 / spread:.4f}   " if spread > 0 else ""
+    return f"{r2}RMSE {rms:.6g}   MAE {float(np.abs(error).mean()):.6g}"
+
+
+def _write_predictions(
+    path: str | None,
+    encoder: Preprocessor,
+    net: Network,
+    data: Table | Arrays,
+    probabilities: bool = False,
+    n_threads: int | None = None,
+) -> None:
+    """Write a line for each row; numbers in the shortest form that reads back to the same bits."""
+    outputs = net.predict(encoder.inputs(data, net.dtype.name), n_threads=n_threads)
+    name = encoder.target or "target"
+    header = [f"predicted {name}"]
+    columns: list[Any] = [encoder.decode(outputs).tolist()]
+    if probabilities:
+        header += [f"p({value})" for value in encoder.classes]
+        columns += [map(str, column) for column in outputs.T]
+    if path is None:
+        _write_rows(sys.stdout, header, columns)
+    else:
+        text = io.StringIO(newline="")
+        _write_rows(text, header, columns)
+        write_atomically(Path(path), text.getvalue().encode())
+
+
+def _write_rows(file: TextIO, header: list[str], columns: list[Any]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(zip(*columns, strict=True))

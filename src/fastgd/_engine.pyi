@@ -1,0 +1,88 @@
+"""The training engine: it owns weights and work buffers and runs whole epochs natively."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import disjoint_base
+
+_Array = NDArray[Any]
+_Verify = Callable[[str, int, Mapping[str, Any], Mapping[str, Any]], object]
+
+class Divergence(ArithmeticError):
+    epoch_in_call: int
+    step_in_call: int
+    what: str
+    def __init__(self, epoch_in_call: int, step_in_call: int, what: str) -> None: ...
+
+@disjoint_base
+class Engine:
+    custom_loss: Any
+    step: int
+    epoch: int
+    seed: int
+    n_threads: int
+    serial_flop: float
+    def __new__(
+        cls,
+        n_inputs: int,
+        units: list[int],
+        activations: list[tuple[str, float]],
+        use_bias: list[bool],
+        dtype: str,
+        seed: int,
+    ) -> Engine: ...
+    @property
+    def n_layers(self) -> int: ...
+    @property
+    def n_inputs(self) -> int: ...
+    @property
+    def units(self) -> list[int]: ...
+    @property
+    def activations(self) -> list[tuple[str, float]]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def n_steps_per_epoch(self) -> int: ...
+    def weight(self, i: int) -> _Array: ...
+    def bias(self, i: int) -> _Array | None: ...
+    def set_penalties(self, l1: Sequence[float], l2: Sequence[float]) -> None: ...
+    def set_dropout(self, rates: Sequence[float]) -> None: ...
+    def set_loss(self, kind: str, param: float) -> None: ...
+    def set_optimizer(self, name: str, params: dict[str, Any]) -> None: ...
+    def update_optimizer(self, params: dict[str, Any]) -> None: ...
+    def optimizer_state(self) -> dict[str, list[tuple[_Array, _Array | None]]]: ...
+    def bind(
+        self, X: _Array, y: _Array, sample_weight: _Array | None, batch_size: int, shuffle: bool
+    ) -> None: ...
+    def unbind(self) -> None: ...
+    def run_epochs(
+        self,
+        lrs: NDArray[np.float64],
+        n_epochs: int,
+        *,
+        outputs: _Array | None = None,
+        on_slice: Callable[[int], object] | None = None,
+        on_batch: Callable[[int, float], object] | None = None,
+        verify: _Verify | None = None,
+        verify_all: bool = False,
+    ) -> NDArray[np.float64]: ...
+    def train_step(
+        self, X: _Array, y: _Array, sample_weight: _Array | None, lr: float
+    ) -> float: ...
+    def checked_step(
+        self, X: _Array, y: _Array, sample_weight: _Array | None, lr: float, verify: _Verify
+    ) -> float: ...
+    def loss_and_grad(
+        self, X: _Array, y: _Array, sample_weight: _Array | None
+    ) -> tuple[float, list[tuple[_Array, _Array | None]]]: ...
+    def predict(self, X: _Array, out: _Array) -> None: ...
+    def evaluate(
+        self,
+        X: _Array,
+        y: _Array,
+        sample_weight: _Array | None,
+        outputs: _Array | None = None,
+    ) -> tuple[float, float]: ...
+    def all_finite(self) -> bool: ...

@@ -1,0 +1,899 @@
+# The engine behind Network: owns weights, optimiser states and work buffers, and runs whole
+# fits without the GIL.  Arguments are validated by the callers; names come as they are public.
+
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+from fastgd cimport _kernels as k
+
+from threading import RLock
+
+import numpy as np
+
+# A run of steps returns to Python this often, to look for Ctrl-C and to report progress.
+cdef double SLICE_SECONDS = 0.04
+# Samples of a forward pass at a time where no fit has set the size.
+cdef size_t PREDICT_BLOCK = 256
+
+cdef dict STATE_NAMES = {
+    k.FGD_OPT_SGD: (), k.FGD_OPT_MOMENTUM: ("velocity",),
+    k.FGD_OPT_ADAM: ("exp_avg", "exp_avg_sq"), k.FGD_OPT_ADAMW: ("exp_avg", "exp_avg_sq"),
+    k.FGD_OPT_RMSPROP: ("square_avg", "momentum_buffer"), k.FGD_OPT_ADAGRAD: ("sum",),
+}
+
+
+class Divergence(ArithmeticError):
+    """Training met a loss or a weight that is not finite; weights are the last finite ones.
+
+    Attributes
+    ----------
+    epoch_in_call, step_in_call : int
+        Counted from 0 within the call of `Engine.run_epochs`.
+    what : str
+        ``"loss"`` or ``"weight"``.
+    """
+
+    def __init__(self, epoch_in_call, step_in_call, what):
+        super().__init__(f"{what} is not finite at step {step_in_call}")
+        self.epoch_in_call = epoch_in_call
+        self.step_in_call = step_in_call
+        self.what = what
+
+
+cdef tuple custom_sums(values, weights, size_t n):
+    # (sum of losses, sum of weights) from what the value of a custom loss returned.
+    if values.ndim == 0:
+        if weights is not None:
+            raise ValueError("sample_weight needs a custom loss whose value returns one loss a "
+                             f"sample, shape ({n},); got a scalar")
+        return float(values) * n, float(n)
+    if values.shape != (n,):
+        raise ValueError("the custom loss's value must return a scalar or one loss a sample, "
+                         f"shape ({n},); got shape {values.shape}")
+    if weights is None:
+        return float(values.sum()), float(n)
+    return float(values @ weights), float(weights.sum())
+
+
+cdef class StateBlock:
+    """An optimiser state array; its memory lives as long as someone looks at it."""
+    cdef void *data
+
+    def __dealloc__(self):
+        free(self.data)
+
+
+cdef class ArrayView:
+    """Exports memory of the engine as a writable strided array; keeps `owner` alive."""
+    cdef object owner
+    cdef void *data
+    cdef Py_ssize_t shape[2]
+    cdef Py_ssize_t strides[2]
+    cdef int ndim
+    cdef bint is_float32
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        cdef bint contiguous = self.ndim == 1 or (
+            self.strides[0] == self.shape[1] * self.strides[1])
+        if not contiguous and not flags & PyBUF_STRIDES == PyBUF_STRIDES:
+            raise BufferError("weights have padded rows: a strided buffer must be asked for")
+        buffer.obj = self
+        buffer.buf = self.data
+        buffer.itemsize = 4 if self.is_float32 else 8
+        buffer.len = self.shape[0] * (self.shape[1] if self.ndim == 2 else 1) * buffer.itemsize
+        buffer.readonly = 0
+        buffer.ndim = self.ndim
+        buffer.format = NULL
+        if flags & PyBUF_FORMAT:
+            buffer.format = b"f" if self.is_float32 else b"d"
+        buffer.shape = self.shape if flags & PyBUF_ND else NULL
+        buffer.strides = self.strides if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
+        buffer.suboffsets = NULL
+        buffer.internal = NULL
+
+
+cdef class Data:
+    """A caller's X, y and weights in the C core's terms; keeps them alive, copies nothing."""
+    cdef k.fgd_data c
+    cdef object X, y, sample_weight
+    cdef k.Matrix x_matrix, y_matrix, w_matrix
+    cdef size_t n
+    cdef bint labels
+
+    def __cinit__(self, X, y=None, sample_weight=None):
+        memset(&self.c, 0, sizeof(self.c))
+        self.X, self.y, self.sample_weight = X, y, sample_weight
+        self.x_matrix = k.Matrix(X)
+        self.c.x = self.x_matrix.c
+        self.n = self.c.x.rows
+        if sample_weight is not None:
+            self.sample_weight = np.ascontiguousarray(sample_weight)
+            self.w_matrix = k.Matrix(self.sample_weight)
+            self.c.weights = <const double *>self.w_matrix.c.data
+
+    cdef int attach_target(self, bint as_labels) except -1:
+        if self.y is None:
+            return 0
+        self.y_matrix = k.Matrix(self.y)
+        self.labels = as_labels and self.y_matrix.buffer.ndim == 1
+        if self.labels:
+            if self.y_matrix.c.row_stride != sizeof(int64_t):
+                self.y = np.ascontiguousarray(self.y)
+                self.y_matrix = k.Matrix(self.y)
+            self.c.labels = <const int64_t *>self.y_matrix.c.data
+        else:
+            self.c.y = self.y_matrix.c
+        return 0
+
+
+cdef class Engine:
+    """Weights, states and work buffers of a dense network, and the loops that train it.
+
+    Calls from several threads on one engine wait for each other.
+
+    Parameters
+    ----------
+    n_inputs : int
+    units : list of int
+    activations : list of (str, float)
+        Name and parameter of every layer's activation.
+    use_bias : list of bool
+    dtype : {"float32", "float64"}
+    seed : int
+        Of shuffling and dropout.
+    """
+
+    cdef k.fgd_net net
+    cdef readonly object dtype
+    cdef readonly list units
+    cdef readonly list activations
+    cdef public object custom_loss
+    cdef bint in_step
+    cdef object lock
+    cdef int threads
+    cdef str loss_kind
+    cdef double loss_param
+    cdef str optimizer_name
+    cdef dict optimizer_params
+    cdef list state_blocks
+    # The data of a fit, between bind and unbind:
+    cdef Data data
+    cdef size_t batch_size
+    cdef object order
+
+    def __cinit__(self, size_t n_inputs, list units, list activations, list use_bias, str dtype,
+                  seed):
+        cdef size_t i, n_layers = len(units)
+        self.lock = RLock()
+        self.dtype = np.dtype(dtype)
+        self.units, self.activations = list(units), list(activations)
+        self.threads = 1
+        sizes = np.array(units, dtype=np.uintp)
+        cdef size_t[::1] view = sizes
+        if k.net_init(&self.net, k.FGD_F32 if dtype == "float32" else k.FGD_F64, n_inputs,
+                      n_layers, &view[0]) != k.FGD_OK:
+            raise MemoryError(f"no memory for the weights of {n_inputs} inputs and layers of "
+                              f"{units} units")
+        for i in range(n_layers):
+            name, param = activations[i]
+            self.net.layers[i].act = k.activation_number(name)
+            self.net.layers[i].act_param = param
+            self.net.layers[i].use_bias = use_bias[i]
+        self.net.seed = seed
+        self.state_blocks = []
+        self.set_loss("squared_error", 0.0)
+        self.set_optimizer("sgd", {})
+
+    def __dealloc__(self):
+        self.detach_states()
+        k.net_free(&self.net)
+
+    # ---- shape and state --------------------------------------------------------------------
+
+    @property
+    def n_layers(self):
+        return self.net.n_layers
+
+    @property
+    def n_inputs(self):
+        return self.net.n_inputs
+
+    @property
+    def step(self):
+        return self.net.step
+
+    @step.setter
+    def step(self, value):
+        self.net.step = value
+
+    @property
+    def epoch(self):
+        return self.net.epoch
+
+    @epoch.setter
+    def epoch(self, value):
+        self.net.epoch = value
+
+    @property
+    def seed(self):
+        return self.net.seed
+
+    @seed.setter
+    def seed(self, value):
+        self.net.seed = value
+
+    @property
+    def n_threads(self):
+        return self.threads
+
+    @n_threads.setter
+    def n_threads(self, int value):
+        self.threads = max(1, min(value, 256))
+
+    @property
+    def serial_flop(self):
+        """Arithmetic of a pass, in operations, below which one thread is used."""
+        return self.net.serial_flop
+
+    @serial_flop.setter
+    def serial_flop(self, double value):
+        self.net.serial_flop = value
+
+    cdef object view(self, object owner, void *data, k.fgd_layer *layer, bint is_weight):
+        cdef ArrayView exporter = ArrayView.__new__(ArrayView)
+        cdef size_t size = k.element_size(self.net.dtype)
+        exporter.owner = owner
+        exporter.data = data
+        exporter.is_float32 = self.net.dtype == k.FGD_F32
+        if is_weight:
+            exporter.ndim = 2
+            exporter.shape[0], exporter.shape[1] = layer.fan_in, layer.fan_out
+            exporter.strides[0], exporter.strides[1] = layer.ldw * size, size
+        else:
+            exporter.ndim = 1
+            exporter.shape[0], exporter.strides[0] = layer.fan_out, size
+        return np.asarray(exporter)
+
+    cdef k.fgd_layer *layer(self, Py_ssize_t i) except NULL:
+        if i < 0 or <size_t>i >= self.net.n_layers:
+            raise IndexError(f"layer {i} of {self.net.n_layers}")
+        return &self.net.layers[i]
+
+    def weight(self, Py_ssize_t i):
+        """Return a live view of W of layer i, shape (fan_in, fan_out)."""
+        cdef k.fgd_layer *layer = self.layer(i)
+        return self.view(self, layer.w, layer, True)
+
+    def bias(self, Py_ssize_t i):
+        """Return a live view of the bias of layer i, shape (fan_out,), or None."""
+        cdef k.fgd_layer *layer = self.layer(i)
+        return self.view(self, layer.b, layer, False) if layer.use_bias else None
+
+    def set_penalties(self, l1, l2):
+        for i in range(self.net.n_layers):
+            self.net.layers[i].l1, self.net.layers[i].l2 = l1[i], l2[i]
+
+    def set_dropout(self, rates):
+        for i in range(self.net.n_layers):
+            self.net.layers[i].dropout = rates[i]
+
+    def set_loss(self, str kind, double param):
+        self.loss_kind, self.loss_param = kind, param
+        k.loss_number(kind, self.net.layers[self.net.n_layers - 1].act, False)
+
+    # ---- optimiser --------------------------------------------------------------------------
+
+    cdef void detach_states(self) noexcept:
+        # The blocks own the memory; the C core must not free it.
+        cdef size_t i
+        for i in range(self.net.n_layers):
+            self.net.layers[i].w_s1 = self.net.layers[i].w_s2 = NULL
+            self.net.layers[i].b_s1 = self.net.layers[i].b_s2 = NULL
+
+    def set_optimizer(self, str name, dict params):
+        """Choose the optimiser; its states begin as zeros."""
+        cdef k.fgd_opt opt
+        cdef bint has_buffer = False
+        cdef size_t i
+        cdef list blocks = []
+        cdef k.fgd_layer *layer
+        if name == "sgd":
+            opt = k.FGD_OPT_MOMENTUM if params.get("momentum", 0.0) != 0 else k.FGD_OPT_SGD
+        elif name == "rmsprop":
+            opt = k.FGD_OPT_RMSPROP
+            has_buffer = params.get("momentum", 0.0) != 0
+        else:
+            opt = {"adam": k.FGD_OPT_ADAM, "adamw": k.FGD_OPT_ADAMW,
+                   "adagrad": k.FGD_OPT_ADAGRAD}[name]
+        with self.lock:
+            # What may fail comes first: hyper-parameters and empty owners of the states.
+            self.check_optimizer_params(params)
+            blocks = [[StateBlock() for _ in range(4)] for _ in range(self.net.n_layers)]
+            self.detach_states()
+            if k.net_set_optimizer(&self.net, opt, has_buffer) != k.FGD_OK:
+                self.attach_states()
+                raise MemoryError(f"no memory for the states of optimizer {name!r}")
+            for i in range(self.net.n_layers):
+                layer = &self.net.layers[i]
+                (<StateBlock>blocks[i][0]).data = layer.w_s1
+                (<StateBlock>blocks[i][1]).data = layer.b_s1
+                (<StateBlock>blocks[i][2]).data = layer.w_s2
+                (<StateBlock>blocks[i][3]).data = layer.b_s2
+            self.state_blocks = blocks
+            self.optimizer_name = name
+            self.apply_optimizer_params(params)
+
+    cdef void attach_states(self) noexcept:
+        cdef size_t i
+        for i in range(<size_t>len(self.state_blocks)):
+            w_s1, b_s1, w_s2, b_s2 = self.state_blocks[i]
+            self.net.layers[i].w_s1 = (<StateBlock>w_s1).data
+            self.net.layers[i].b_s1 = (<StateBlock>b_s1).data
+            self.net.layers[i].w_s2 = (<StateBlock>w_s2).data
+            self.net.layers[i].b_s2 = (<StateBlock>b_s2).data
+
+    cdef int check_optimizer_params(self, dict params) except -1:
+        # Denormals count as zero, and zeroed pads would give 0 / 0.
+        eps = params.get("eps", 1e-8)
+        if eps < np.finfo(self.dtype).tiny:
+            raise ValueError(f"eps={eps!r} is too small for {self.dtype}: expected at least "
+                             f"{np.finfo(self.dtype).tiny:.3g}, the smallest normal number")
+        return 0
+
+    cdef int apply_optimizer_params(self, dict params) except -1:
+        cdef k.fgd_update_params filled
+        self.check_optimizer_params(params)
+        k.fill_params(&filled, params)
+        self.net.params = filled
+        self.net.clip_norm = params.get("clip_norm") or 0.0
+        self.net.lr_decay = params.get("lr_decay", 0.0)
+        self.optimizer_params = dict(params)
+        return 0
+
+    def update_optimizer(self, dict params):
+        """Change hyper-parameters; the states stay.
+
+        Momentum cannot be switched on or off this way, since the states depend on it.
+        """
+        with self.lock:
+            before = self.optimizer_params.get("momentum", 0.0) != 0
+            if (params.get("momentum", 0.0) != 0) != before:
+                raise ValueError("momentum cannot change between zero and nonzero while the "
+                                 "optimiser's states are kept")
+            self.apply_optimizer_params(params)
+
+    def optimizer_state(self):
+        """Return live views of the states: name -> [(state of W, state of b or None), ...]."""
+        cdef dict states = {}
+        cdef size_t i
+        cdef k.fgd_layer *layer
+        cdef StateBlock block
+        for number, name in enumerate(STATE_NAMES[self.net.opt]):
+            views = []
+            for i in range(self.net.n_layers):
+                layer = &self.net.layers[i]
+                w_block = self.state_blocks[i][2 * number]
+                b_block = self.state_blocks[i][2 * number + 1]
+                block = w_block
+                if block.data == NULL:
+                    break
+                w_view = self.view(w_block, block.data, layer, True)
+                block = b_block
+                b_view = self.view(b_block, block.data, layer, False) if layer.use_bias else None
+                views.append((w_view, b_view))
+            if views:
+                states[name] = views
+        return states
+
+    # ---- training ---------------------------------------------------------------------------
+
+    cdef int reserve(self, size_t n, int threads, bint store_gradient) except -1:
+        if k.net_reserve(&self.net, n, threads, store_gradient) != k.FGD_OK:
+            raise MemoryError(f"no memory for the work buffers of {n} samples")
+        return 0
+
+    cdef int check_not_in_step(self) except -1:
+        # Within a step the work buffers hold its batch.
+        if self.in_step:
+            raise RuntimeError("the network is in the middle of a step: a custom loss must not "
+                               "train, predict or evaluate with the network that it belongs to")
+        return 0
+
+    cdef int use_data(self, Data data) except -1:
+        # The loss kernel depends on whether y holds labels.
+        data.attach_target(self.loss_kind == "cross_entropy")
+        self.net.loss = k.loss_number(
+            self.loss_kind, self.net.layers[self.net.n_layers - 1].act, data.labels)
+        self.net.loss_param = self.loss_param
+        if self.loss_kind == "custom":
+            # Python computes this loss from the caller's y; the C core has no target to load.
+            data.c.labels = NULL
+            memset(&data.c.y, 0, sizeof(data.c.y))
+        return 0
+
+    def bind(self, X, y, sample_weight, batch_size, bint shuffle):
+        """Attach the data of a fit: borrowed, not copied."""
+        with self.lock:
+            data = Data(X, y, sample_weight)
+            self.data = data
+            self.batch_size = min(<size_t>batch_size, data.n)
+            self.order = np.empty(data.n, dtype=np.int64) if shuffle else None
+
+    def unbind(self):
+        with self.lock:
+            self.data = None
+            self.order = None
+
+    @property
+    def n_steps_per_epoch(self):
+        return (self.data.n + self.batch_size - 1) // self.batch_size
+
+    def run_epochs(self, lrs, size_t n_epochs, *, outputs=None, on_slice=None, on_batch=None,
+                   verify=None, bint verify_all=False):
+        """Train whole epochs on the bound data.
+
+        Parameters
+        ----------
+        lrs : ndarray of float64, shape (n_epochs * n_steps_per_epoch,)
+            The learning rate of every step.
+        n_epochs : int
+        outputs : ndarray, shape (n_samples, units), optional
+            Receives every sample's output as it was when the sample was trained on.
+        on_slice : callable, optional
+            Called with the steps done so far at least every 100 ms.
+        on_batch : callable, optional
+            Called after every step with its number in this call and its loss.
+        verify : callable, optional
+            As of `checked_step`, for the first step, or for all if `verify_all`.
+
+        Returns
+        -------
+        losses : ndarray of float64, shape (n_epochs,)
+            Mean loss of every epoch, penalties included.
+
+        Raises
+        ------
+        Divergence
+            If a loss or a weight became non-finite.
+        """
+        with self.lock:
+            self.check_not_in_step()
+            if self.data is None:
+                raise RuntimeError("no data is bound: another thread has ended this fit")
+            return self.run_epochs_locked(lrs, n_epochs, outputs, on_slice, on_batch, verify,
+                                          verify_all)
+
+    cdef object run_epochs_locked(self, lrs, size_t n_epochs, outputs, on_slice, on_batch,
+                                  verify, bint verify_all):
+        cdef Data data = self.data
+        cdef double[::1] rates = lrs
+        cdef double[::1] losses
+        cdef int64_t[::1] order_view
+        cdef int64_t *order = NULL
+        cdef k.Matrix output_matrix
+        cdef k.fgd_progress progress
+        cdef size_t n_steps = self.n_steps_per_epoch, epoch, done, chunk, first, total = 0
+        cdef double polled = k.seconds_now()
+        cdef int threads = self.threads
+        cdef bint stepwise
+        cdef bint custom = self.loss_kind == "custom"
+        if <size_t>rates.shape[0] < n_epochs * n_steps:
+            raise ValueError(f"lrs holds {rates.shape[0]} rates for {n_epochs * n_steps} steps")
+        if self.order is not None:
+            order_view = self.order
+            order = &order_view[0]
+        data.c.outputs = NULL
+        if outputs is not None:
+            output_matrix = k.Matrix(outputs, True)
+            data.c.outputs = <void *>output_matrix.c.data
+            data.c.output_stride = output_matrix.c.cols
+        result = np.empty(n_epochs, dtype=np.float64)
+        losses = result
+        for epoch in range(n_epochs):
+            memset(&progress, 0, sizeof(progress))
+            if order != NULL:
+                with nogil:
+                    k.permutation(order, data.n, self.net.seed, self.net.epoch)
+            done = 0
+            while done < n_steps:
+                # A callback may have predicted, evaluated or changed the optimiser: what a step
+                # needs is looked at anew, and allocated if it is missing.
+                self.use_data(data)
+                self.reserve(self.batch_size, threads, verify is not None)
+                first = done * self.batch_size
+                stepwise = custom or (verify is not None and (verify_all or total == 0))
+                if stepwise:
+                    self.operate_step(data, order, first, min(self.batch_size, data.n - first),
+                                      rates[total], verify if verify_all or total == 0 else None,
+                                      True, &progress)
+                else:
+                    chunk = 1 if on_batch is not None else n_steps - done
+                    with nogil:
+                        k.net_train(&self.net, &data.c, order, first, data.n - first,
+                                    self.batch_size, chunk, &rates[total], threads,
+                                    SLICE_SECONDS, &progress)
+                if progress.outcome != k.FGD_TRAINED:
+                    # A step that met a weight counts as done, one that met a loss does not.
+                    raise (Divergence(epoch, epoch * n_steps + progress.n_steps, "loss")
+                           if progress.outcome == k.FGD_LOSS_NOT_FINITE else
+                           Divergence(epoch, epoch * n_steps + progress.n_steps - 1, "weight"))
+                total += progress.n_steps - done
+                done = progress.n_steps
+                if on_batch is not None:
+                    on_batch(total - 1, progress.last_loss)
+                if k.seconds_now() - polled > SLICE_SECONDS / 2:
+                    polled = k.seconds_now()
+                    PyErr_CheckSignals()
+                    if on_slice is not None:
+                        on_slice(total)
+            self.net.epoch += 1
+            losses[epoch] = (progress.loss_sum / progress.weight_sum
+                             if progress.weight_sum > 0 else 0.0)
+        if on_slice is not None:
+            on_slice(total)
+        PyErr_CheckSignals()
+        return result
+
+    def train_step(self, X, y, sample_weight, double lr):
+        """Train one mini-batch; return its mean loss, penalties included."""
+        cdef Data data
+        cdef k.fgd_progress progress
+        cdef int threads
+        with self.lock:
+            self.check_not_in_step()
+            threads = self.threads
+            data = Data.__new__(Data, X, y, sample_weight)
+            self.use_data(data)
+            self.reserve(data.n, threads, False)
+            memset(&progress, 0, sizeof(progress))
+            if self.loss_kind == "custom":
+                self.operate_step(data, NULL, 0, data.n, lr, None, True, &progress)
+            else:
+                with nogil:
+                    k.net_train(&self.net, &data.c, NULL, 0, data.n, data.n, 1, &lr, threads,
+                                SLICE_SECONDS, &progress)
+            if progress.outcome != k.FGD_TRAINED:
+                raise Divergence(0, 0, "loss" if progress.outcome == k.FGD_LOSS_NOT_FINITE
+                                 else "weight")
+            return progress.last_loss
+
+    def checked_step(self, X, y, sample_weight, double lr, verify):
+        """Train one mini-batch operation by operation, to the same bits as `train_step`.
+
+        Parameters
+        ----------
+        verify : callable
+            ``verify(op, layer, inputs, outputs)`` after each operation, with sample-major
+            copies of what it read and wrote.
+        """
+        cdef Data data
+        cdef k.fgd_progress progress
+        with self.lock:
+            self.check_not_in_step()
+            data = Data(X, y, sample_weight)
+            self.use_data(data)
+            self.reserve(data.n, self.threads, True)
+            memset(&progress, 0, sizeof(progress))
+            self.operate_step(data, NULL, 0, data.n, lr, verify, True, &progress)
+            if progress.outcome != k.FGD_TRAINED:
+                raise Divergence(0, 0, "loss" if progress.outcome == k.FGD_LOSS_NOT_FINITE
+                                 else "weight")
+            return progress.last_loss
+
+    def loss_and_grad(self, X, y, sample_weight):
+        """Return the mean loss with penalties and [(dW, db), ...]; nothing is updated."""
+        cdef Data data
+        cdef k.fgd_progress progress
+        cdef size_t i
+        cdef k.fgd_layer *layer
+        with self.lock:
+            self.check_not_in_step()
+            data = Data(X, y, sample_weight)
+            self.use_data(data)
+            self.reserve(data.n, self.threads, True)
+            memset(&progress, 0, sizeof(progress))
+            clip_value, self.net.params.clip_value = self.net.params.clip_value, 0.0
+            try:
+                self.operate_step(data, NULL, 0, data.n, 0.0, None, False, &progress)
+            finally:
+                self.net.params.clip_value = clip_value
+            grads = []
+            for i in range(self.net.n_layers):
+                layer = &self.net.layers[i]
+                grads.append((self.view(self, layer.dw, layer, True).copy(),
+                              self.view(self, layer.db, layer, False).copy()
+                              if layer.use_bias else None))
+            return progress.last_loss, grads
+
+    # One step operation by operation on the calling thread: for verification, for losses that
+    # Python computes, and (without update) for gradients.
+    cdef int operate_step(self, Data data, const int64_t *order, size_t first, size_t n,
+                          double lr, verify, bint update,
+                          k.fgd_progress *progress) except -1:
+        cdef k.fgd_batch batch
+        cdef k.fgd_update_params params
+        cdef size_t last = self.net.n_layers - 1, l
+        cdef double loss_sum, weight_sum, penalty
+        cdef bint by_norm = self.net.clip_norm > 0
+        cdef bint custom = self.loss_kind == "custom"
+        cdef int diverged = 0
+        batch.data = &data.c
+        batch.order = order
+        batch.first = first
+        batch.n = n
+        batch.lr = lr
+        batch.dropout = update
+        rows = slice(first, first + n) if order == NULL else self.order[first:first + n]
+        k.net_operate(&self.net, &batch, k.FGD_OP_LOAD, 0)
+        for l in range(last + 1):
+            k.net_operate(&self.net, &batch, k.FGD_OP_FORWARD, l)
+            if verify is not None:
+                self.verify_forward(verify, &batch, l)
+            if self.net.layers[l].dropout > 0 and update:
+                k.net_operate(&self.net, &batch, k.FGD_OP_DROPOUT, l)
+                if verify is not None:
+                    verify("dropout", l,
+                           {"a": self.get(k.FGD_BUFFER_A, l, n),
+                            "p": self.net.layers[l].dropout, "seed": self.net.seed,
+                            "step": self.net.step},
+                           {"a": self.get(k.FGD_BUFFER_DROPPED, l, n),
+                            "mask": self.get(k.FGD_BUFFER_MASK, l, n)})
+        if data.c.outputs != NULL:
+            (<object>self.output_array(data))[rows] = self.get(k.FGD_BUFFER_A, last, n)
+        if custom:
+            loss_sum, weight_sum = self.apply_custom_loss(&batch, data, rows)
+        else:
+            k.net_operate(&self.net, &batch, k.FGD_OP_LOSS, last)
+            k.net_batch_loss(&self.net, &batch, &loss_sum, &weight_sum)
+            if verify is not None:
+                self.verify_loss(verify, data, rows, n,
+                                 loss_sum / weight_sum if weight_sum > 0 else 0.0)
+        for l in range(last, -1, -1):
+            k.net_operate(&self.net, &batch, k.FGD_OP_TRANSPOSE, l)
+            if l > 0:
+                k.net_operate(&self.net, &batch, k.FGD_OP_BACKWARD, l)
+                if verify is not None:
+                    self.verify_backward(verify, &batch, l)
+        penalty = k.net_penalty(&self.net)
+        if not np.isfinite(loss_sum):
+            progress.outcome = k.FGD_LOSS_NOT_FINITE
+            return 0
+        loss_sum += penalty * weight_sum
+        progress.last_loss = loss_sum / weight_sum if weight_sum > 0 else penalty
+        progress.loss_sum += loss_sum
+        progress.weight_sum += weight_sum
+        if not update or by_norm or verify is not None:
+            for l in range(last + 1):
+                k.net_operate(&self.net, &batch, k.FGD_OP_GRADIENT, l)
+                if verify is not None:
+                    verify("weight_grad", l,
+                           {"A_prev": self.get_input(l, n, update),
+                            "delta": self.get(k.FGD_BUFFER_DELTA, l, n)},
+                           {"dW": self.gradient(l, True), "db": self.gradient(l, False)})
+                if not update or by_norm:
+                    k.net_operate(&self.net, &batch, k.FGD_OP_FINISH, l)
+        if update:
+            before = self.snapshot() if verify is not None else None
+            params = k.step_params(&self.net, self.net.step, lr)
+            if by_norm:
+                diverged = k.net_apply_gradients(&self.net, lr)
+            else:
+                for l in range(last + 1):
+                    params.l1 = self.net.layers[l].l1
+                    params.l2 = self.net.layers[l].l2
+                    diverged |= k.net_update(&self.net, &batch, l, &params)
+            if verify is not None:
+                self.verify_update(verify, before, n, lr)
+            self.net.step += 1
+            progress.n_steps += 1
+            if diverged:
+                progress.outcome = k.FGD_WEIGHT_NOT_FINITE
+        return 0
+
+    cdef object output_array(self, Data data):
+        cdef ArrayView exporter = ArrayView.__new__(ArrayView)
+        cdef size_t size = k.element_size(self.net.dtype)
+        exporter.data = data.c.outputs
+        exporter.is_float32 = self.net.dtype == k.FGD_F32
+        exporter.ndim = 2
+        exporter.shape[0], exporter.shape[1] = data.n, data.c.output_stride
+        exporter.strides[0], exporter.strides[1] = data.c.output_stride * size, size
+        return np.asarray(exporter)
+
+    cdef tuple apply_custom_loss(self, k.fgd_batch *batch, Data data, rows):
+        # Leaves delta = dL/dz in the last layer; returns (sum of losses, sum of weights).
+        cdef size_t last = self.net.n_layers - 1
+        cdef k.Matrix matrix
+        output = self.get(k.FGD_BUFFER_A, last, batch.n)
+        self.in_step = True
+        try:
+            values, grad = self.custom_loss(output, data.y[rows])
+        finally:
+            self.in_step = False
+        values = np.asarray(values, dtype=np.float64)
+        grad = np.asarray(grad)
+        if grad.shape != output.shape:
+            raise ValueError(f"the custom loss's delta must have the output's shape "
+                             f"{output.shape}, got {grad.shape}")
+        weights = None if data.sample_weight is None else data.sample_weight[rows]
+        loss_sum, weight_sum = custom_sums(values, weights, batch.n)
+        if values.ndim == 1:
+            weights = np.ones(batch.n) if weights is None else weights
+            grad = grad * (weights / (weight_sum if weight_sum > 0 else 1.0))[:, None]
+        matrix = k.Matrix(np.ascontiguousarray(grad, dtype=self.dtype))
+        k.net_put(&self.net, k.FGD_BUFFER_DELTA, last, &matrix.c)
+        k.net_operate(&self.net, batch, k.FGD_OP_OUTPUT_GRAD, last)
+        return loss_sum, weight_sum
+
+    # ---- what verification looks at ---------------------------------------------------------
+
+    cdef object get(self, k.fgd_buffer which, size_t l, size_t n):
+        cdef size_t features = (self.net.n_inputs if which == k.FGD_BUFFER_INPUT
+                                else self.net.layers[l].fan_out)
+        out = np.empty((n, features), dtype=self.dtype)
+        cdef k.Matrix matrix = k.Matrix(out, True)
+        k.net_get(&self.net, which, l, n, <void *>matrix.c.data)
+        return out
+
+    cdef object get_input(self, size_t l, size_t n, bint dropout):
+        if l == 0:
+            return self.get(k.FGD_BUFFER_INPUT, 0, n)
+        if dropout and self.net.layers[l - 1].dropout > 0:
+            return self.get(k.FGD_BUFFER_DROPPED, l - 1, n)
+        return self.get(k.FGD_BUFFER_A, l - 1, n)
+
+    cdef object gradient(self, size_t l, bint is_weight):
+        cdef k.fgd_layer *layer = &self.net.layers[l]
+        return self.view(self, layer.dw if is_weight else layer.db, layer, is_weight).copy()
+
+    cdef dict activation_of(self, size_t l):
+        name, param = self.activations[l]
+        return {"activation": name, "param": param}
+
+    cdef int verify_forward(self, verify, k.fgd_batch *batch, size_t l) except -1:
+        cdef k.fgd_layer *layer = &self.net.layers[l]
+        if layer.z != NULL:
+            z = self.get(k.FGD_BUFFER_Z, l, batch.n)
+        else:
+            k.net_operate(&self.net, batch, k.FGD_OP_PRE_ACTIVATION, l)
+            z = self.get(k.FGD_BUFFER_DELTA, l, batch.n)
+        verify("forward", l,
+               {"X": self.get_input(l, batch.n, batch.dropout), "W": self.weight(l).copy(),
+                "b": self.view(self, layer.b, layer, False).copy(), **self.activation_of(l)},
+               {"z": z, "a": self.get(k.FGD_BUFFER_A, l, batch.n)})
+        return 0
+
+    cdef int verify_loss(self, verify, Data data, rows, size_t n, double value) except -1:
+        cdef size_t last = self.net.n_layers - 1
+        verify("loss", last,
+               {"z": self.get(k.FGD_BUFFER_Z, last, n), "a": self.get(k.FGD_BUFFER_A, last, n),
+                "y": np.asarray(data.y[rows]),
+                "sample_weight": None if data.sample_weight is None else data.sample_weight[rows],
+                "kind": self.loss_kind, "loss_param": self.loss_param,
+                **self.activation_of(last)},
+               {"value": value, "delta": self.get(k.FGD_BUFFER_DELTA, last, n)})
+        return 0
+
+    cdef int verify_backward(self, verify, k.fgd_batch *batch, size_t l) except -1:
+        cdef bint from_z = k.act_consumes_z(self.net.layers[l - 1].act)
+        cdef bint drops = batch.dropout and self.net.layers[l - 1].dropout > 0
+        verify("backward", l,
+               {"delta": self.get(k.FGD_BUFFER_DELTA, l, batch.n), "W": self.weight(l).copy(),
+                "x": self.get(k.FGD_BUFFER_Z if from_z else k.FGD_BUFFER_A, l - 1, batch.n),
+                "mask": self.get(k.FGD_BUFFER_MASK, l - 1, batch.n) if drops else None,
+                **self.activation_of(l - 1)},
+               {"delta": self.get(k.FGD_BUFFER_DELTA, l - 1, batch.n)})
+        return 0
+
+    cdef list snapshot(self):
+        # Copies of (W, b, states) of every layer.
+        states = self.optimizer_state()
+        copies = []
+        for l in range(self.net.n_layers):
+            b = self.bias(l)
+            copies.append((self.weight(l).copy(), None if b is None else b.copy(), {
+                name: (pairs[l][0].copy(), None if pairs[l][1] is None else pairs[l][1].copy())
+                for name, pairs in states.items()}))
+        return copies
+
+    cdef int verify_update(self, verify, list before, size_t n, double lr) except -1:
+        after = self.snapshot()
+        scale = 1.0
+        if self.net.clip_norm > 0:
+            # Stored gradients are finished by now: penalties in, clipped by value.
+            total = sum(float(np.sum(np.square(self.gradient(l, part), dtype=np.float64)))
+                        for l in range(self.net.n_layers) for part in (True, False)
+                        if part or self.net.layers[l].use_bias)
+            scale = min(1.0, self.net.clip_norm / (np.sqrt(total) + 1e-6))
+        for l in range(self.net.n_layers):
+            W, b, state = before[l]
+            new_W, new_b, new_state = after[l]
+            params = dict(self.optimizer_params, l1=self.net.layers[l].l1,
+                          l2=self.net.layers[l].l2, norm_scale=scale)
+            verify("update", l,
+                   {"W": W, "b": b, "A_prev": self.get_input(l, n, True),
+                    "delta": self.get(k.FGD_BUFFER_DELTA, l, n), "state": state, "lr": lr,
+                    "step": self.net.step, "optimizer": self.optimizer_name, "params": params},
+                   {"W": new_W, "b": new_b, "state": new_state})
+        return 0
+
+    # ---- inference --------------------------------------------------------------------------
+
+    def predict(self, X, out):
+        """Fill `out`, shape (n_samples, units), with the outputs of X."""
+        with self.lock:
+            self.infer(Data(X), out, None)
+
+    cdef int infer(self, Data data, out, losses) except -1:
+        cdef k.Matrix target = None if out is None else k.Matrix(out, True)
+        cdef k.Matrix loss_matrix = None if losses is None else k.Matrix(losses, True)
+        cdef size_t first = 0, n, block
+        cdef int threads = self.threads
+        cdef char *loss_at = NULL
+        cdef double polled = k.seconds_now()
+        self.check_not_in_step()
+        # Not all of the capacity: a batch of the whole data may have set it, and Ctrl-C is looked
+        # for between blocks.
+        block = PREDICT_BLOCK * <size_t>threads
+        self.reserve(min(data.n, block), threads, False)
+        if target is not None:
+            data.c.outputs = <void *>target.c.data
+            data.c.output_stride = target.c.cols
+        while first < data.n:
+            n = min(block, data.n - first)
+            if loss_matrix is not None:
+                loss_at = (<char *>loss_matrix.c.data
+                           + first * k.element_size(self.net.dtype))
+            with nogil:
+                k.net_infer(&self.net, &data.c, first, n, threads, loss_at)
+            first += n
+            if k.seconds_now() - polled > SLICE_SECONDS:
+                polled = k.seconds_now()
+                PyErr_CheckSignals()
+        return 0
+
+    def evaluate(self, X, y, sample_weight, outputs=None):
+        """Return (weighted sum of losses, sum of weights), without penalties and dropout."""
+        cdef Data data
+        cdef k.Matrix losses, weights = None
+        with self.lock:
+            data = Data(X, y, sample_weight)
+            self.use_data(data)
+            if self.loss_kind == "custom":
+                return self.evaluate_custom(data, outputs)
+            values = np.empty(data.n, dtype=self.dtype)
+            self.infer(data, outputs, values)
+            losses = k.Matrix(values)
+            weight_sum = <double>data.n
+            if sample_weight is not None:
+                cast = np.ascontiguousarray(sample_weight, dtype=self.dtype)
+                weights = k.Matrix(cast)
+                weight_sum = k.weighted_sum(self.net.dtype, data.n, weights.c.data, NULL)
+            if weights is None:
+                loss_sum = k.weighted_sum(self.net.dtype, data.n, losses.c.data, NULL)
+            else:
+                loss_sum = k.weighted_sum(self.net.dtype, data.n, losses.c.data, weights.c.data)
+            return loss_sum, weight_sum
+
+    cdef tuple evaluate_custom(self, Data data, outputs):
+        out = outputs
+        if out is None:
+            out = np.empty((data.n, self.net.layers[self.net.n_layers - 1].fan_out),
+                           dtype=self.dtype)
+        self.infer(data, out, None)
+        values = np.asarray(self.custom_loss(out, data.y)[0], dtype=np.float64)
+        return custom_sums(values, data.sample_weight, data.n)
+
+    def all_finite(self):
+        """Return whether every weight and bias is finite."""
+        cdef size_t i
+        cdef k.fgd_layer *layer
+        for i in range(self.net.n_layers):
+            layer = &self.net.layers[i]
+            if not (k.all_finite_block(self.net.dtype, layer.fan_in * layer.ldw, layer.w)
+                    and k.all_finite_block(self.net.dtype, layer.fan_out, layer.b)):
+                return False
+        return True

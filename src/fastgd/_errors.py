@@ -1,0 +1,35 @@
+"""The package's own exceptions; each derives from the built-in one that callers would expect."""
+
+
+class ModelFileError(ValueError):
+    """A model file that cannot be trusted: truncated, corrupted, foreign or malicious."""
+
+
+class ValidationError(ArithmeticError):
+    """A compiled operation whose result left its forward error bound.
+
+    Parameters
+    ----------
+    message : str
+        What went wrong, in words.
+    op : str
+        The operation: ``"forward"``, ``"activation"``, ``"loss"``, ``"update"``, ...
+    layer : int or None
+        Index of the layer, counted from 0; None for a single kernel.
+    array : str
+        Name of the output that is wrong.
+    index : tuple of int
+        Where the worst element is.
+    got, expected, bound : float
+        The worst element, what the reference gives, and how far apart they may be.
+    """
+
+    def __init__(self, message, *, op, layer, array, index, got, expected, bound):
+        super().__init__(message)
+        self.op = op
+        self.layer = layer
+        self.array = array
+        self.index = index
+        self.got = got
+        self.expected = expected
+        self.bound = bound

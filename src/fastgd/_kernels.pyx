@@ -1,0 +1,610 @@
+# The C core as Python sees it: the choice of instruction set, and the raw operations on plain
+# arrays behind fastgd.kernels.  Arguments are validated by the callers; nothing here is public.
+
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
+from libc.string cimport memcpy, memset
+
+import os
+from time import perf_counter
+
+import numpy as np
+
+cdef extern from "fgd_cpu.h" nogil:
+    uint64_t fgd_fp_enter()
+    void fgd_fp_leave(uint64_t mode)
+
+cdef extern from "fgd_dispatch.h" nogil:
+    ctypedef enum fgd_isa_status:
+        FGD_ISA_OK, FGD_ISA_UNKNOWN, FGD_ISA_NOT_BUILT, FGD_ISA_NOT_SUPPORTED
+    enum:
+        FGD_N_ISAS
+    const char *fgd_isa_names[]
+    fgd_isa_status fgd_isa_check(const char *name)
+    fgd_isa_status fgd_isa_select(const char *name)
+    void fgd_isa_select_best()
+    const char *fgd_isa_active()
+    int fgd_inject_fault(const char *kernel)
+
+cdef extern from "fgd_net.h" nogil:
+    fgd_status fgd_net_init(fgd_net *, fgd_dtype, size_t, size_t, const size_t *)
+    void fgd_net_free(fgd_net *)
+    fgd_status fgd_net_set_optimizer(fgd_net *, fgd_opt, int)
+    fgd_status fgd_net_reserve(fgd_net *, size_t, int, int)
+    void fgd_net_train(fgd_net *, const fgd_data *, const int64_t *, size_t, size_t, size_t,
+                       size_t, const double *, int, double, fgd_progress *)
+    double fgd_seconds()
+    void fgd_net_infer(fgd_net *, const fgd_data *, size_t, size_t, int, void *)
+    void fgd_net_operate(fgd_net *, const fgd_batch *, fgd_op, size_t)
+    int fgd_net_update(fgd_net *, const fgd_batch *, size_t, const fgd_update_params *)
+    fgd_update_params fgd_step_params(const fgd_net *, uint64_t, double)
+    void fgd_net_put(fgd_net *, fgd_buffer, size_t, const fgd_matrix *)
+    void fgd_net_get(const fgd_net *, fgd_buffer, size_t, size_t, void *)
+    void fgd_net_batch_loss(const fgd_net *, const fgd_batch *, double *, double *)
+    double fgd_net_penalty(const fgd_net *)
+    int fgd_net_apply_gradients(fgd_net *, double)
+    void fgd_permutation(int64_t *, size_t, uint64_t, uint64_t)
+    void fgd_activate(fgd_dtype, fgd_act, double, size_t, const void *, void *)
+    void fgd_activate_grad(fgd_dtype, fgd_act, double, size_t, const void *, void *)
+    int fgd_act_consumes_z(int)
+    int fgd_all_finite(fgd_dtype, size_t, const void *)
+    double fgd_weighted_sum(fgd_dtype, size_t, const void *, const void *)
+    double fgd_fma_burn(fgd_dtype, size_t)
+    char *FGD_BUILD_FLAGS
+    char *__VERSION__
+
+# ---- wrappers for the engine ----------------------------------------------------------------
+
+cdef fgd_status net_init(fgd_net *net, fgd_dtype dtype, size_t n_inputs, size_t n_layers,
+                         const size_t *units) noexcept nogil:
+    return fgd_net_init(net, dtype, n_inputs, n_layers, units)
+
+cdef void net_free(fgd_net *net) noexcept nogil:
+    fgd_net_free(net)
+
+cdef fgd_status net_set_optimizer(fgd_net *net, fgd_opt opt, int has_buffer) noexcept nogil:
+    return fgd_net_set_optimizer(net, opt, has_buffer)
+
+cdef fgd_status net_reserve(fgd_net *net, size_t n, int n_threads,
+                            int store_gradient) noexcept nogil:
+    return fgd_net_reserve(net, n, n_threads, store_gradient)
+
+cdef void net_train(fgd_net *net, const fgd_data *data, const int64_t *order, size_t first,
+                    size_t n_rows, size_t batch_size, size_t n_steps, const double *lrs,
+                    int n_threads, double seconds, fgd_progress *progress) noexcept nogil:
+    fgd_net_train(net, data, order, first, n_rows, batch_size, n_steps, lrs, n_threads, seconds,
+                  progress)
+
+cdef double seconds_now() noexcept nogil:
+    return fgd_seconds()
+
+cdef void net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, int n_threads,
+                    void *losses) noexcept nogil:
+    fgd_net_infer(net, data, first, n, n_threads, losses)
+
+cdef void net_operate(fgd_net *net, const fgd_batch *batch, fgd_op op,
+                      size_t layer) noexcept nogil:
+    fgd_net_operate(net, batch, op, layer)
+
+cdef int net_update(fgd_net *net, const fgd_batch *batch, size_t layer,
+                    const fgd_update_params *params) noexcept nogil:
+    return fgd_net_update(net, batch, layer, params)
+
+cdef fgd_update_params step_params(const fgd_net *net, uint64_t step, double lr) noexcept nogil:
+    return fgd_step_params(net, step, lr)
+
+cdef void net_put(fgd_net *net, fgd_buffer buffer, size_t layer,
+                  const fgd_matrix *matrix) noexcept nogil:
+    fgd_net_put(net, buffer, layer, matrix)
+
+cdef void net_get(const fgd_net *net, fgd_buffer buffer, size_t layer, size_t n,
+                  void *out) noexcept nogil:
+    fgd_net_get(net, buffer, layer, n, out)
+
+cdef void net_batch_loss(const fgd_net *net, const fgd_batch *batch, double *loss_sum,
+                         double *weight_sum) noexcept nogil:
+    fgd_net_batch_loss(net, batch, loss_sum, weight_sum)
+
+cdef double net_penalty(const fgd_net *net) noexcept nogil:
+    return fgd_net_penalty(net)
+
+cdef int net_apply_gradients(fgd_net *net, double lr) noexcept nogil:
+    return fgd_net_apply_gradients(net, lr)
+
+cdef void permutation(int64_t *order, size_t n, uint64_t seed, uint64_t epoch) noexcept nogil:
+    fgd_permutation(order, n, seed, epoch)
+
+cdef double weighted_sum(fgd_dtype dtype, size_t n, const void *x,
+                         const void *weights) noexcept nogil:
+    return fgd_weighted_sum(dtype, n, x, weights)
+
+cdef int all_finite_block(fgd_dtype dtype, size_t n, const void *x) noexcept nogil:
+    return fgd_all_finite(dtype, n, x)
+
+cdef int act_consumes_z(int act) noexcept nogil:
+    return fgd_act_consumes_z(act)
+
+# ---- names and numbers ----------------------------------------------------------------------
+
+# In the order of fgd_act.
+ACTIVATIONS = (
+    "identity", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus",
+    "softsign", "tanh", "sigmoid", "hard_sigmoid", "exp", "softmax",
+)
+# kind -> (loss on its canonical output's z or None, canonical output, loss on any output's a).
+cdef dict LOSSES = {
+    "squared_error": (None, "identity", FGD_LOSS_SQUARED_ERROR_A),
+    "absolute_error": (None, "identity", FGD_LOSS_ABSOLUTE_ERROR_A),
+    "huber": (None, "identity", FGD_LOSS_HUBER_A),
+    "log_loss": (FGD_LOSS_LOG_LOSS_Z, "sigmoid", FGD_LOSS_LOG_LOSS_A),
+    "cross_entropy": (FGD_LOSS_CROSS_ENTROPY_ROWS_Z, "softmax", None),
+    "poisson": (FGD_LOSS_POISSON_Z, "exp", FGD_LOSS_POISSON_A),
+    "custom": (None, "identity", -1),
+}
+cdef dict ACTIVATION_NUMBERS = {name: number for number, name in enumerate(ACTIVATIONS)}
+
+cdef int activation_number(str name) except -1:
+    return ACTIVATION_NUMBERS[name]
+
+cdef int loss_number(str kind, int act, bint labels) except -2:
+    from_z, canonical, from_a = LOSSES[kind]
+    if from_z is not None and ACTIVATIONS[act] == canonical:
+        return FGD_LOSS_CROSS_ENTROPY_LABELS_Z if labels else from_z
+    return from_a
+
+cdef object loss_from_number(int loss):
+    for kind, (from_z, _, from_a) in LOSSES.items():
+        if loss == from_z or loss == from_a:
+            return kind
+    return "cross_entropy"  # on labels
+
+cdef size_t element_size(fgd_dtype dtype) noexcept nogil:
+    return 4 if dtype == FGD_F32 else 8
+
+cdef void copy_rows(fgd_dtype dtype, size_t rows, size_t cols, const void *src, size_t src_stride,
+                    void *dst, size_t dst_stride) noexcept nogil:
+    # Strides in elements.
+    cdef size_t size = element_size(dtype), i
+    for i in range(rows):
+        memcpy(<char *>dst + i * dst_stride * size, <const char *>src + i * src_stride * size,
+               cols * size)
+
+cdef int fill_params(fgd_update_params *p, dict values) except -1:
+    memset(p, 0, sizeof(p[0]))
+    p.lr = values.get("lr", 0.0)
+    p.scale = values.get("scale", 1.0)
+    p.l1 = values.get("l1", 0.0)
+    p.l2 = values.get("l2", 0.0)
+    p.clip_value = values.get("clip_value") or 0.0
+    p.norm_scale = 1.0
+    p.weight_decay = values.get("weight_decay", 0.0)
+    p.momentum = values.get("momentum", 0.0)
+    p.beta1 = values.get("beta1", 0.9)
+    p.beta2 = values.get("alpha", values.get("beta2", 0.999))
+    p.eps = values.get("eps", 1e-8)
+    p.bias1 = values.get("bias1", 1.0)
+    p.bias2 = values.get("bias2", 1.0)
+    p.nesterov = values.get("nesterov", False)
+    p.variant = (FGD_VARIANT_SKLEARN if values.get("variant", "torch") == "sklearn"
+                 else FGD_VARIANT_TORCH)
+    return 0
+
+cdef dict OPTIMIZER_NUMBERS = {
+    "sgd": FGD_OPT_SGD, "momentum": FGD_OPT_MOMENTUM, "adam": FGD_OPT_ADAM,
+    "adamw": FGD_OPT_ADAMW, "rmsprop": FGD_OPT_RMSPROP, "adagrad": FGD_OPT_ADAGRAD,
+}
+
+# ---- arrays ---------------------------------------------------------------------------------
+
+cdef class Matrix:
+    """A borrowed 1-D or 2-D array in the C core's terms; releases it when collected.
+
+    Parameters
+    ----------
+    array : buffer of a native real or boolean type, any strides
+    writable : bool
+    """
+
+    def __cinit__(self, array, bint writable=False):
+        self.held = False
+        PyObject_GetBuffer(array, &self.buffer,
+                           PyBUF_STRIDES | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0))
+        self.held = True
+        self.c.dtype = format_dtype(self.buffer.format, self.buffer.itemsize)
+        self.c.data = self.buffer.buf
+        self.c.rows = self.buffer.shape[0]
+        self.c.row_stride = self.buffer.strides[0]
+        if self.buffer.ndim == 1:
+            self.c.cols = 1
+            self.c.col_stride = self.buffer.itemsize
+        else:
+            self.c.cols = self.buffer.shape[1]
+            self.c.col_stride = self.buffer.strides[1]
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.buffer)
+
+
+cdef fgd_dtype format_dtype(const char *format, Py_ssize_t size) except *:
+    cdef char kind = format[0]
+    if kind == c"@" or kind == c"=":
+        kind = format[1]
+    if kind == c"f":
+        return FGD_F32
+    if kind == c"d":
+        return FGD_F64
+    if kind in b"?BHILQ":
+        if size == 1:
+            return FGD_U8
+        if size == 2:
+            return FGD_U16
+        return FGD_U32 if size == 4 else FGD_U64
+    if kind in b"bhilq":
+        if size == 1:
+            return FGD_I8
+        if size == 2:
+            return FGD_I16
+        return FGD_I32 if size == 4 else FGD_I64
+    raise TypeError(f"arrays of format {format.decode()!r} are not supported here; "
+                    "expected a native real dtype")
+
+
+def all_finite(array):
+    """Return whether a float32 or float64 array of any strides holds no NaN and no infinity."""
+    cdef Py_buffer buffer
+    cdef fgd_dtype dtype
+    cdef size_t n
+    cdef int finite
+    try:
+        PyObject_GetBuffer(array, &buffer, PyBUF_STRIDES | PyBUF_FORMAT)
+    except (ValueError, BufferError):
+        return bool(np.isfinite(array).all())
+    try:
+        dtype = format_dtype(buffer.format, buffer.itemsize)
+        if dtype != FGD_F32 and dtype != FGD_F64:
+            return True
+        if is_contiguous(&buffer):
+            n = buffer.len // buffer.itemsize
+            with nogil:
+                finite = fgd_all_finite(dtype, n, buffer.buf)
+            return bool(finite)
+    finally:
+        PyBuffer_Release(&buffer)
+    return bool(np.isfinite(array).all())
+
+
+cdef bint is_contiguous(Py_buffer *buffer) noexcept:
+    # C or Fortran order: the elements are one block either way.
+    cdef Py_ssize_t expected = buffer.itemsize
+    cdef int i
+    cdef bint c_order = True, f_order = True
+    for i in range(buffer.ndim - 1, -1, -1):
+        c_order = c_order and (buffer.strides[i] == expected or buffer.shape[i] <= 1)
+        expected *= buffer.shape[i]
+    expected = buffer.itemsize
+    for i in range(buffer.ndim):
+        f_order = f_order and (buffer.strides[i] == expected or buffer.shape[i] <= 1)
+        expected *= buffer.shape[i]
+    return c_order or f_order
+
+# ---- raw operations -------------------------------------------------------------------------
+# Each runs the engine's own operation on a temporary network of one or two layers, so that
+# what is tested here is what trains there.  Inputs are C-contiguous and of one dtype.
+
+cdef class TemporaryNet:
+    """A network that lives for one operation."""
+    cdef fgd_net net
+    cdef fgd_data data
+    cdef fgd_batch batch
+
+    def __cinit__(self, fgd_dtype dtype, size_t n_inputs, list units, list acts, list params):
+        cdef size_t sizes[2]
+        cdef size_t i
+        for i in range(<size_t>len(units)):
+            sizes[i] = units[i]
+        if net_init(&self.net, dtype, n_inputs, len(units), sizes) != FGD_OK:
+            raise MemoryError(f"no memory for layers of {units} units and {n_inputs} inputs")
+        for i in range(<size_t>len(units)):
+            self.net.layers[i].act = activation_number(acts[i])
+            self.net.layers[i].act_param = params[i]
+        self.batch.data = &self.data
+
+    def __dealloc__(self):
+        net_free(&self.net)
+
+    cdef int reserve(self, size_t n, bint store_gradient) except -1:
+        self.batch.n = n
+        if net_reserve(&self.net, n, 1, store_gradient) != FGD_OK:
+            raise MemoryError(f"no memory for work buffers of {n} samples")
+        return 0
+
+    cdef void set_weights(self, size_t layer, Matrix W, Matrix b) noexcept:
+        cdef fgd_layer *target = &self.net.layers[layer]
+        copy_rows(self.net.dtype, target.fan_in, target.fan_out, W.c.data, target.fan_out,
+                  target.w, target.ldw)
+        if b is not None:
+            copy_rows(self.net.dtype, 1, target.fan_out, b.c.data, 0, target.b, 0)
+
+
+def forward(X, W, b, str act, double param, out, z_out):
+    cdef Matrix x = Matrix(X), w = Matrix(W), bias = None if b is None else Matrix(b)
+    cdef Matrix a = Matrix(out, True), z = None if z_out is None else Matrix(z_out, True)
+    cdef TemporaryNet t = TemporaryNet(x.c.dtype, x.c.cols, [w.c.cols], [act], [param])
+    t.set_weights(0, w, bias)
+    t.reserve(x.c.rows, False)
+    with nogil:
+        net_put(&t.net, FGD_BUFFER_INPUT, 0, &x.c)
+        net_operate(&t.net, &t.batch, FGD_OP_FORWARD, 0)
+        net_get(&t.net, FGD_BUFFER_A, 0, x.c.rows, <void *>a.c.data)
+        if z is not None:
+            net_get(&t.net, FGD_BUFFER_Z, 0, x.c.rows, <void *>z.c.data)
+
+
+def activation(str act, double param, z, out):
+    cdef Matrix source = Matrix(z), target = Matrix(out, True)
+    cdef int number = activation_number(act)
+    cdef TemporaryNet t
+    cdef size_t n = source.buffer.len // source.buffer.itemsize
+    if number < FGD_N_ELEMENTWISE_ACTS:
+        with nogil:
+            fgd_activate(source.c.dtype, <fgd_act>number, param, n, source.c.data,
+                         <void *>target.c.data)
+        return
+    t = TemporaryNet(source.c.dtype, 1, [source.c.cols], [act], [param])
+    t.reserve(source.c.rows, False)
+    net_put(&t.net, FGD_BUFFER_Z, 0, &source.c)
+    net_operate(&t.net, &t.batch, FGD_OP_ACTIVATE, 0)
+    net_get(&t.net, FGD_BUFFER_A, 0, source.c.rows, <void *>target.c.data)
+
+
+def activation_grad(str act, double param, da, x, out):
+    cdef Matrix upstream = Matrix(da), source = Matrix(x), target = Matrix(out, True)
+    cdef int number = activation_number(act)
+    cdef TemporaryNet t
+    cdef size_t n = source.buffer.len // source.buffer.itemsize
+    if number < FGD_N_ELEMENTWISE_ACTS:
+        with nogil:
+            if upstream.c.data != target.c.data:
+                memcpy(<void *>target.c.data, upstream.c.data, upstream.buffer.len)
+            fgd_activate_grad(source.c.dtype, <fgd_act>number, param, n, source.c.data,
+                              <void *>target.c.data)
+        return
+    t = TemporaryNet(source.c.dtype, 1, [source.c.cols], [act], [param])
+    t.reserve(source.c.rows, False)
+    net_put(&t.net, FGD_BUFFER_A, 0, &source.c)
+    net_put(&t.net, FGD_BUFFER_DELTA, 0, &upstream.c)
+    net_operate(&t.net, &t.batch, FGD_OP_OUTPUT_GRAD, 0)
+    net_get(&t.net, FGD_BUFFER_DELTA, 0, source.c.rows, <void *>target.c.data)
+
+
+def backward(delta, W, str act, double param, x, out):
+    cdef Matrix d = Matrix(delta), w = Matrix(W), source = None if x is None else Matrix(x)
+    cdef Matrix target = Matrix(out, True)
+    cdef TemporaryNet t = TemporaryNet(d.c.dtype, 1, [w.c.rows, w.c.cols], [act, "identity"],
+                                       [param, 0.0])
+    t.set_weights(1, w, None)
+    t.reserve(d.c.rows, False)
+    with nogil:
+        if source is not None:
+            net_put(&t.net, FGD_BUFFER_Z if act_consumes_z(t.net.layers[0].act)
+                    else FGD_BUFFER_A, 0, &source.c)
+        net_put(&t.net, FGD_BUFFER_DELTA, 1, &d.c)
+        net_operate(&t.net, &t.batch, FGD_OP_BACKWARD, 1)
+        net_get(&t.net, FGD_BUFFER_DELTA, 0, d.c.rows, <void *>target.c.data)
+
+
+cdef TemporaryNet gradient_net(Matrix a, Matrix d, bint store_gradient):
+    # A layer whose input and delta are in place, delta_t made.
+    cdef TemporaryNet t = TemporaryNet(a.c.dtype, a.c.cols, [d.c.cols], ["identity"], [0.0])
+    t.reserve(a.c.rows, store_gradient)
+    net_put(&t.net, FGD_BUFFER_INPUT, 0, &a.c)
+    net_put(&t.net, FGD_BUFFER_DELTA, 0, &d.c)
+    net_operate(&t.net, &t.batch, FGD_OP_TRANSPOSE, 0)
+    return t
+
+
+def weight_grad(A_prev, delta, dW, db):
+    cdef Matrix a = Matrix(A_prev), d = Matrix(delta)
+    cdef Matrix w = Matrix(dW, True), b = Matrix(db, True)
+    cdef TemporaryNet t = gradient_net(a, d, True)
+    cdef fgd_layer *layer = &t.net.layers[0]
+    with nogil:
+        net_operate(&t.net, &t.batch, FGD_OP_GRADIENT, 0)
+        copy_rows(t.net.dtype, layer.fan_in, layer.fan_out, layer.dw, layer.ldw,
+                  <void *>w.c.data, layer.fan_out)
+        copy_rows(t.net.dtype, 1, layer.fan_out, layer.db, 0, <void *>b.c.data, 0)
+
+
+def loss(str kind, double param, str output_act, double act_param, z, y, sample_weight, delta_out):
+    cdef Matrix source = Matrix(z), target = Matrix(y), delta = Matrix(delta_out, True)
+    cdef Matrix weights = (None if sample_weight is None else
+                           Matrix(np.ascontiguousarray(sample_weight, dtype=np.float64)))
+    cdef TemporaryNet t = TemporaryNet(source.c.dtype, source.c.cols, [source.c.cols],
+                                       [output_act], [act_param])
+    cdef bint labels = kind == "cross_entropy" and target.buffer.ndim == 1
+    cdef double loss_sum, weight_sum
+    t.net.loss = loss_number(kind, t.net.layers[0].act, labels)
+    t.net.loss_param = param
+    t.reserve(source.c.rows, False)
+    t.data.x = source.c
+    if labels:
+        t.data.labels = <const int64_t *>target.c.data
+    else:
+        t.data.y = target.c
+    if weights is not None:
+        t.data.weights = <const double *>weights.c.data
+    with nogil:
+        net_operate(&t.net, &t.batch, FGD_OP_LOAD, 0)
+        net_put(&t.net, FGD_BUFFER_Z, 0, &source.c)
+        net_operate(&t.net, &t.batch, FGD_OP_ACTIVATE, 0)
+        net_operate(&t.net, &t.batch, FGD_OP_LOSS, 0)
+        net_batch_loss(&t.net, &t.batch, &loss_sum, &weight_sum)
+        net_get(&t.net, FGD_BUFFER_DELTA, 0, source.c.rows, <void *>delta.c.data)
+    return loss_sum / weight_sum if weight_sum > 0 else 0.0
+
+
+cdef void move_state(TemporaryNet t, Matrix array, void *block, bint is_weight,
+                     bint to_array) noexcept:
+    cdef fgd_layer *layer = &t.net.layers[0]
+    cdef size_t rows = layer.fan_in if is_weight else 1
+    if to_array:
+        copy_rows(t.net.dtype, rows, layer.fan_out, block, layer.ldw, <void *>array.c.data,
+                  layer.fan_out)
+    else:
+        copy_rows(t.net.dtype, rows, layer.fan_out, array.c.data, layer.fan_out, block,
+                  layer.ldw)
+
+
+def update(str opt, W, b, A_prev, delta, s1, s2, dict params):
+    """Apply one fused update in place; return whether a new weight was not finite."""
+    cdef Matrix w = Matrix(W, True), bias = None if b is None else Matrix(b, True)
+    cdef Matrix a = Matrix(A_prev), d = Matrix(delta)
+    cdef TemporaryNet t = gradient_net(a, d, False)
+    cdef fgd_layer *layer = &t.net.layers[0]
+    cdef fgd_update_params p
+    cdef int diverged = 0, copy_back
+    cdef bint has_buffer = s2 is not None
+    cdef str name = "momentum" if opt == "sgd" and s1 is not None else opt
+    fill_params(&p, params)
+    if net_set_optimizer(&t.net, OPTIMIZER_NUMBERS[name], has_buffer) != FGD_OK:
+        raise MemoryError("no memory for the optimiser's states")
+    t.set_weights(0, w, bias)
+    layer.use_bias = bias is not None
+    for copy_back in range(2):
+        # In: the caller's arrays into the layer; out, after the update, the other way.
+        for pair, is_first in ((s1, True), (s2, False)):
+            if pair is not None:
+                move_state(t, Matrix(pair[0], True), layer.w_s1 if is_first else layer.w_s2,
+                           True, copy_back)
+                if bias is not None:
+                    move_state(t, Matrix(pair[1], True),
+                               layer.b_s1 if is_first else layer.b_s2, False, copy_back)
+        if copy_back:
+            move_state(t, w, layer.w, True, True)
+            if bias is not None:
+                move_state(t, bias, layer.b, False, True)
+        else:
+            with nogil:
+                diverged = net_update(&t.net, &t.batch, 0, &p)
+    return bool(diverged)
+
+
+# ---- instruction sets -----------------------------------------------------------------------
+
+def built_isas():
+    """Return the names of the instruction sets in this build, slowest first."""
+    return tuple(fgd_isa_names[i].decode() for i in range(FGD_N_ISAS)
+                 if fgd_isa_check(fgd_isa_names[i]) != FGD_ISA_NOT_BUILT)
+
+
+def available_isas():
+    """Return the names of the instruction sets that this machine runs, slowest first.
+
+    Examples
+    --------
+    >>> import fastgd
+    >>> "scalar" in fastgd.available_isas()
+    True
+    """
+    return tuple(fgd_isa_names[i].decode() for i in range(FGD_N_ISAS)
+                 if fgd_isa_check(fgd_isa_names[i]) == FGD_ISA_OK)
+
+
+def active_isa():
+    """Return the name of the instruction set that kernels use now.
+
+    Examples
+    --------
+    >>> import fastgd
+    >>> fastgd.active_isa() in fastgd.available_isas()
+    True
+    """
+    return fgd_isa_active().decode()
+
+
+def set_isa(name):
+    """Make kernels use an instruction set from now on, in the whole process.
+
+    Parameters
+    ----------
+    name : str
+        One of `available_isas()`.
+
+    Raises
+    ------
+    ValueError
+        If `name` is unknown, not in this build, or not supported by this machine.
+
+    Examples
+    --------
+    >>> import fastgd
+    >>> before = fastgd.active_isa()
+    >>> fastgd.set_isa("scalar")
+    >>> fastgd.set_isa(before)
+    """
+    select_isa(name, "name")
+
+
+cdef select_isa(name, str argument):
+    if not isinstance(name, str):
+        raise TypeError(f"{argument} must be a str, got {type(name).__name__}")
+    status = fgd_isa_select(name.encode())
+    if status == FGD_ISA_OK:
+        return
+    choices = ", ".join(repr(isa) for isa in available_isas())
+    if status == FGD_ISA_UNKNOWN:
+        why = "is not an instruction set that fastgd knows"
+    elif status == FGD_ISA_NOT_BUILT:
+        why = "is not in this build of fastgd, which is for another processor architecture"
+    else:
+        why = "cannot run on this machine: the processor or the operating system lacks it"
+    raise ValueError(f"{argument}={name!r} {why}; expected one of {choices}")
+
+
+def inject_fault(kernel):
+    """Break one kernel of the active table, or heal it with None; for tests of the validation."""
+    if kernel is None:
+        fgd_inject_fault(NULL)
+    elif not fgd_inject_fault(kernel.encode()):
+        raise ValueError(f"kernel={kernel!r} is not one that can be broken")
+
+
+def build_info():
+    """Return what this build was made with: compiler, flags, instruction sets."""
+    compiler = __VERSION__.decode()
+    return {
+        "compiler": compiler if "clang" in compiler.lower() else f"gcc {compiler}",
+        "flags": FGD_BUILD_FLAGS.decode(),
+        "isas": built_isas(),
+    }
+
+
+def fma_peak(str dtype, double seconds=0.05):
+    """Return the GFLOP/s of independent fused multiply-adds on one thread of the active ISA."""
+    cdef fgd_dtype number = FGD_F32 if dtype == "float32" else FGD_F64
+    cdef size_t rounds = 1000
+    cdef double flop, best = 0.0, begin, elapsed
+    stop = perf_counter() + seconds
+    while True:
+        begin = perf_counter()
+        with nogil:
+            flop = fgd_fma_burn(number, rounds)
+        elapsed = perf_counter() - begin
+        if elapsed < 1e-3:
+            rounds *= 2
+        else:
+            best = max(best, flop / elapsed)
+        if perf_counter() > stop and best > 0:
+            return best / 1e9
+
+
+cdef choose_first_isa():
+    fgd_isa_select_best()
+    wanted = os.environ.get("FASTGD_ISA", "")
+    if wanted:
+        select_isa(wanted, "environment variable FASTGD_ISA")
+
+
+choose_first_isa()

@@ -1,0 +1,41 @@
+"""Which output activation each loss takes by default, and which ones it fits: the single place."""
+
+_EVERY_ELEMENTWISE = (
+    "identity", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign",
+    "tanh", "sigmoid", "hard_sigmoid", "exp",
+)  # fmt: skip
+
+# The first activation of each loss is its canonical one.  log_loss needs outputs within [0, 1] and
+# poisson outputs >= 0: on the range of the others these two are undefined.
+_FITS = {
+    "squared_error": (*_EVERY_ELEMENTWISE, "softmax"),
+    "absolute_error": _EVERY_ELEMENTWISE,
+    "huber": _EVERY_ELEMENTWISE,
+    "log_loss": ("sigmoid", "hard_sigmoid"),
+    "cross_entropy": ("softmax",),
+    "poisson": ("exp", "softplus", "sigmoid", "hard_sigmoid", "relu"),
+}
+LOSSES = tuple(_FITS)
+
+
+def fitting_outputs(loss):
+    """Return the names of the output activations that a loss fits, the canonical one first."""
+    try:
+        return _FITS[loss]
+    except KeyError:
+        raise ValueError(f"unknown loss {loss!r}; choose from {', '.join(sorted(_FITS))}") from None
+
+
+def canonical_output(loss):
+    """Return the name of the output activation that a loss takes when none is given."""
+    return fitting_outputs(loss)[0]
+
+
+def check_pairing(loss, activation):
+    """Raise a ValueError that names the choices unless the loss fits the output activation."""
+    choices = fitting_outputs(loss)
+    if activation not in choices:
+        raise ValueError(
+            f"the loss {loss!r} does not fit the output activation {activation!r}; "
+            f"with {loss!r} choose from {', '.join(sorted(choices))}"
+        )

@@ -1,0 +1,296 @@
+"""The loop over the epochs of a fit: native calls, and what happens between them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from . import _kernels, metrics
+from ._engine import Divergence
+from ._validate import Array
+from .callbacks import Callback, overrides
+from .config import active
+from .history import History
+from .optimizers import Optimizer
+
+if TYPE_CHECKING:
+    from .network import Network
+
+__all__ = ["Data", "DivergenceError", "Training"]
+
+# A native call for many epochs returns at about this interval when something shows progress.
+_REPORT_SECONDS = 0.1
+# Learning rates of at most this many steps are laid out for one native call.
+_MAX_RATES = 1 << 20
+
+# (ISA, dtype, operations) whose first step was repeated by the reference in this process
+verified: set[tuple[object, ...]] = set()
+
+
+class DivergenceError(FloatingPointError):
+    """Training met a loss or a weight that is not finite; the last finite weights are kept.
+
+    Attributes
+    ----------
+    epoch, step : int
+        Where in the fit it happened, both counted from 0; epoch is None in train_step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgd
+    >>> net = fastgd.Network([fastgd.Dense(1)], loss="squared_error", optimizer=fastgd.SGD(1e30))
+    >>> X = np.ones((8, 1))
+    >>> try:
+    ...     net.fit(X, 1e8 * X, epochs=9, verbose=0)
+    ... except fastgd.DivergenceError as error:
+    ...     print(error.epoch < 9, bool(np.isfinite(net.layers[0].weight).all()))
+    True True
+    """
+
+    def __init__(self, message: str, epoch: int | None = None, step: int | None = None) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+        self.step = step
+
+
+def divergence(
+    error: Divergence, optimizer: Optimizer, lr: float, epoch: int | None, step: int
+) -> DivergenceError:
+    """Return the public form of the engine's exception, with advice."""
+    where = (
+        f"step {step + 1}" if epoch is None else f"epoch {epoch + 1}, step {step + 1} of the fit"
+    )
+    advice = f"a smaller lr (it was {lr:g})"
+    if optimizer.clip_norm is None:
+        advice += ", clip_norm=1.0 in the optimizer"
+    return DivergenceError(
+        f"training diverged in {where}: a {error.what} is not finite. The network keeps its last "
+        f"finite weights. Try {advice}, or standardised inputs and targets.",
+        epoch,
+        step,
+    )
+
+
+class Data(NamedTuple):
+    """Checked arrays, as the engine takes them."""
+
+    X: Array
+    y: Array
+    sample_weight: Array | None
+
+
+class Training:
+    """One fit, all of whose arguments have been checked."""
+
+    def __init__(
+        self,
+        network: Network,
+        data: Data,
+        validation: Data | None,
+        *,
+        epochs: int,
+        batch_size: int,
+        shuffle: bool,
+        functions: Mapping[str, metrics.MetricFunction],
+        callbacks: Sequence[Callback],
+        reporters: Sequence[Callback],
+        history: History,
+        first_epoch: int,
+    ) -> None:
+        self.network = network
+        self.data = data
+        self.validation = validation
+        self.epochs = epochs
+        self.batch_size = min(batch_size, len(data.X))
+        self.shuffle = shuffle
+        self.functions = dict(functions)
+        self.callbacks = list(callbacks)
+        self.all_callbacks = sorted([*callbacks, *reporters], key=lambda callback: callback.last)
+        self.history = history
+        self.done = first_epoch
+        self.steps = -(-len(data.X) // self.batch_size)
+        self._chunk = 1
+
+    def run(self) -> None:
+        """Train; callbacks are closed and the data let go in every case."""
+        engine = self.network._live()
+        engine.bind(*self.data, self.batch_size, self.shuffle)
+        try:
+            for callback in self.all_callbacks:
+                callback.network = self.network
+                callback.n_epochs = self.epochs
+                callback.steps_per_epoch = self.steps
+                callback.on_fit_begin()
+            while self.done < self.epochs and not self.network.stop_training:
+                self._train_chunk(self._next_chunk())
+            for callback in self.all_callbacks:
+                callback.on_fit_end()
+        finally:
+            engine.unbind()
+            for callback in self.all_callbacks:
+                callback.close()
+
+    def _next_chunk(self) -> int:
+        """Return how many epochs the next native call runs."""
+        lr = self.network.optimizer.lr
+        if (
+            self.validation is not None
+            or self.functions
+            or getattr(lr, "monitor", None) is not None
+            or any(callback.every_epoch for callback in self.all_callbacks)
+        ):
+            return 1
+        most = min(self.epochs - self.done, max(1, _MAX_RATES // self.steps))
+        return min(most, self._chunk) if self.all_callbacks else most
+
+    def _train_chunk(self, n_epochs: int) -> None:
+        network, engine = self.network, self.network._live()
+        every_epoch = [callback for callback in self.all_callbacks if callback.every_epoch]
+        for callback in every_epoch:
+            callback.on_epoch_begin(self.done)
+        lrs = network.optimizer.learning_rates(engine.step, n_epochs * self.steps)
+        outputs = None
+        if self.functions:
+            outputs = np.zeros((len(self.data.X), network.n_outputs), network.dtype)
+        began = time.perf_counter()
+        try:
+            losses = self._native(lrs, n_epochs, outputs)
+        except Divergence as error:
+            step = self.done * self.steps + error.step_in_call
+            lr = float(lrs[error.step_in_call])
+            epoch = self.done + error.epoch_in_call
+            raise divergence(error, network.optimizer, lr, epoch, step) from None
+        took = time.perf_counter() - began
+        self._chunk = max(1, min(8 * n_epochs, int(n_epochs * _REPORT_SECONDS / max(took, 1e-9))))
+        for i in range(n_epochs):
+            logs = {
+                "loss": float(losses[i]),
+                "lr": float(lrs[(i + 1) * self.steps - 1]),
+                "seconds": took / n_epochs,
+            }
+            self._end_epoch(logs, outputs)
+
+    def _native(self, lrs: Array, n_epochs: int, outputs: Array | None) -> Array:
+        engine = self.network._live()
+        before = self.done * self.steps
+        progress = [c for c in self.all_callbacks if overrides(c, "on_progress")]
+        batch = [c for c in self.all_callbacks if overrides(c, "on_batch_end")]
+
+        def on_slice(steps: int) -> None:
+            for callback in progress:
+                callback.on_progress(before + steps)
+
+        def on_batch(step: int, loss: float) -> None:
+            for callback in batch:
+                callback.on_batch_end(before + step, loss)
+
+        def train(**verification: Any) -> Array:
+            losses: Array = engine.run_epochs(
+                lrs,
+                n_epochs,
+                outputs=outputs,
+                on_slice=on_slice if progress else None,
+                on_batch=on_batch if batch else None,
+                **verification,
+            )
+            return losses
+
+        mode = active.settings.validate
+        if mode == "off":
+            return train()
+        if mode == "always":
+            from ._verify import verify
+
+            return train(verify=verify, verify_all=True)
+        key = operations(self.network)
+        if key in verified:
+            return train()
+        from ._errors import ValidationError
+        from ._verify import verify
+
+        before_step = Snapshot(self.network)
+        try:
+            losses = train(verify=verify)
+        except ValidationError:
+            # What a broken kernel has written so far is taken back.
+            before_step.restore()
+            raise
+        verified.add(key)
+        return losses
+
+    def _end_epoch(self, logs: dict[str, float], outputs: Array | None) -> None:
+        network, epoch = self.network, self.done
+        if outputs is not None:
+            y, weight = self.data.y, self.data.sample_weight
+            logs.update(metrics.evaluate(self.functions, y, outputs, weight))
+        if self.validation is not None:
+            logs.update(network._evaluate(self.validation, self.functions, "val_"))
+        self.history.append(epoch, logs)
+        self.done += 1
+        lr = network.optimizer.lr
+        if hasattr(lr, "epoch_end"):
+            lr.epoch_end(logs)
+        for callback in self.all_callbacks:
+            callback.on_epoch_end(epoch, logs)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a later fit needs to resume this one after the epochs done so far."""
+        return {
+            "done": self.done,
+            "stopped": self.network.stop_training,
+            "callbacks": [
+                {"name": type(callback).__name__, "state": callback.state_dict()}
+                for callback in self.callbacks
+            ],
+        }
+
+
+def restore_callbacks(callbacks: Sequence[Callback], states: Sequence[Mapping[str, Any]]) -> None:
+    """Give each callback the first state left that one of its class has kept."""
+    left = list(states)
+    for callback in callbacks:
+        for state in left:
+            if state["name"] == type(callback).__name__:
+                left.remove(state)
+                callback.load_state_dict(state["state"])
+                break
+
+
+class Snapshot:
+    """All numbers of a network at one moment."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._arrays = {name: view.copy() for name, view in network._arrays().items()}
+        engine = network._live()
+        self._counters = engine.step, engine.epoch
+
+    def restore(self) -> None:
+        for name, view in self._network._arrays().items():
+            view[...] = self._arrays[name]
+        engine = self._network._live()
+        engine.step, engine.epoch = self._counters
+
+
+def operations(network: Network) -> tuple[object, ...]:
+    """Return the instruction set, the dtype and the set of operations that a step consists of."""
+    layers = network.layers
+    found: set[object] = set()
+    for layer in layers:
+        assert layer.activation is not None
+        # Layers of up to four units have a forward product of their own.
+        found.add(("forward", layer.activation, layer.units <= 4, layer.use_bias))
+        found.update(name for name in ("l1", "l2", "dropout") if getattr(layer, name))
+    for layer in layers[:-1]:
+        found.add(("backward", layer.activation))
+    optimizer = network.optimizer
+    found.add(("loss", network.loss_name, layers[-1].activation))
+    found.add(("update", *optimizer.state_layout(), getattr(optimizer, "nesterov", False)))
+    found.update(
+        name for name in ("weight_decay", "clip_value", "clip_norm") if getattr(optimizer, name)
+    )
+    return _kernels.active_isa(), network.dtype.name, frozenset(found)

@@ -1,0 +1,438 @@
+"""Callbacks: objects that a fit calls between epochs.
+
+A fit without callbacks that need every epoch runs in one native call; each hook here is reached
+from Python only between epochs, or after batches if ``on_batch_end`` is defined.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import IO, TYPE_CHECKING, Any
+
+from ._validate import Array, boolean, choice, integer, real
+from .schedules import improved, is_higher_better, monitored
+
+if TYPE_CHECKING:
+    from .network import Network
+
+__all__ = ["CSVLog", "Callback", "Checkpoint", "EarlyStopping", "ProgressBar"]
+
+
+class Callback:
+    """Base of the callbacks: override the hooks that you need.
+
+    Attributes
+    ----------
+    network : Network
+        Set when the fit begins. ``network.stop_training = True`` ends the fit after the epoch;
+        ``network.optimizer.lr = ...`` holds from the next epoch on.
+    n_epochs, steps_per_epoch : int
+        Of the fit, set when it begins.
+    monitor : str or None
+        If not None, fit refuses to start unless the logs will have a value of this name.
+    every_epoch : bool
+        False lets several epochs run in one native call when nothing else needs each of them;
+        ``on_epoch_begin`` is not called then, ``on_epoch_end`` for each of them afterwards.
+    last : bool
+        True puts ``on_epoch_end`` after that of the callbacks for which it is False.
+
+    Notes
+    -----
+    Epochs and steps count from 0 in each fit, over all its parts if it was resumed. ``logs`` holds
+    what History records for the epoch. Hooks may call predict, evaluate, get_weights, set_weights
+    and save, but not fit or train_step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgd
+    >>> class Print(fastgd.Callback):
+    ...     def on_epoch_end(self, epoch, logs):
+    ...         print(epoch, sorted(logs))
+    >>> net = fastgd.Network([fastgd.Dense(1)], loss="squared_error")
+    >>> _ = net.fit(np.ones((4, 1)), np.ones(4), epochs=2, callbacks=[Print()], verbose=0)
+    0 ['loss', 'lr', 'seconds']
+    1 ['loss', 'lr', 'seconds']
+    """
+
+    network: Network
+    n_epochs: int
+    steps_per_epoch: int
+    monitor: str | None = None
+    every_epoch = True
+    last = False
+
+    def on_fit_begin(self) -> None:
+        """Called once before the first epoch; a resumed fit has restored the state by then."""
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Called before each epoch."""
+
+    def on_batch_end(self, step: int, loss: float) -> None:
+        """Called after each step of the fit, counted from 0, if a class defines it."""
+
+    def on_progress(self, steps: int) -> None:
+        """Called with the steps done in this fit, at least every 100 ms, if a class defines it."""
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Called after each epoch."""
+
+    def on_fit_end(self) -> None:
+        """Called after the last epoch, unless the fit ended by an exception."""
+
+    def close(self) -> None:
+        """Called at the very end in every case, also after an exception."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what must be kept to go on from here: JSON values, and lists of arrays."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+
+
+class EarlyStopping(Callback):
+    """End a fit when a value has stopped improving, and restore the best weights.
+
+    Parameters
+    ----------
+    monitor : str
+        A name in the logs.
+    min_delta : float
+        How much better than the best a value must be to count.
+    patience : int
+        Epochs without improvement after which the fit ends.
+    mode : {"auto", "min", "max"}
+        Whether lower or higher is better; "auto" is "max" for accuracy and r2, else "min".
+    restore_best : bool
+        Whether the weights of the best epoch are put back at the end of the fit, however it
+        ended, but for an exception. The optimiser's state stays that of the last epoch.
+
+    Attributes
+    ----------
+    best : float or None
+    best_epoch : int or None
+    stopped : bool
+        Whether this callback ended the fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgd
+    >>> X = np.linspace(-1, 1, 40).reshape(-1, 1)
+    >>> net = fastgd.Network([fastgd.Dense(1)], loss="squared_error", optimizer=fastgd.SGD(0.2))
+    >>> stop = fastgd.EarlyStopping("loss", min_delta=1e-3, patience=2)
+    >>> history = net.fit(X, 3 * X, epochs=1000, callbacks=[stop], verbose=0)
+    >>> stop.stopped, len(history.epoch) - 1 - stop.best_epoch
+    (True, 2)
+    """
+
+    monitor: str
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0.0,
+        patience: int = 10,
+        mode: str = "auto",
+        restore_best: bool = True,
+    ) -> None:
+        self.monitor = _name("monitor", monitor)
+        self.min_delta = real("min_delta", min_delta, minimum=0)
+        self.patience = integer("patience", patience)
+        self.mode = choice("mode", mode, ("auto", "min", "max"))
+        self.restore_best = boolean("restore_best", restore_best)
+        self._reset()
+
+    def _reset(self) -> None:
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+        self.stopped = False
+        self._wait = 0
+        self._best_weights: list[Array] | None = None
+        self._resumed = False
+
+    def on_fit_begin(self) -> None:
+        if not self._resumed:
+            self._reset()
+        self._resumed = False
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        value = monitored(logs, self.monitor)
+        higher = is_higher_better(self.monitor, self.mode)
+        if improved(value, self.best, self.min_delta, higher):
+            self.best, self.best_epoch, self._wait = value, epoch, 0
+            if self.restore_best:
+                self._best_weights = self.network.get_weights()
+            return
+        self._wait += 1
+        if self._wait >= self.patience:
+            self.stopped = True
+            self.network.stop_training = True
+
+    def on_fit_end(self) -> None:
+        if self._best_weights is not None:
+            self.network.set_weights(self._best_weights)
+
+    def close(self) -> None:
+        self._best_weights = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "stopped": self.stopped,
+            "wait": self._wait,
+            "best_weights": self._best_weights or [],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        best, epoch = state["best"], state["best_epoch"]
+        self.best = None if best is None else real("best", best)
+        self.best_epoch = None if epoch is None else integer("best_epoch", epoch, 0)
+        self.stopped = boolean("stopped", state["stopped"])
+        self._wait = integer("wait", state["wait"], 0)
+        self._best_weights = list(state["best_weights"]) or None
+        self._resumed = True
+
+
+class Checkpoint(Callback):
+    """Save the network, with all that is needed to resume, after every so many epochs.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, replaced each time in one step: a crash leaves the old one.
+    monitor : str, optional
+        A name in the logs, needed for save_best_only.
+    save_best_only : bool
+        Save only when the monitored value is the best so far.
+    every : int
+        Epochs between two looks at whether to save.
+    mode : {"auto", "min", "max"}
+        As in `EarlyStopping`.
+
+    Notes
+    -----
+    Saving comes after the other callbacks have seen the epoch, and their states go into the file.
+    ``fastgd.load(path).fit(..., resume=True)`` with the same data, arguments and callbacks then
+    ends with the same bits as if the first fit had not been interrupted.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import fastgd
+    >>> X, y = np.eye(4), np.arange(4.0)
+    >>> net = fastgd.Network([fastgd.Dense(1)], loss="squared_error")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.safetensors")
+    ...     _ = net.fit(X, y, epochs=2, callbacks=[fastgd.Checkpoint(path)], verbose=0)
+    ...     resumed = fastgd.load(path)
+    >>> _ = net.fit(X, y, epochs=3, verbose=0)
+    >>> _ = resumed.fit(X, y, epochs=5, verbose=0, resume=True)
+    >>> bool((net.layers[0].weight == resumed.layers[0].weight).all())
+    True
+    """
+
+    last = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        monitor: str | None = None,
+        save_best_only: bool = False,
+        every: int = 1,
+        mode: str = "auto",
+    ) -> None:
+        self.path = os.fspath(path)
+        self.monitor = None if monitor is None else _name("monitor", monitor)
+        self.save_best_only = boolean("save_best_only", save_best_only)
+        self.every = integer("every", every)
+        self.mode = choice("mode", mode, ("auto", "min", "max"))
+        if self.save_best_only and self.monitor is None:
+            raise ValueError("save_best_only=True needs a monitor, such as 'val_loss'")
+        self._best: float | None = None
+        self._resumed = False
+
+    def on_fit_begin(self) -> None:
+        if not self._resumed:
+            self._best = None
+        self._resumed = False
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        if (epoch + 1) % self.every:
+            return
+        if self.save_best_only and self.monitor is not None:
+            value = monitored(logs, self.monitor)
+            if not improved(value, self._best, 0.0, is_higher_better(self.monitor, self.mode)):
+                return
+            self._best = value
+        self.network.save(self.path)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self._best}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        best = state["best"]
+        self._best = None if best is None else real("best", best)
+        self._resumed = True
+
+
+class CSVLog(Callback):
+    """Write a line of comma-separated values after every epoch.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file; its first line names the columns.
+    append : bool
+        Continue a file that an earlier fit began, without a second line of names, as a resumed
+        fit does. Otherwise the file is replaced when the fit begins.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import fastgd
+    >>> net = fastgd.Network([fastgd.Dense(1)], loss="squared_error")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "log.csv")
+    ...     _ = net.fit(np.eye(4), np.ones(4), epochs=2, callbacks=[fastgd.CSVLog(path)], verbose=0)
+    ...     with open(path) as file:
+    ...         lines = file.read().splitlines()
+    >>> lines[0], len(lines)
+    ('epoch,loss,lr,seconds', 3)
+    """
+
+    def __init__(self, path: str | os.PathLike[str], append: bool = False) -> None:
+        self.path = os.fspath(path)
+        self.append = boolean("append", append)
+        self._file: IO[str] | None = None
+        self._named = False
+
+    def on_fit_begin(self) -> None:
+        self._named = self.append and os.path.exists(self.path) and os.path.getsize(self.path) > 0
+        self._file = open(self.path, "a" if self.append else "w", newline="", encoding="utf-8")  # noqa: SIM115
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        assert self._file is not None
+        if not self._named:
+            self._file.write(",".join(["epoch", *logs]) + "\n")
+            self._named = True
+        self._file.write(",".join([str(epoch), *map(repr, map(float, logs.values()))]) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class ProgressBar(Callback):
+    """Show a progress bar over the steps of a fit, with the newest values beside it.
+
+    fit adds one by itself with ``verbose=1``, and with "auto" on a terminal or in a notebook.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgd
+    >>> net = fastgd.Network([fastgd.Dense(1)], loss="squared_error")
+    >>> _ = net.fit(np.eye(4), np.ones(4), callbacks=[fastgd.ProgressBar()], verbose=0)
+    """
+
+    every_epoch = False
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def on_fit_begin(self) -> None:
+        self._bar = _bar_class()(
+            total=self.n_epochs * self.steps_per_epoch,
+            unit="step",
+            unit_scale=True,
+            dynamic_ncols=True,
+            file=sys.stderr,
+        )
+        self._describe(0)
+
+    def _describe(self, epoch: int) -> None:
+        current = min(epoch + 1, self.n_epochs)
+        self._bar.set_description(f"epoch {current}/{self.n_epochs}", refresh=False)
+
+    def on_progress(self, steps: int) -> None:
+        self._describe(steps // self.steps_per_epoch)
+        self._bar.update(steps - self._bar.n)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        shown = {name: f"{value:.4g}" for name, value in logs.items() if name != "seconds"}
+        self._bar.set_postfix(shown, refresh=False)
+        self.on_progress((epoch + 1) * self.steps_per_epoch)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class EpochLines(Callback):
+    """Write a line to stderr for every epoch, or with a pause for the newest one only."""
+
+    every_epoch = False
+
+    def __init__(self, pause: float = 0.0) -> None:
+        self._pause = pause
+        self._next = 0.0
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        if now < self._next and epoch + 1 < self.n_epochs and not self.network.stop_training:
+            return
+        self._next = now + self._pause
+        values = "  ".join(f"{name} {value:.6g}" for name, value in logs.items())
+        print(f"epoch {epoch + 1}/{self.n_epochs}  {values}", file=sys.stderr, flush=True)
+
+
+def reporters(verbose: object) -> list[Callback]:
+    """Return the callbacks that fit's ``verbose`` stands for."""
+    if verbose == "auto":
+        if "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty()):
+            return [ProgressBar()]
+        return [] if sys.stderr is None else [EpochLines(pause=1.0)]
+    if isinstance(verbose, str) or integer("verbose", verbose, 0) > 2:
+        raise ValueError(f"unknown verbose {verbose!r}; choose from 0, 1, 2, 'auto'")
+    if verbose == 0:
+        return []
+    return [ProgressBar() if verbose == 1 else EpochLines()]
+
+
+def overrides(callback: Callback, hook: str) -> bool:
+    """Return whether a callback defines a hook itself."""
+    return getattr(type(callback), hook, None) is not getattr(Callback, hook)
+
+
+def _bar_class() -> Any:
+    if "ipykernel" in sys.modules:
+        from importlib.util import find_spec
+
+        if find_spec("ipywidgets") is not None:
+            from tqdm.notebook import tqdm as notebook_bar
+
+            return notebook_bar
+    from tqdm.std import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc, unused-ignore]
+        # No watching thread: fit itself reports ten times a second.
+        monitor_interval = 0
+
+    return Bar
+
+
+def _name(parameter: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{parameter} must be a string, not {value!r}")
+    return value

@@ -1,0 +1,48 @@
+"""The record of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = ["History"]
+
+
+class History:
+    """What happened in each epoch of a fit.
+
+    Attributes
+    ----------
+    epoch : list of int
+        Numbers of the epochs, from 0 in each fit.
+    history : dict of str to list of float
+        One list for each value, one entry for each epoch: "loss" (the mean over the epoch's
+        batches with penalties, as the weights moved), "lr" (of the epoch's last step), "seconds"
+        (of training, without validation; epochs that ran in one native call share its time
+        equally), then "val_loss" and the metrics if they were asked for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgd
+    >>> net = fastgd.Network([fastgd.Dense(1)], loss="squared_error")
+    >>> X = np.linspace(-1, 1, 20).reshape(-1, 1)
+    >>> history = net.fit(X, 2 * X, epochs=3, verbose=0)
+    >>> history.epoch, sorted(history.history)
+    ([0, 1, 2], ['loss', 'lr', 'seconds'])
+    >>> history.history["loss"][0] > history.history["loss"][2]
+    True
+    """
+
+    def __init__(self) -> None:
+        self.epoch: list[int] = []
+        self.history: dict[str, list[float]] = {}
+
+    def append(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Add the values of one epoch."""
+        self.epoch.append(epoch)
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{name}={values[-1]:.6g}" for name, values in self.history.items())
+        return f"History({len(self.epoch)} epochs{'; last: ' + last if last else ''})"

@@ -1,0 +1,531 @@
+"""Model files: safetensors with the configuration and a checksum in the header.
+
+Reading never imports, looks up or calls anything that a file names, but for the package's own
+fixed tables; everything is checked before a network is made of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import activations, losses, optimizers, schedules
+from ._errors import ModelFileError
+from ._validate import Array, boolean, integer
+from ._version import __version__
+from .history import History
+from .layers import Dense
+from .losses import CustomLoss, Loss
+from .schedules import LearningRate, Schedule
+
+if TYPE_CHECKING:
+    from .network import Network
+
+__all__ = ["load", "save"]
+
+_FORMAT = "fastgd 1"
+_HEADER_LIMIT = 100_000_000
+_TENSORS = "tensors"
+_CONFIG_KEYS = {
+    "fastgd",
+    "n_inputs",
+    "dtype",
+    "seed",
+    "epoch",
+    "step",
+    "layers",
+    "loss",
+    "optimizer",
+    "has_optimizer_state",
+    "schedule_state",
+    "history",
+    "resume",
+    "metadata",
+}
+_LAYER_KEYS = {
+    "units",
+    "activation",
+    "param",
+    "l1",
+    "l2",
+    "dropout",
+    "bias",
+    "weight_init",
+    "bias_init",
+}
+
+
+# ---- writing --------------------------------------------------------------------------------
+
+
+def save(
+    network: Network,
+    path: str | os.PathLike[str],
+    *,
+    include_optimizer: bool = True,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a network to a file; see `Network.save`."""
+    include = boolean("include_optimizer", include_optimizer)
+    kept = network.metadata if metadata is None else _json_copy(metadata)
+    tensors = {
+        name: np.ascontiguousarray(view)
+        for name, view in network._arrays(optimizer=include).items()
+    }
+    resume = network._resume_state() if include else None
+    lr = network.optimizer.lr
+    config = {
+        "fastgd": __version__,
+        "n_inputs": network.n_inputs,
+        "dtype": network.dtype.name,
+        "seed": network.seed,
+        "epoch": network.epoch if include else 0,
+        "step": network.step if include else 0,
+        "layers": [_plain_layer(layer) for layer in network.layers],
+        "loss": network.loss._plain()
+        if isinstance(network.loss, Loss) and network.loss_name != "custom"
+        else {"name": "custom"},
+        "optimizer": network.optimizer._plain(),
+        "has_optimizer_state": include,
+        "schedule_state": lr.state_dict()
+        if include and isinstance(lr, Schedule) and schedules.plain(lr) != {"name": "custom"}
+        else {},
+        "history": _plain_history(network.history) if include else None,
+        "resume": _plain_resume(resume, tensors),
+        "metadata": kept,
+    }
+    text = json.dumps(config, allow_nan=False, separators=(",", ":"))
+    header = {"format": _FORMAT, "config": text, "sha256": _digest(text, tensors)}
+    from safetensors.numpy import save as to_bytes
+
+    write_atomically(Path(path), to_bytes(tensors, metadata=header))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file in one step; whatever fails, the old file stays and no other is left."""
+    path = Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write a model to {path}: it is a folder")
+    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(temporary, flags, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if path.exists() and hasattr(os, "fchmod"):
+                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":
+        # The new name itself must reach the disk.
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _plain_layer(layer: Dense) -> dict[str, Any]:
+    assert layer.activation is not None
+    weight_init, bias_init = (
+        init if isinstance(init, str | float) else default
+        for init, default in ((layer.weight_init, "auto"), (layer.bias_init, "zeros"))
+    )
+    return {
+        "units": layer.units,
+        "activation": layer.activation.name,
+        "param": float(layer.activation.param),
+        "l1": layer.l1,
+        "l2": layer.l2,
+        "dropout": layer.dropout,
+        "bias": layer.use_bias,
+        "weight_init": weight_init,
+        "bias_init": bias_init,
+    }
+
+
+def _plain_history(history: History | None) -> dict[str, Any] | None:
+    if history is None:
+        return None
+    # JSON has no NaN and no infinity, which a user's metric may well return.
+    values = {
+        name: [value if math.isfinite(value) else repr(value) for value in column]
+        for name, column in history.history.items()
+    }
+    return {"epoch": history.epoch, "values": values}
+
+
+def _plain_resume(
+    resume: Mapping[str, Any] | None, tensors: dict[str, Array]
+) -> dict[str, Any] | None:
+    """Return the state of a fit as JSON; lists of arrays of the callbacks become tensors."""
+    if resume is None:
+        return None
+    states = []
+    for i, callback in enumerate(resume["callbacks"]):
+        state: dict[str, Any] = {}
+        for key, value in callback["state"].items():
+            if isinstance(value, list) and any(isinstance(item, np.ndarray) for item in value):
+                for j, array in enumerate(value):
+                    tensors[f"callbacks.{i}.{key}.{j}"] = np.ascontiguousarray(array)
+                value = {_TENSORS: len(value)}
+            state[key] = value
+        states.append({"name": callback["name"], "state": state})
+    return {"done": resume["done"], "stopped": resume["stopped"], "callbacks": states}
+
+
+def _json_copy(metadata: object) -> dict[str, Any]:
+    """Return metadata as a file would give them back, or refuse what JSON cannot hold."""
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata must be a dict, not {metadata!r}")
+    copied: dict[str, Any] = json.loads(json.dumps(dict(metadata), allow_nan=False))
+    return copied
+
+
+def _digest(config: str, tensors: Mapping[str, Array]) -> str:
+    """Return the SHA-256 of the configuration and of every tensor's name, dtype, shape, bytes."""
+    digest = hashlib.sha256()
+    for part in (_FORMAT, config):
+        encoded = part.encode()
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    for name in sorted(tensors):
+        array = tensors[name]
+        head = json.dumps([name, array.dtype.name, list(array.shape)]).encode()
+        digest.update(len(head).to_bytes(8, "little") + head)
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(np.ascontiguousarray(little).data.cast("B") if array.size else b"")
+    return digest.hexdigest()
+
+
+# ---- reading --------------------------------------------------------------------------------
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    loss: str | Loss | CustomLoss | None = None,
+    lr: LearningRate | None = None,
+) -> Network:
+    """Return the network that `Network.save` has written.
+
+    Parameters
+    ----------
+    path : str or path-like
+    loss : object, optional
+        The custom loss of a network that was trained with one.
+    lr : float or schedule or callable, optional
+        In place of the stored learning rate; needed where that was a callable.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is not one of fastgd, is truncated or damaged in any bit, holds unknown
+        settings, tensors that do not fit them, or values that are not finite.
+    OSError
+        If the file cannot be read.
+
+    Notes
+    -----
+    Files from others are safe to load: no code in them is run. The checksum finds damage; it does
+    not tell who wrote the file.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import fastgd
+    >>> layers = [fastgd.Dense(2, "tanh"), fastgd.Dense(1)]
+    >>> net = fastgd.Network(layers, "squared_error", n_inputs=3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.safetensors")
+    ...     net.save(path)
+    ...     again = fastgd.load(path)
+    >>> X = np.ones((1, 3))
+    >>> bool((net.predict(X) == again.predict(X)).all())
+    True
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise ModelFileError(f"{path} is not a regular file")
+    content = path.read_bytes()
+    try:
+        return _network(content, loss, lr)
+    except ModelFileError as error:
+        raise ModelFileError(f"cannot load {path}: {error}") from error.__cause__
+
+
+def _network(
+    content: bytes, loss: str | Loss | CustomLoss | None, lr: LearningRate | None
+) -> Network:
+    text, tensors = _open(content)
+    try:
+        config = _parse(text)
+        _keys("configuration", config, _CONFIG_KEYS)
+        return _build(config, tensors, loss, lr)
+    except ModelFileError:
+        raise
+    # Whatever a constructor, a cast or a missing key finds wrong is wrong in the file.
+    except (
+        ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError,
+    ) as error:  # fmt: skip
+        raise ModelFileError(f"its configuration is not valid: {error}") from error
+
+
+def _open(content: bytes) -> tuple[str, dict[str, Array]]:
+    """Return the configuration's text and the tensors of a file whose checksum is right."""
+    if len(content) < 8:
+        raise ModelFileError(f"it has only {len(content)} bytes; it is empty or truncated")
+    size = int.from_bytes(content[:8], "little")
+    if size > _HEADER_LIMIT or content[8:9] != b"{":
+        raise ModelFileError("it is not a safetensors file, such as fastgd writes")
+    if size > len(content) - 8:
+        raise ModelFileError("it is truncated within its header")
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as from_bytes
+
+    try:
+        header = _parse(content[8 : 8 + size].decode())
+        tensors = from_bytes(content)
+    except (SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ModelFileError(f"it is damaged or truncated: {error}") from error
+    about = header.get("__metadata__")
+    if not isinstance(about, dict) or "format" not in about:
+        raise ModelFileError("it is a safetensors file, but not one of fastgd")
+    if about["format"] != _FORMAT:
+        raise ModelFileError(
+            f"its format is {str(about['format'])[:40]!r}; this version reads {_FORMAT!r} only, "
+            "so it is damaged or from a newer fastgd"
+        )
+    _keys("header", about, {"format", "config", "sha256"})
+    if not all(isinstance(value, str) for value in about.values()):
+        raise ModelFileError("its header holds something other than text")
+    if _digest(about["config"], tensors) != about["sha256"]:
+        raise ModelFileError("its checksum is wrong: it was damaged or changed")
+    return about["config"], tensors
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """Return a JSON object; repeated keys and numbers that JSON does not know are refused."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a key is repeated")
+        return found
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is not a number of JSON")
+
+    parsed = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    if not isinstance(parsed, dict):
+        raise ValueError("it is not an object of JSON")
+    return parsed
+
+
+def _keys(what: str, found: object, wanted: set[str]) -> None:
+    if not isinstance(found, dict):
+        raise ModelFileError(f"its {what} is not a table")
+    if set(found) != wanted:
+        unknown, missing = sorted(set(found) - wanted), sorted(wanted - set(found))
+        problems = [f"has unknown keys {unknown}"] * bool(unknown)
+        problems += [f"lacks {missing}"] * bool(missing)
+        raise ModelFileError(f"its {what} {' and '.join(problems)}")
+
+
+def _build(
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Array],
+    loss: str | Loss | CustomLoss | None,
+    lr: LearningRate | None,
+) -> Network:
+    from .network import Network
+
+    if not isinstance(config["fastgd"], str):
+        raise ModelFileError("its configuration does not name a version")
+    n_inputs = integer("n_inputs", config["n_inputs"])
+    dtype = config["dtype"]
+    if dtype not in ("float32", "float64"):
+        raise ModelFileError("its dtype is neither float32 nor float64")
+    layers = [_layer(plain) for plain in config["layers"]]
+    # Before any memory is asked for: the tensors must be there in the sizes that are claimed.
+    wanted: dict[str, tuple[int, ...]] = {}
+    fan_in = n_inputs
+    for i, layer in enumerate(layers):
+        wanted[f"layers.{i}.weight"] = fan_in, layer.units
+        if layer.use_bias:
+            wanted[f"layers.{i}.bias"] = (layer.units,)
+        fan_in = layer.units
+    _check_tensors(tensors, wanted, dtype)
+
+    network = Network(
+        layers,
+        _loss(config["loss"], loss),
+        _optimizer(config["optimizer"], lr),
+        None,
+        dtype,
+        integer("seed", config["seed"], 0),
+    )
+    resume = _resume(config["resume"], tensors)
+    history = _history(config["history"])
+    if not isinstance(config["metadata"], dict):
+        raise ModelFileError("its metadata are not a table")
+    step = integer("step", config["step"], 0, 2**63 - 1)
+    epoch = integer("epoch", config["epoch"], 0, 2**63 - 1)
+    _schedule_state(network.optimizer.lr, config["schedule_state"], lr is not None)
+
+    network._build(n_inputs)
+    has_state = boolean("has_optimizer_state", config["has_optimizer_state"])
+    views = network._arrays(optimizer=has_state)
+    wanted = {name: view.shape for name, view in views.items()}
+    _check_tensors(tensors, wanted, dtype)
+    extra = {name for name in tensors if not name.startswith("callbacks.")} - set(wanted)
+    if extra:
+        raise ModelFileError(f"it holds tensors that do not belong there: {sorted(extra)[:5]}")
+    network._load_numbers(step, epoch, tensors)
+    network.metadata = config["metadata"]
+    network.history = history
+    network._resume = resume
+    return network
+
+
+def _check_tensors(
+    tensors: Mapping[str, Array], wanted: Mapping[str, tuple[int, ...]], dtype: str
+) -> None:
+    for name, shape in wanted.items():
+        if name not in tensors:
+            raise ModelFileError(f"the tensor {name} is missing")
+        tensor = tensors[name]
+        if tensor.shape != shape:
+            raise ModelFileError(f"{name} has shape {tensor.shape}; {shape} is needed")
+        if tensor.dtype != dtype:
+            raise ModelFileError(f"{name} has dtype {tensor.dtype}; {dtype} is needed")
+        if not np.isfinite(tensor).all():
+            raise ModelFileError(f"{name} has values that are not finite")
+
+
+def _layer(plain: object) -> Dense:
+    _keys("layer", plain, _LAYER_KEYS)
+    assert isinstance(plain, dict)
+    activation = activations.get(plain["activation"])
+    if hasattr(activation, "alpha"):
+        changes: dict[str, Any] = {"alpha": plain["param"]}
+        activation = dataclasses.replace(activation, **changes)
+    elif activation.param != plain["param"]:
+        raise ModelFileError(f"{plain['activation']} takes no parameter")
+    for name in ("weight_init", "bias_init"):
+        if not isinstance(plain[name], str | float):
+            raise ModelFileError(f"its {name} is neither a name nor a number")
+    return Dense(
+        plain["units"],
+        activation,
+        l1=plain["l1"],
+        l2=plain["l2"],
+        dropout=plain["dropout"],
+        bias=plain["bias"],
+        weight_init=plain["weight_init"],
+        bias_init=plain["bias_init"],
+    )
+
+
+def _loss(plain: Mapping[str, Any], given: str | Loss | CustomLoss | None) -> Loss | CustomLoss:
+    settings = dict(plain)
+    name = settings.pop("name")
+    if name == "custom" and not settings:
+        if given is None:
+            raise ModelFileError(
+                "it was trained with a custom loss, which a file cannot hold: give it as loss="
+            )
+        return losses.get(given)
+    found = losses.BUILT_IN[name](**settings)
+    if given is not None and losses.get(given) != found:
+        raise ModelFileError(f"it was trained with the loss {found!r}, not {given!r}")
+    return found
+
+
+def _optimizer(plain: Mapping[str, Any], given: LearningRate | None) -> optimizers.Optimizer:
+    settings = dict(plain)
+    kind = optimizers.BUILT_IN[settings.pop("name")]
+    _keys("optimizer", settings, set(kind._fields))
+    stored = settings.pop("lr")
+    return kind(lr=_learning_rate(stored) if given is None else given, **settings)
+
+
+def _learning_rate(plain: object) -> LearningRate:
+    if isinstance(plain, int | float):
+        return schedules.get(plain)
+    settings = dict(plain)  # type: ignore[call-overload]
+    name = settings.pop("name")
+    if name == "custom":
+        raise ModelFileError(
+            "its learning rate was a callable, which a file cannot hold: give one as lr="
+        )
+    kind = schedules.BUILT_IN[name]
+    _keys("schedule", settings, set(kind._fields))
+    if "schedule" in settings:
+        settings["schedule"] = _learning_rate(settings["schedule"])
+    return kind(**settings)
+
+
+def _schedule_state(lr: LearningRate, state: object, is_replaced: bool) -> None:
+    if not isinstance(state, dict):
+        raise ModelFileError("the state of its schedule is not a table")
+    if isinstance(lr, Schedule) and not is_replaced and state:
+        lr.load_state_dict(state)
+
+
+def _history(plain: Any) -> History | None:
+    if plain is None:
+        return None
+    _keys("history", plain, {"epoch", "values"})
+    history = History()
+    history.epoch = [integer("epoch", epoch, 0) for epoch in plain["epoch"]]
+    for name, column in plain["values"].items():
+        history.history[name] = [_number(value) for value in column]
+    return history
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not (
+        isinstance(value, int | float) or value in ("nan", "inf", "-inf")
+    ):
+        raise ModelFileError("its history holds something other than numbers")
+    return float(value)
+
+
+def _resume(plain: Any, tensors: Mapping[str, Array]) -> dict[str, Any] | None:
+    used = 0
+    callbacks: list[dict[str, Any]] = []
+    if plain is not None:
+        _keys("resume", plain, {"done", "stopped", "callbacks"})
+        for i, callback in enumerate(plain["callbacks"]):
+            _keys("callback", callback, {"name", "state"})
+            state = dict(callback["state"])
+            for key, value in state.items():
+                if isinstance(value, dict) and set(value) == {_TENSORS}:
+                    count = integer("count", value[_TENSORS], 0, len(tensors))
+                    # Copies, since the file's own bytes are read-only.
+                    state[key] = [tensors[f"callbacks.{i}.{key}.{j}"].copy() for j in range(count)]
+                    used += count
+            callbacks.append({"name": str(callback["name"]), "state": state})
+    if used != sum(name.startswith("callbacks.") for name in tensors):
+        raise ModelFileError("it holds tensors of callbacks that do not belong there")
+    if plain is None:
+        return None
+    return {
+        "done": integer("done", plain["done"], 0),
+        "stopped": boolean("stopped", plain["stopped"]),
+        "callbacks": callbacks,
+    }

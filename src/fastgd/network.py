@@ -1,0 +1,1096 @@
+"""The network: what a user builds, trains, asks and keeps.
+
+Arguments are checked here and in _validate; the arithmetic is the engine's, and the loop over
+epochs is in _training.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import _kernels, losses, metrics, optimizers
+from . import callbacks as _callbacks
+from ._engine import Divergence, Engine
+from ._pairing import canonical_output, check_pairing
+from ._training import (
+    Data,
+    Training,
+    divergence,
+    operations,
+    restore_callbacks,
+    verified,
+)
+from ._validate import (
+    Array,
+    boolean,
+    features,
+    integer,
+    real,
+    sample_weights,
+    targets,
+)
+from .callbacks import Callback
+from .config import Settings, active, threads_in_force
+from .history import History
+from .layers import Dense, fitting
+from .losses import CustomLoss, Loss
+from .metrics import MetricFunction, Metrics
+from .optimizers import Optimizer
+
+__all__ = ["Network"]
+
+_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+_ndarray = np.ndarray
+_all_finite = _kernels.all_finite
+_maximum = np.maximum.reduce
+
+
+class Network:
+    """A dense feed-forward network, trained by compiled code.
+
+    Parameters
+    ----------
+    layers : sequence of Dense
+        From the first to the output layer; they are copied.
+    loss : str or object
+        "squared_error", "absolute_error", "huber", "log_loss", "cross_entropy", "poisson", an
+        object from fastgd.losses, or one of your own with value and delta
+        (`fastgd.losses.CustomLoss`).
+    optimizer : str or object
+        "sgd", "adam", "adamw", "rmsprop", "adagrad", or an object from fastgd.optimizers; it is
+        copied.
+    n_inputs : int, optional
+        Number of features; by default the first fit finds it.
+    dtype : {"float32", "float64"}
+        Of weights and arithmetic. Data of other real dtypes are converted batch by batch.
+    seed : int or None
+        Of the first weights, shuffling and dropout, from 0 to 2**64 - 1; None draws one.
+
+    Attributes
+    ----------
+    layers : tuple of Dense
+        With live weight and bias.
+    loss, n_inputs, n_outputs, dtype, seed
+        As given, and fixed; seed is never None.
+    optimizer : Optimizer
+        May be assigned. If the new one is of the same kind its state is kept; else the state and
+        the count of steps begin anew.
+    epoch, step : int
+        Epochs and optimiser steps over all fits.
+    history : History or None
+        Of the newest fit.
+    metadata : dict
+        What `save` was given, in a network from `fastgd.load`.
+    stop_training : bool
+        Set it in a callback to end the fit after the epoch.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For settings that are unknown, out of range, or do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgd
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 2))
+    >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    >>> net = fastgd.Network([fastgd.Dense(16, "tanh"), fastgd.Dense(2)], loss="cross_entropy",
+    ...                      optimizer=fastgd.Adam(lr=0.05))
+    >>> history = net.fit(X, y, epochs=30, verbose=0)
+    >>> net.evaluate(X, y, metrics="accuracy")["accuracy"] > 0.9
+    True
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Dense],
+        loss: str | Loss | CustomLoss,
+        optimizer: str | Optimizer = "sgd",
+        n_inputs: int | None = None,
+        dtype: DTypeLike = "float32",
+        seed: int | None = 0,
+    ) -> None:
+        self._loss = losses.get(loss)
+        self._loss_name = losses.kind_of(self._loss)
+        self._layers = _resolve(layers, self._loss_name)
+        self._optimizer = optimizers.get(optimizer).own_copy()
+        self._dtype = _dtype(dtype)
+        if seed is None:
+            seed = int.from_bytes(os.urandom(8), "little")
+        self._seed = integer("seed", seed, 0, 2**64 - 1)
+        self._n_inputs = None if n_inputs is None else integer("n_inputs", n_inputs)
+        self.metadata: dict[str, Any] = {}
+        self.history: History | None = None
+        self.stop_training = False
+        self._engine: Engine | None = None
+        self._training: Training | None = None
+        self._resume: dict[str, Any] | None = None
+        # What the short way of train_step needs; None while it must not be taken.
+        self._short: tuple[Any, ...] | None = None
+        if self._n_inputs is not None:
+            self._build(self._n_inputs)
+
+    # ---- construction and state -----------------------------------------------------------
+
+    def _build(self, n_inputs: int) -> None:
+        """Make the engine and draw the first weights."""
+        layers = self._layers
+        dtype = self.dtype
+        rng = np.random.Generator(np.random.PCG64(self.seed))
+        values = []
+        fan_in = n_inputs
+        for layer in layers:
+            values.append(layer._draw(rng, fan_in, dtype))
+            fan_in = layer.units
+        engine = Engine(
+            n_inputs,
+            [layer.units for layer in layers],
+            [_name_and_param(layer) for layer in layers],
+            [layer.use_bias for layer in layers],
+            dtype.name,
+            self.seed,
+        )
+        for i, (weight, bias) in enumerate(values):
+            engine.weight(i)[...] = weight
+            view = engine.bias(i)
+            if bias is not None and view is not None:
+                view[...] = bias
+        if isinstance(self.loss, Loss) and self._loss_name != "custom":
+            engine.set_loss(self._loss_name, self.loss.param)
+        else:
+            engine.set_loss("custom", 0.0)
+            engine.custom_loss = losses.CustomAdapter(self.loss)
+        engine.set_optimizer(self._optimizer.name, self._optimizer.params())
+        engine.set_penalties([layer.l1 for layer in layers], [layer.l2 for layer in layers])
+        engine.set_dropout([layer.dropout for layer in layers])
+        self._engine = engine
+        self._n_inputs = n_inputs
+        self._layers = tuple(
+            layer._bound(engine, i, layer.activation)
+            for i, layer in enumerate(layers)
+            if layer.activation is not None
+        )
+
+    def _live(self) -> Engine:
+        if self._engine is None:
+            raise RuntimeError(
+                "the network has no weights yet: give n_inputs to Network, or call fit first"
+            )
+        return self._engine
+
+    @property
+    def layers(self) -> tuple[Dense, ...]:
+        return self._layers
+
+    @property
+    def loss(self) -> Loss | CustomLoss:
+        return self._loss
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._dtype
+
+    @property
+    def seed(self) -> int:
+        return self._seed
+
+    @property
+    def n_inputs(self) -> int | None:
+        return self._n_inputs
+
+    @property
+    def n_outputs(self) -> int:
+        return self._layers[-1].units
+
+    @property
+    def loss_name(self) -> str:
+        """The name of the loss, "custom" for an object of one's own."""
+        return self._loss_name
+
+    @property
+    def optimizer(self) -> Optimizer:
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: str | Optimizer) -> None:
+        new = optimizers.get(optimizer).own_copy()
+        if self._engine is not None:
+            if new.state_layout() == self._optimizer.state_layout():
+                self._engine.update_optimizer(new.params())
+            else:
+                self._engine.set_optimizer(new.name, new.params())
+                # Bias corrections and schedules count from the beginning of the states.
+                self._engine.step = 0
+        self._optimizer = new
+        self._short = None
+
+    @property
+    def epoch(self) -> int:
+        return 0 if self._engine is None else int(self._engine.epoch)
+
+    @property
+    def step(self) -> int:
+        return 0 if self._engine is None else int(self._engine.step)
+
+    def _arrays(self, optimizer: bool = True) -> dict[str, Array]:
+        """Return live views of everything that training changes, by name."""
+        engine = self._live()
+        views: dict[str, Array | None] = {}
+        for i in range(len(self._layers)):
+            views[f"layers.{i}.weight"] = engine.weight(i)
+            views[f"layers.{i}.bias"] = engine.bias(i)
+        if optimizer:
+            for name, pairs in engine.optimizer_state().items():
+                for i, (weight, bias) in enumerate(pairs):
+                    views[f"optimizer.{name}.{i}.weight"] = weight
+                    views[f"optimizer.{name}.{i}.bias"] = bias
+        return {name: view for name, view in views.items() if view is not None}
+
+    def get_weights(self) -> list[Array]:
+        """Return copies of all weights: [W of layer 0, b of layer 0, W of layer 1, ...].
+
+        Layers made with bias=False have no b in the list.
+
+        Examples
+        --------
+        >>> import fastgd
+        >>> net = fastgd.Network([fastgd.Dense(3), fastgd.Dense(1)], "squared_error", n_inputs=2)
+        >>> [array.shape for array in net.get_weights()]
+        [(2, 3), (3,), (3, 1), (1,)]
+        """
+        return [np.array(view, order="C") for view in self._arrays(optimizer=False).values()]
+
+    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
+        """Replace all weights, given as `get_weights` returns them; all are checked first.
+
+        The optimiser's state is left as it is.
+
+        Raises
+        ------
+        ValueError
+            If the number of arrays, a shape, a dtype or a value is wrong. Nothing is changed then.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastgd
+        >>> net = fastgd.Network([fastgd.Dense(1)], "squared_error", n_inputs=1)
+        >>> net.set_weights([np.array([[2.0]]), np.array([1.0])])
+        >>> net.predict(np.array([[3.0]]))
+        array([[7.]], dtype=float32)
+        """
+        views = self._arrays(optimizer=False)
+        weights = list(weights)
+        if len(weights) != len(views):
+            raise ValueError(
+                f"{len(weights)} arrays were given; the network has {len(views)}: "
+                f"{', '.join(views)}"
+            )
+        new = [
+            fitting(name, value, view.shape, view.dtype)
+            for (name, view), value in zip(views.items(), weights, strict=True)
+        ]
+        for view, value in zip(views.values(), new, strict=True):
+            view[...] = value
+
+    def _plain_state(self) -> dict[str, Any]:
+        return {
+            "arguments": {
+                "layers": [copy.copy(layer) for layer in self._layers],
+                "loss": self.loss,
+                "optimizer": self._optimizer,
+                "n_inputs": self._n_inputs,
+                "dtype": self.dtype.name,
+                "seed": self.seed,
+            },
+            "metadata": self.metadata,
+            "history": self.history,
+            "resume": self._resume_state(),
+            "numbers": None
+            if self._engine is None
+            else (self.step, self.epoch, {k: v.copy() for k, v in self._arrays().items()}),
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self._plain_state()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        arguments = state["arguments"]
+        self.__init__(**arguments)  # type: ignore[misc]
+        self.metadata, self.history = state["metadata"], state["history"]
+        self._resume = state["resume"]
+        if state["numbers"] is not None:
+            step, epoch, arrays = state["numbers"]
+            self._load_numbers(step, epoch, arrays)
+
+    def _load_numbers(self, step: int, epoch: int, arrays: Mapping[str, Array]) -> None:
+        """Take over checked numbers."""
+        engine = self._live()
+        for name, view in self._arrays().items():
+            if name in arrays:
+                view[...] = arrays[name]
+        engine.step, engine.epoch = step, epoch
+
+    def _resume_state(self) -> dict[str, Any] | None:
+        return self._resume if self._training is None else self._training.state()
+
+    def __repr__(self) -> str:
+        loss = repr(self._loss_name if self._loss_name != "custom" else self.loss)
+        if isinstance(self.loss, Loss) and self.loss.param:
+            loss = repr(self.loss)
+        return (
+            f"Network({list(self._layers)!r}, loss={loss}, optimizer={self._optimizer!r}, "
+            f"n_inputs={self._n_inputs}, dtype={self.dtype.name!r}, seed={self.seed})"
+        )
+
+    # ---- checks ---------------------------------------------------------------------------
+
+    def _check(self, X: object, y: object, sample_weight: object = None, prefix: str = "") -> Data:
+        """Return checked X, y and weights; nothing of the network is touched."""
+        x_name, y_name, w_name = (prefix + name for name in ("X", "y", "sample_weight"))
+        checked = features(X, self._n_inputs, self.dtype, x_name)
+        n_samples = len(checked)
+        target = targets(y, self._loss_name, self.n_outputs, n_samples, self.dtype, y_name, x_name)
+        return Data(checked, target, sample_weights(sample_weight, n_samples, w_name, x_name))
+
+    def _check_idle(self) -> None:
+        if self._training is not None:
+            raise RuntimeError("the network is being fitted; wait until fit has returned")
+
+    def _check_weights(self) -> None:
+        """Refuse weights that were made NaN or infinite through the live views."""
+        if not self._live().all_finite():
+            bad = [name for name, view in self._arrays(False).items() if not _all_finite(view)]
+            raise ValueError(f"weights are not finite: {', '.join(bad)}")
+
+    def _use_threads(self, n_threads: int) -> None:
+        engine = self._live()
+        if engine.n_threads != n_threads:
+            engine.n_threads = n_threads
+            # The short way of train_step keeps to the number that it began with.
+            self._short = None
+
+    # ---- training -------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        epochs: int = 1,
+        batch_size: int = 32,
+        *,
+        shuffle: bool = True,
+        sample_weight: ArrayLike | None = None,
+        validation_data: Sequence[ArrayLike] | None = None,
+        validation_split: float = 0.0,
+        callbacks: Callback | Sequence[Callback] = (),
+        metrics: Metrics = (),
+        verbose: Literal["auto", 0, 1, 2] = "auto",
+        n_threads: int | None = None,
+        resume: bool = False,
+    ) -> History:
+        """Train for a number of epochs; a second call goes on where the first one stopped.
+
+        Parameters
+        ----------
+        X : array (n_samples, n_inputs)
+            Any real dtype and memory layout, read-only or memory-mapped; not copied unless its
+            dtype needs it (float16, long double, another byte order), and never changed.
+        y : array
+            Targets (n_samples, units), or (n_samples,) for one unit. cross_entropy: class labels
+            (n_samples,) of an integer dtype, bool, or floats with integer values; or rows of
+            probabilities.
+        epochs : int
+            Passes over the data.
+        batch_size : int
+            Samples in one step; the last batch of an epoch may be smaller.
+        shuffle : bool
+            Whether each epoch draws a new order, from the network's seed and epoch alone.
+        sample_weight : array (n_samples,), optional
+            Not negative. A batch's loss is the weighted mean over its samples.
+        validation_data : (X, y) or (X, y, sample_weight), optional
+            Evaluated after every epoch.
+        validation_split : float
+            Share of the samples, from 0 to below 1, that is kept for validation instead: the last
+            ones, so shuffle sorted data first.
+        callbacks : sequence of Callback
+        metrics : sequence of str or callable
+            As in `fastgd.metrics.get`; of the training data they use the outputs of the epoch's
+            steps as the weights moved.
+        verbose : {"auto", 0, 1, 2}
+            0 silent; 1 a progress bar; 2 a line for each epoch; "auto" a bar on a terminal or in a
+            notebook, elsewhere a line for the newest epoch, at most one a second, and for the
+            last. All of it goes to stderr.
+        n_threads : int, optional
+            By default that of `fastgd.config`. The bits of the result do not depend on it.
+        resume : bool
+            Go on with the fit that a `Checkpoint` kept, in a network from `fastgd.load`; epochs
+            counts those of the first fit as well.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        ValueError, TypeError
+            For data or settings that cannot be used. Nothing is changed then.
+        DivergenceError
+            When a loss or a weight is not finite; the last finite weights are kept.
+        ValidationError
+            When a compiled operation disagrees with the reference.
+        KeyboardInterrupt
+            After Ctrl-C; the network is left as it was after the newest step.
+
+        Notes
+        -----
+        Everything is checked before the first weight changes. Without callbacks, metrics,
+        validation or a display, all epochs run in one native call.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastgd
+        >>> X = np.linspace(-1, 1, 64).reshape(-1, 1)
+        >>> net = fastgd.Network([fastgd.Dense(1)], loss="squared_error", optimizer="adam")
+        >>> history = net.fit(X, X, epochs=2, validation_split=0.25, verbose=0)
+        >>> len(history.history["val_loss"])
+        2
+        """
+        self._check_idle()
+        epochs = integer("epochs", epochs)
+        batch_size = integer("batch_size", batch_size)
+        shuffle = boolean("shuffle", shuffle)
+        threads = threads_in_force(n_threads)
+        functions = self._metric_functions(metrics)
+        hooks = _callback_list(callbacks)
+        reporters = _callbacks.reporters(verbose)
+        split = real("validation_split", validation_split, minimum=0, below=1)
+        data = self._check(X, y, sample_weight)
+        validation = self._validation(validation_data, data)
+        if split:
+            if validation is not None:
+                raise ValueError("give either validation_data or validation_split, not both")
+            data, validation = _split(data, split)
+        names = ["loss", "lr", "seconds", *functions]
+        if validation is not None:
+            names += ["val_loss", *(f"val_{name}" for name in functions)]
+        _check_monitors(self._optimizer.lr, hooks, names)
+        history, first_epoch, stopped = History(), 0, False
+        if boolean("resume", resume):
+            if self._resume is None or self.history is None:
+                raise ValueError(
+                    "there is no fit to resume; load a file that a Checkpoint has written"
+                )
+            history, first_epoch = self.history, self._resume["done"]
+            stopped = self._resume["stopped"]
+            restore_callbacks(hooks, self._resume["callbacks"])
+
+        if self._engine is None:
+            self._build(data.X.shape[1])
+        else:
+            self._check_weights()
+        self._live().n_threads = threads
+        self._resume = self._short = None
+        self.history = history
+        self.stop_training = stopped
+        self._training = Training(
+            self,
+            data,
+            validation,
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            functions=functions,
+            callbacks=hooks,
+            reporters=reporters,
+            history=history,
+            first_epoch=first_epoch,
+        )
+        try:
+            self._training.run()
+        finally:
+            self._training = None
+        return history
+
+    def _validation(self, given: Sequence[ArrayLike] | None, data: Data) -> Data | None:
+        if given is None:
+            return None
+        if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+            raise TypeError("validation_data must be (X, y) or (X, y, sample_weight)")
+        weight = given[2] if len(given) == 3 else None
+        checked = self._check(given[0], given[1], weight, prefix="validation ")
+        if checked.X.shape[1] != data.X.shape[1]:
+            raise ValueError(
+                f"validation X has {checked.X.shape[1]} features, but X has {data.X.shape[1]}"
+            )
+        return checked
+
+    def _metric_functions(self, given: Metrics) -> dict[str, MetricFunction]:
+        functions = metrics.get(given)
+        if functions.get("accuracy") is metrics.accuracy and self._loss_name == "log_loss":
+            functions["accuracy"] = _multilabel_accuracy
+        return functions
+
+    def _shorten(self, settings: Settings) -> None:
+        """Prepare the short way of train_step: what it compares arrays with, in one tuple."""
+        name, dtype, units = self._loss_name, self.dtype, self.n_outputs
+        if name == "custom":
+            return
+        y_dtype = np.dtype(np.int64) if name == "cross_entropy" else dtype
+        # The bits of floats that are not negative are ordered as unsigned integers, and all
+        # negative numbers, infinities and NaN are above them: one maximum checks both ends.
+        bits = np.dtype(f"u{y_dtype.itemsize}")
+        limit: int | None = None
+        if name == "cross_entropy":
+            limit = units - 1
+        elif name in ("log_loss", "poisson"):
+            highest = 1.0 if name == "log_loss" else np.finfo(dtype).max
+            limit = int(np.array([highest], dtype).view(bits)[0])
+        tail = () if name == "cross_entropy" else (units,)
+        step = self._live().train_step
+        self._short = settings, step, dtype, y_dtype, self._n_inputs, tail, bits, limit
+
+    def train_step(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Train on one mini-batch: one step, one native call.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`. C-contiguous arrays of the network's dtype, and int64 labels, take the
+            shortest way.
+
+        Returns
+        -------
+        float
+            The mean loss of the batch before the step, penalties included.
+
+        Raises
+        ------
+        ValueError, DivergenceError, ValidationError
+            As in `fit`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastgd
+        >>> net = fastgd.Network([fastgd.Dense(1)], loss="squared_error", n_inputs=2)
+        >>> X, y = np.eye(2, dtype="float32"), np.ones((2, 1), dtype="float32")
+        >>> first = net.train_step(X, y)
+        >>> net.train_step(X, y) < first
+        True
+        """
+        short = self._short
+        if short is not None and sample_weight is None and type(X) is type(y) is _ndarray:
+            settings, step, x_dtype, y_dtype, n_inputs, tail, bits, limit = short
+            shape = X.shape
+            if (
+                settings is active.settings
+                and X.dtype is x_dtype
+                and y.dtype is y_dtype
+                and len(shape) == 2
+                and shape[1] == n_inputs
+                and y.shape == shape[:1] + tail
+                and shape[0]
+                and _all_finite(X)
+                and (_all_finite(y) if limit is None else _maximum(y.view(bits), None) <= limit)
+            ):
+                optimizer = self._optimizer
+                lr = optimizer.fixed_lr
+                if lr is None:
+                    lr = float(optimizer.learning_rates(self.step, 1)[0])
+                number = self.step
+                try:
+                    return step(X, y, None, lr)  # type: ignore[no-any-return, unused-ignore]
+                except Divergence as error:
+                    raise divergence(error, optimizer, lr, None, number) from None
+        return self._checked_train_step(X, y, sample_weight)
+
+    def _checked_train_step(self, X: object, y: object, sample_weight: object) -> float:
+        """Train on one mini-batch with all checks, and prepare the short way."""
+        self._check_idle()
+        data = self._check(X, y, sample_weight)
+        if self._engine is None:
+            self._build(data.X.shape[1])
+        engine, optimizer, settings = self._live(), self._optimizer, active.settings
+        if self._short is None or self._short[0] is not settings:
+            self._check_weights()
+        engine.n_threads = threads_in_force()
+        number = engine.step
+        lr = float(optimizer.learning_rates(number, 1)[0])
+        key = operations(self)
+        self._resume = self._short = None
+        try:
+            if settings.validate == "always" or (
+                settings.validate == "first_step" and key not in verified
+            ):
+                loss = self._verified_step(data, lr)
+                verified.add(key)
+            else:
+                loss = float(engine.train_step(*data, lr))
+        except Divergence as error:
+            raise divergence(error, optimizer, lr, None, number) from None
+        if settings.validate != "always":
+            self._shorten(settings)
+        return loss
+
+    def _verified_step(self, data: Data, lr: float) -> float:
+        """Train one step that the reference repeats; a wrong one leaves no trace."""
+        from ._errors import ValidationError
+        from ._training import Snapshot
+        from ._verify import verify
+
+        before = Snapshot(self)
+        try:
+            return float(self._live().checked_step(*data, lr, verify))
+        except ValidationError:
+            before.restore()
+            raise
+
+    def loss_and_grad(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> tuple[float, list[tuple[Array, Array | None]]]:
+        """Return the loss and its gradient; nothing is updated.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`; all samples are one batch.
+
+        Returns
+        -------
+        loss : float
+            Mean loss with penalties, without dropout.
+        gradients : list of (dW, db)
+            New arrays of the shapes of weight and bias of each layer; db is None without bias.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastgd
+        >>> net = fastgd.Network([fastgd.Dense(1, weight_init="zeros")], loss="squared_error",
+        ...                      n_inputs=1)
+        >>> loss, [(dW, db)] = net.loss_and_grad(np.array([[2.0]]), np.array([3.0]))
+        >>> loss, dW.item(), db.item()
+        (4.5, -6.0, -3.0)
+        """
+        self._check_idle()
+        engine = self._live()
+        data = self._check(X, y, sample_weight)
+        engine.n_threads = threads_in_force()
+        loss, gradients = engine.loss_and_grad(*data)
+        return float(loss), gradients
+
+    # ---- use ------------------------------------------------------------------------------
+
+    def predict(self, X: ArrayLike, *, n_threads: int | None = None) -> Array:
+        """Return the outputs (n_samples, units) of the last activation, in the network's dtype.
+
+        Parameters
+        ----------
+        X : array (n_samples, n_inputs)
+        n_threads : int, optional
+
+        Notes
+        -----
+        A sample's output does not depend, to the bit, on the others or on its place among them.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastgd
+        >>> net = fastgd.Network([fastgd.Dense(3)], loss="cross_entropy", n_inputs=2)
+        >>> net.predict(np.zeros((4, 2))).shape
+        (4, 3)
+        """
+        engine = self._live()
+        threads = threads_in_force(n_threads)
+        checked = features(X, self._n_inputs, self.dtype)
+        out = np.empty((len(checked), self.n_outputs), self.dtype)
+        self._use_threads(threads)
+        engine.predict(checked, out)
+        return out
+
+    @overload
+    def evaluate(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        n_threads: int | None = None,
+    ) -> float: ...
+
+    @overload
+    def evaluate(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        metrics: Metrics,
+        n_threads: int | None = None,
+    ) -> dict[str, float]: ...
+
+    def evaluate(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        metrics: Metrics = (),
+        n_threads: int | None = None,
+    ) -> float | dict[str, float]:
+        """Return the mean loss, without penalties and dropout.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+        metrics : sequence of str or callable
+            As in `fastgd.metrics.get`.
+        n_threads : int, optional
+
+        Returns
+        -------
+        float, or with metrics a dict of "loss" and each of them
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastgd
+        >>> net = fastgd.Network([fastgd.Dense(1, weight_init="zeros")], loss="squared_error",
+        ...                      n_inputs=1)
+        >>> net.evaluate(np.ones((4, 1)), np.ones(4), metrics=("mae",))
+        {'loss': 0.5, 'mae': 1.0}
+        """
+        self._live()
+        threads = threads_in_force(n_threads)
+        functions = self._metric_functions(metrics)
+        data = self._check(X, y, sample_weight)
+        self._use_threads(threads)
+        values = self._evaluate(data, functions)
+        return values if functions else values["loss"]
+
+    def _evaluate(
+        self, data: Data, functions: dict[str, MetricFunction], prefix: str = ""
+    ) -> dict[str, float]:
+        outputs = np.empty((len(data.X), self.n_outputs), self.dtype) if functions else None
+        engine = self._live()
+        loss, weight = engine.evaluate(*data, outputs)
+        if data.sample_weight is not None and getattr(engine.custom_loss, "returns_mean", False):
+            raise ValueError(
+                "sample_weight needs a custom loss whose value returns one loss for each sample"
+            )
+        values = {f"{prefix}loss": float(loss) / float(weight)}
+        if outputs is not None:
+            values |= metrics.evaluate(functions, data.y, outputs, data.sample_weight, prefix)
+        return values
+
+    def validate(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> ValidationReport:
+        """Repeat one training step by the NumPy reference, operation by operation.
+
+        The network is not changed: the step is done on a copy. At most the first 1024 samples are
+        used, as one batch.
+
+        Returns
+        -------
+        ValidationReport
+
+        Raises
+        ------
+        ValidationError
+            If an operation's result leaves its error bound; it names layer, operation and the
+            worst element.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastgd
+        >>> net = fastgd.Network([fastgd.Dense(2, "relu"), fastgd.Dense(1)], loss="squared_error")
+        >>> report = net.validate(np.eye(3), np.ones(3))
+        >>> report.operations[0]
+        ('forward', 0)
+        """
+        from ._verify import measure, verify
+
+        checked = self._check(X, y, sample_weight)
+        rows = slice(_VALIDATED_SAMPLES)
+        weight = checked.sample_weight
+        data = Data(checked.X[rows], checked.y[rows], None if weight is None else weight[rows])
+        twin = copy.deepcopy(self)
+        if twin._engine is None:
+            twin._build(data.X.shape[1])
+        twin._check_weights()
+        engine = twin._live()
+        lr = float(twin._optimizer.learning_rates(engine.step, 1)[0])
+        report = ValidationReport(_kernels.active_isa(), self.dtype.name, len(data.X))
+
+        def watch(op: str, layer: int, inputs: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+            share = max(comparison.share for comparison in measure(op, layer, inputs, found))
+            if not share <= 1:
+                verify(op, layer, inputs, found)
+            report.operations.append((op, layer))
+            report.shares.append(share)
+
+        try:
+            engine.checked_step(*data, lr, watch)
+        except Divergence as error:
+            raise divergence(error, twin._optimizer, lr, None, engine.step) from None
+        return report
+
+    def summary(self) -> str:
+        """Print a table of the layers, and return it.
+
+        Examples
+        --------
+        >>> import fastgd
+        >>> net = fastgd.Network([fastgd.Dense(3, "relu"), fastgd.Dense(1)], "squared_error",
+        ...                      n_inputs=2)
+        >>> text = net.summary()
+        layer  shape   activation  parameters  memory
+        0      2 -> 3  relu                 9    36 B
+        1      3 -> 1  identity             4    16 B
+        total                              13    52 B
+        loss squared_error, optimizer sgd, float32, seed 0
+        """
+        header = ("layer", "shape", "activation", "parameters", "memory")
+        rows = [header]
+        total = 0
+        fan_in = self._n_inputs
+        size = self.dtype.itemsize
+        for i, layer in enumerate(self._layers):
+            name, _ = _name_and_param(layer)
+            if fan_in is None:
+                count, memory = "?", "?"
+            else:
+                parameters = (fan_in + layer.use_bias) * layer.units
+                total += parameters
+                count, memory = f"{parameters:,}", _bytes(parameters * size)
+            shape = f"{'?' if fan_in is None else fan_in} -> {layer.units}"
+            rows.append((str(i), shape, name, count, memory))
+            fan_in = layer.units
+        if self._n_inputs is not None:
+            rows.append(("total", "", "", f"{total:,}", _bytes(total * size)))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if column < 3 else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        lines.append(
+            f"loss {self._loss_name}, optimizer {self._optimizer.name}, {self.dtype.name}, "
+            f"seed {self.seed}"
+        )
+        text = "\n".join(lines)
+        print(text)
+        return text
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        include_optimizer: bool = True,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the network to a file that `fastgd.load` reads.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A safetensors file; an old one is replaced in one step, or left as it was if anything
+            fails.
+        include_optimizer : bool
+            Whether to keep the optimiser's state, the counters of steps and epochs, and the
+            history, with which training goes on to the same bits. Otherwise a loaded network
+            begins anew from the weights.
+        metadata : dict, optional
+            JSON values of your own, in place of ``network.metadata``.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        RuntimeError
+            If the network has no weights yet.
+        TypeError, ValueError
+            If metadata is not made of JSON values.
+
+        Notes
+        -----
+        A custom loss or a learning rate that is a callable cannot be stored: give it again to
+        `fastgd.load`.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import fastgd
+        >>> net = fastgd.Network([fastgd.Dense(1)], loss="squared_error", n_inputs=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.safetensors")
+        ...     net.save(path, metadata={"features": ["width", "height"]})
+        ...     fastgd.load(path).metadata
+        {'features': ['width', 'height']}
+        """
+        from .io import save
+
+        save(self, path, include_optimizer=include_optimizer, metadata=metadata)
+
+
+_VALIDATED_SAMPLES = 1024
+
+
+class ValidationReport:
+    """What `Network.validate` has checked; that it exists says that all of it held.
+
+    Attributes
+    ----------
+    isa, dtype : str
+    n_samples : int
+    operations : list of (str, int)
+        Name of the operation and index of the layer, in the order of the step.
+    shares : list of float
+        For each operation, its largest error as a share of the error bound there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgd
+    >>> net = fastgd.Network([fastgd.Dense(1)], loss="squared_error", n_inputs=1)
+    >>> max(net.validate(np.ones((2, 1)), np.ones(2)).shares) <= 1
+    True
+    """
+
+    def __init__(self, isa: str, dtype: str, n_samples: int) -> None:
+        self.isa = isa
+        self.dtype = dtype
+        self.n_samples = n_samples
+        self.operations: list[tuple[str, int]] = []
+        self.shares: list[float] = []
+
+    def __repr__(self) -> str:
+        return (
+            f"ValidationReport({len(self.operations)} operations on {self.n_samples} samples, "
+            f"{self.isa}, {self.dtype}: largest error {max(self.shares, default=0.0):.3g} of its "
+            "bound)"
+        )
+
+
+def _resolve(layers: Sequence[Dense], loss_name: str) -> tuple[Dense, ...]:
+    """Return copies of the layers with every activation settled, or say what does not fit."""
+    if isinstance(layers, Dense) or not isinstance(layers, Sequence):
+        raise TypeError(f"layers must be a list of Dense layers, not {layers!r}")
+    if not layers:
+        raise ValueError("layers must hold at least one layer")
+    for layer in layers:
+        if not isinstance(layer, Dense):
+            raise TypeError(f"layers must be Dense objects, not {layer!r}")
+    from .activations import get
+
+    resolved = []
+    for i, layer in enumerate(layers):
+        is_last = i == len(layers) - 1
+        if layer.activation is not None:
+            activation = layer.activation
+        elif is_last and loss_name != "custom":
+            activation = get(canonical_output(loss_name))
+        else:
+            activation = get("identity")
+        if activation.name == "softmax" and not is_last:
+            raise ValueError(f"softmax is for the last layer only, not for layer {i}")
+        resolved.append(layer._bound(None, i, activation))
+    last = resolved[-1]
+    assert last.activation is not None
+    if loss_name != "custom":
+        check_pairing(loss_name, last.activation.name)
+    elif last.activation.name == "softmax":
+        raise ValueError(
+            "softmax goes with cross_entropy or squared_error only, not with a custom loss"
+        )
+    if loss_name == "cross_entropy" and last.units == 1:
+        raise ValueError(
+            "cross_entropy needs one output for each class, at least 2; for one output use log_loss"
+        )
+    if last.dropout:
+        raise ValueError("dropout is not allowed on the last layer")
+    return tuple(resolved)
+
+
+def _name_and_param(layer: Dense) -> tuple[str, float]:
+    assert layer.activation is not None
+    return layer.activation.name, float(layer.activation.param)
+
+
+def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    # NumPy takes None for float64, also when it compares.
+    if dtype is not None:
+        try:
+            found = np.dtype(dtype)
+            if found in _DTYPES:
+                return found
+        except TypeError:
+            pass
+    raise ValueError(f"unknown dtype {dtype!r}; choose from float32, float64")
+
+
+def _callback_list(callbacks: Callback | Sequence[Callback]) -> list[Callback]:
+    found = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+    for callback in found:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks must be fastgd.Callback objects, not {callback!r}")
+    return found
+
+
+def _check_monitors(lr: object, callbacks: Sequence[Callback], names: Sequence[str]) -> None:
+    for owner in (lr, *callbacks):
+        monitor = getattr(owner, "monitor", None)
+        if monitor not in (None, "auto", *names):
+            raise ValueError(
+                f"{type(owner).__name__} monitors {monitor!r}, which this fit does not record; "
+                f"choose from {', '.join(names)}"
+            )
+
+
+def _split(data: Data, share: float) -> tuple[Data, Data]:
+    """Return views of the first samples and of the last ones."""
+    n_samples = len(data.X)
+    first = n_samples - round(n_samples * share)
+    if not 0 < first < n_samples:
+        raise ValueError(
+            f"validation_split={share:g} of {n_samples} samples leaves none for training or "
+            "validation"
+        )
+    parts = [
+        Data(*(None if array is None else array[rows] for array in data))  # type: ignore[arg-type]
+        for rows in (slice(first), slice(first, None))
+    ]
+    for part in parts:
+        if part.sample_weight is not None and part.sample_weight.sum() == 0:
+            raise ValueError("validation_split leaves a part whose sample weights are all zero")
+    return parts[0], parts[1]
+
+
+def _multilabel_accuracy(y: Array, output: Array, sample_weight: Array | None = None) -> float:
+    return metrics.accuracy(y, output, sample_weight, multilabel=True)
+
+
+def _bytes(count: int) -> str:
+    value, units = float(count), iter(("B", "KiB", "MiB", "GiB", "TiB"))
+    unit = next(units)
+    while value >= 1024 and unit != "TiB":
+        value, unit = value / 1024, next(units)
+    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"

@@ -1,0 +1,33 @@
+"""Set up for every test: packages named in FASTGD_BLOCK cannot be imported; common fixtures."""
+
+import zlib
+
+import block_extras
+
+block_extras.install()
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from fastgd import _kernels  # noqa: E402
+
+
+@pytest.fixture(params=_kernels.available_isas())
+def isa(request):
+    """Run the test on every instruction set of this machine."""
+    before = _kernels.active_isa()
+    _kernels.set_isa(request.param)
+    yield request.param
+    _kernels.set_isa(before)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """Run the test in both dtypes."""
+    return request.param
+
+
+@pytest.fixture
+def rng(request):
+    """Random numbers that depend on the test's name only, whatever the order of the tests."""
+    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))

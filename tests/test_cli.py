@@ -1,0 +1,492 @@
+"""The command line: what it prints, what it writes, and how it fails."""
+
+import csv
+import json
+import os
+import re
+import shlex
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastgd
+from block_extras import needs_extra
+from fastgd import _bench, _kernels, cli
+from fastgd.datasets import load_digits_split
+
+SCRIPT = [sys.executable, str(Path(__file__).with_name("block_extras.py"))]
+needs_pyarrow = needs_extra("pyarrow", "data")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capfd):
+    """Run a command line in an empty folder: run("train x.npz") -> (code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(line):
+        capfd.readouterr()
+        code = cli.main(shlex.split(line))
+        out, err = capfd.readouterr()
+        if code == 2 and "needs pyarrow" in err:
+            raise ImportError(err.rstrip("\n"))
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def digits(tmp_path):
+    """Two small NPZ files, for training and for testing."""
+    X, y, X_test, y_test = load_digits_split()
+    np.savez(tmp_path / "train.npz", X=X[:600], y=y[:600])
+    np.savez(tmp_path / "test.npz", X=X_test[:200], y=y_test[:200])
+
+
+def in_new_process(line, cwd, **options):
+    return subprocess.run(
+        [*SCRIPT, *shlex.split(line)], cwd=cwd, capture_output=True, text=True, **options
+    )
+
+
+def number_after(label, text):
+    """Find the number that follows a label in the output."""
+    return float(re.search(rf"{re.escape(label)} (-?[\d.]+)", text).group(1))
+
+
+def examples():
+    """The example lines of every command's help; those of demo and bench have tests below."""
+    for name, lines in cli._EXAMPLES.items():
+        assert lines in cli._parser()._subparsers._group_actions[0].choices[name].epilog
+        if name not in ("bench", "demo"):
+            yield pytest.param(lines, id=name)
+
+
+@pytest.mark.parametrize("lines", list(examples()))
+def test_examples_of_the_help_work_as_printed(lines, run):
+    def all_of_them():
+        for line in lines.splitlines():
+            program, _, arguments = line.strip().partition(" ")
+            assert program == "fastgd"
+            code, out, _ = run(arguments)
+            assert code == 0, line
+            assert out or "--out" in line or "--data" in line, line
+
+    if ".csv" in lines:
+        all_of_them = needs_pyarrow(all_of_them)
+    all_of_them()
+
+
+def test_every_command_has_help(capsys):
+    for name in cli._COMMANDS:
+        with pytest.raises(SystemExit) as caught:
+            cli.main([name, "--help"])
+        assert caught.value.code == 0
+        assert "examples:\n  fastgd " in capsys.readouterr().out
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"fastgd {fastgd.__version__}\n"
+
+
+def test_train_on_arrays_and_predict_in_a_new_process(run, digits, tmp_path):
+    code, out, err = run("train train.npz --test test.npz --predictions here.csv --epochs 20")
+    assert code == 0
+    assert "classification (10 classes, found from the target)" in out
+    assert number_after("accuracy", out[out.index("\ntest ") :]) > 0.9
+    assert "epoch 20/20" in err
+    done = in_new_process("predict model.safetensors test.npz --out there.csv", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    here, there = (tmp_path / "here.csv").read_bytes(), (tmp_path / "there.csv").read_bytes()
+    assert here == there
+    assert here.startswith(b"predicted target\n")
+    assert here.count(b"\n") == 201
+
+
+def houses(path, n=1200):
+    """Write a table with text, missing values, a column of names and a numeric target."""
+    rng = np.random.default_rng(5)
+    area, age = rng.uniform(20, 200, n), rng.integers(0, 100, n)
+    city = rng.choice(["Bern", "Basel", "Genf"], n)
+    factor = np.where(city == "Genf", 1.5, np.where(city == "Bern", 1.2, 1.0))
+    price = 5000 * area * factor - 2000 * age + rng.normal(0, 20_000, n)
+    rows = zip(area.tolist(), city.tolist(), age.tolist(), price.tolist(), strict=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "area", "city", "age", "balcony", "price"])
+        for i, (a, c, years, p) in enumerate(rows):
+            a = "NA" if i % 41 == 0 else f"{a:.1f}"
+            c = "" if i % 37 == 0 else c
+            writer.writerow([f"house {i}", a, c, years, "yes" if i % 3 else "no", f"{p:.2f}"])
+
+
+@needs_pyarrow
+def test_train_on_a_table_with_text_and_missing_values(run, tmp_path):
+    houses(tmp_path / "houses.csv")
+    code, out, _ = run("train houses.csv --target price --predictions here.csv")
+    assert code == 0
+    assert "left out        'name': nothing can be learned" in out
+    assert "regression (found from the target)" in out
+    validation = out[out.index("\nvalidation ") :]
+    assert 0.9 < number_after("R^2", validation) <= 1
+    assert number_after("MAE", validation) < number_after("RMSE", validation)
+    done = in_new_process("predict model.safetensors houses.csv --out there.csv", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "here.csv").read_bytes() == (tmp_path / "there.csv").read_bytes()
+    # The same rows with the columns in another order, others added, and the target absent.
+    with (tmp_path / "houses.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = ["balcony", "extra", "age", "area", "city"]
+    with (tmp_path / "new.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, names, extrasaction="ignore", restval="1")
+        writer.writeheader()
+        writer.writerows(rows)
+    assert run("predict model.safetensors new.csv --out other.csv")[0] == 0
+    assert (tmp_path / "other.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
+
+
+@needs_pyarrow
+def test_train_on_parquet_and_compressed_csv_gives_the_same_model_as_csv(run, tmp_path):
+    import gzip
+
+    houses(tmp_path / "houses.csv", 300)
+    (tmp_path / "z.csv.gz").write_bytes(gzip.compress((tmp_path / "houses.csv").read_bytes()))
+    line = "train {} --target price --epochs 3 --out m --predictions {}.out"
+    assert run(line.format("houses.csv", "csv"))[0] == 0
+    assert run(line.format("z.csv.gz", "gz"))[0] == 0
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    options = pyarrow.csv.ConvertOptions(null_values=["NA", ""], strings_can_be_null=True)
+    table = pyarrow.csv.read_csv(tmp_path / "houses.csv", convert_options=options)
+    pyarrow.parquet.write_table(table, tmp_path / "houses.parquet")
+    assert run(line.format("houses.parquet", "parquet"))[0] == 0
+    expected = (tmp_path / "csv.out").read_bytes()
+    assert (tmp_path / "gz.out").read_bytes() == expected
+    assert (tmp_path / "parquet.out").read_bytes() == expected
+
+
+def idx(array):
+    return (
+        bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + bytes(array)
+    )
+
+
+def test_train_on_idx_files_with_given_and_with_found_labels(run, tmp_path):
+    X, y, X_test, y_test = load_digits_split()
+    (tmp_path / "some-images-idx3-ubyte").write_bytes(idx(X.reshape(-1, 8, 8)))
+    (tmp_path / "some-labels-idx1-ubyte").write_bytes(idx(y.astype(np.uint8)))
+    (tmp_path / "t").write_bytes(idx(X_test.reshape(-1, 8, 8)))
+    (tmp_path / "u").write_bytes(idx(y_test.astype(np.uint8)))
+    code, out, _ = run("train some-images-idx3-ubyte --test t --test-labels u --hidden 64 --quiet")
+    assert code == 0
+    assert "1433 training, 364 test" in out
+    found = number_after("accuracy", out[out.index("\ntest ") :])
+    assert found > 0.95
+    code, again, _ = run(
+        "train some-images-idx3-ubyte --labels some-labels-idx1-ubyte --test t --test-labels u "
+        "--hidden 64 --quiet"
+    )
+    assert again == out
+
+
+def test_probabilities_sum_to_one_and_lead_to_the_prediction(run, digits):
+    assert run("train train.npz --epochs 5 --quiet")[0] == 0
+    code, out, err = run("predict model.safetensors test.npz --probabilities")
+    assert (code, err) == (0, "")
+    rows = list(csv.reader(out.splitlines()))
+    assert rows[0] == ["predicted target", *(f"p({i})" for i in range(10))]
+    p = np.array([row[1:] for row in rows[1:]], dtype=np.float64)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
+    assert [int(row[0]) for row in rows[1:]] == p.argmax(axis=1).tolist()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--optimizer sgd",
+        "--optimizer adamw --schedule cosine",
+        "--optimizer rmsprop --schedule constant",
+        "--optimizer adagrad --activation tanh",
+        "--dtype float64 --l2 1e-4",
+        "--loss log_loss",
+        "--hidden none",
+        "--dropout 0.2 --hidden 200",
+        "--epochs 100 --early-stopping 3",
+        "--batch-size 7 --lr 0.001",
+    ],
+)
+def test_options_of_training_lead_to_a_good_model(run, digits, options):
+    code, out, _ = run(f"train train.npz --test test.npz --validation-split 0.1 --quiet {options}")
+    assert code == 0
+    assert number_after("accuracy", out[out.index("\ntest ") :]) > 0.9
+    if "early" in options:
+        assert "stopped early" in out
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber", "poisson"])
+def test_losses_of_regression_predict_in_the_units_of_the_target(run, tmp_path, loss):
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(800, 3))
+    y = np.exp(1 + X @ [0.5, -0.3, 0.2])
+    np.savez(tmp_path / "a.npz", X=X, y=y)
+    code, out, _ = run(f"train a.npz --loss {loss} --quiet --validation-split 0.2")
+    assert code == 0
+    assert number_after("R^2", out[out.index("\nvalidation ") :]) > 0.95
+
+
+def test_task_can_be_overridden(run, digits):
+    code, out, _ = run("train train.npz --task regression --epochs 2 --quiet")
+    assert code == 0
+    assert "regression (as asked)" in out
+    assert "R^2" in out
+
+
+def test_number_of_threads_does_not_change_the_model(run, digits, tmp_path):
+    models = []
+    for threads in (1, 2, 3):
+        assert (
+            run(f"train train.npz --epochs 2 --hidden 300,200 --threads {threads} --quiet")[0] == 0
+        )
+        net = fastgd.load(tmp_path / "model.safetensors")
+        models.append([np.asarray(w).tobytes() for w in net.get_weights()])
+    assert models[0] == models[1] == models[2]
+
+
+def test_quiet_training_is_silent_on_stderr(run, digits):
+    code, _, err = run("train train.npz --epochs 2 --quiet")
+    assert (code, err) == (0, "")
+
+
+@pytest.fixture
+def mistakes(tmp_path, digits):
+    """Files to fail with."""
+    (tmp_path / "text.bin").write_bytes(b"\x7fELF\0\0")
+    (tmp_path / "folder").mkdir()
+    np.savez(tmp_path / "no_y.npz", X=np.zeros((9, 2)))
+    np.savez(tmp_path / "few.npz", X=np.eye(2), y=[0, 1])
+    np.savez(tmp_path / "wide.npz", X=np.eye(9), y=np.arange(9) % 2)
+    np.savez(tmp_path / "strange.npz", X=np.zeros((5, 64), np.uint8), y=np.arange(5) + 8)
+    net = fastgd.Network([fastgd.Dense(2)], "cross_entropy", n_inputs=64)
+    net.save(tmp_path / "plain.safetensors")
+    net.save(tmp_path / "bad.safetensors", metadata={"preprocessing": {"task": "classification"}})
+    config = {"task": "regression", "target": None, "target_center": 0.0, "target_scale": 1.0}
+    config |= {"n_features": 64, "center": [0.0], "scale": [1.0]}
+    net.save(tmp_path / "unfit.safetensors", metadata={"preprocessing": config})
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("train absent.csv", "absent.csv: No such file"),
+        ("train folder", "folder: Is a directory"),
+        ("train text.bin", "text.bin: neither CSV"),
+        ("train no_y.npz", "no_y.npz: there are no labels"),
+        ("train few.npz --validation-split 0.9", "too few"),
+        ("train train.npz --target cost", "'cost'"),
+        ("train train.npz --loss huber", "--loss huber does not go with classification"),
+        ("train train.npz --task regression --loss log_loss", "--loss log_loss does not go"),
+        ("train train.npz --test-labels y", "--test-labels needs --test"),
+        ("train train.npz --labels y", "not an IDX file"),
+        ("train train.npz --test strange.npz", "training did not: '10', '11', '12'"),
+        ("train train.npz --test wide.npz", "wide.npz: 9 values in a sample; the model takes 64"),
+        ("train train.npz --early-stopping 2 --validation-split 0", "--early-stopping needs"),
+        ("train train.npz --out folder", "folder: is not a file"),
+        ("train train.npz --out no/model", "no/model: there is no folder no"),
+        ("train train.npz --predictions no/p.csv", "no/p.csv: there is no folder no"),
+        ("train train.npz --optimizer sgd --lr 1e30 --quiet", "diverged in epoch 1"),
+        ("predict absent test.npz", "absent"),
+        ("predict train.npz test.npz", "train.npz"),
+        ("predict plain.safetensors test.npz", "plain.safetensors: not written by fastgd train"),
+        ("predict bad.safetensors test.npz", "bad.safetensors: malformed preprocessing"),
+        ("predict unfit.safetensors test.npz", "does not fit its network"),
+        ("check --isa mmx", "mmx"),
+        ("demo --data digits.txt", "digits.txt: the name must end in .csv or .npz"),
+        ("bench --rounds 1 --json no/bench.json", "no/bench.json: there is no folder"),
+    ],
+)
+def test_mistakes_give_one_line_and_code_2(run, mistakes, tmp_path, line, message):
+    code, _, err = run(line)
+    assert code == 2
+    assert err.startswith(f"fastgd {line.split()[0]}: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("", "COMMAND"),
+        ("fly", "fly"),
+        ("train", "FILE"),
+        ("train a --hidden 3,x", "'3,x' is not a list such as 256,128, nor none"),
+        ("train a --hidden 0", "'0' is not a list"),
+        ("train a --lr 0", "'0' is not a number above 0"),
+        ("train a --lr nan", "'nan' is not a number above 0"),
+        ("train a --lr inf", "'inf' is not a number above 0"),
+        ("train a --epochs 0", "'0' is not a whole number from 1"),
+        ("train a --batch-size 1.5", "'1.5' is not a whole number from 1"),
+        ("train a --validation-split 1", "'1' is not a number from 0 to below 1"),
+        ("train a --dropout -0.1", "'-0.1' is not a number from 0 to below 1"),
+        ("train a --seed -1", "'-1' is not a whole number from 0"),
+        ("train a --threads 0", "'0' is not a whole number from 1"),
+        ("train a --activation softmax", "'softmax'"),
+        ("train a --optimizer newton", "'newton' (choose from"),
+    ],
+)
+def test_wrong_arguments_give_one_line_and_code_2(capsys, line, message):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(shlex.split(line))
+    assert caught.value.code == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_existing_model_survives_a_failed_training(run, digits, tmp_path):
+    assert run("train train.npz --epochs 1 --quiet")[0] == 0
+    before = (tmp_path / "model.safetensors").read_bytes()
+    assert run("train train.npz --optimizer sgd --lr 1e30 --quiet")[0] == 2
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+def test_ctrl_c_keeps_what_was_learned(digits, tmp_path):
+    process = subprocess.Popen(
+        [*SCRIPT, "train", "train.npz", "--epochs", "1000000"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stderr.readline().startswith("epoch ")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert re.search(r"interrupted after \d+ steps; model\.safetensors holds", err)
+    assert fastgd.load(tmp_path / "model.safetensors").step > 0
+    done = in_new_process("predict model.safetensors test.npz", tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.count("\n") == 201
+
+
+def test_a_reader_that_leaves_is_no_error(digits, tmp_path):
+    np.savez(tmp_path / "long.npz", X=np.zeros((200_000, 64), np.uint8))
+    assert in_new_process("train train.npz --epochs 1 --quiet", tmp_path).returncode == 0
+    process = subprocess.Popen(
+        [*SCRIPT, "predict", "model.safetensors", "long.npz", "--probabilities"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline().startswith(b"predicted target,p(0),")
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 1
+    assert err == b""
+
+
+def test_info_tells_version_instruction_sets_and_flags(run):
+    code, out, _ = run("info")
+    assert code == 0
+    facts = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in out.splitlines() if "  " in line)
+    assert re.search(rf"^fastgd +{re.escape(fastgd.__version__)}$", out, re.M)
+    assert re.search(rf"^active +{fastgd.active_isa()}$", out, re.M)
+    assert "-ffp-contract=off" in facts["flags"]
+    assert "march" not in facts["flags"]
+
+
+def test_check_fails_when_a_kernel_is_broken(run):
+    isa = fastgd.active_isa()
+    _kernels.inject_fault("gemm")
+    try:
+        code, out, _ = run(f"check --isa {isa} --dtype float32")
+    finally:
+        _kernels.inject_fault(None)
+    assert code == 1
+    assert "forward" in out
+    assert run(f"check --isa {isa} --dtype float32")[0] == 0
+
+
+def test_bench_compares_results_before_it_times():
+    for dtype in ("float32", "float64"):
+        for sizes, batch_size, _ in _bench.SHAPES[:3]:
+            _bench.compare(sizes, batch_size, dtype, n_threads=1)
+    _kernels.inject_fault("gemm")
+    try:
+        with (
+            fastgd.config(validate="off"),
+            pytest.raises(ArithmeticError, match=r"4-16-3: .* NumPy"),
+        ):
+            _bench.compare((4, 16, 3), 32, "float32", n_threads=1)
+    finally:
+        _kernels.inject_fault(None)
+
+
+def test_bench_numpy_twin_has_the_gradient_of_its_loss():
+    _, twin = _bench.make_pair((3, 5, 4), 8, "float64", lr=1.0)
+    rng = np.random.default_rng(0)
+    X, y, index = rng.normal(size=(8, 3)), rng.integers(0, 4, 8), np.arange(8)
+    before = [W.copy() for W in twin.W]
+    twin.step(X, y, index)
+    gradient = [a - b for a, b in zip(before, twin.W, strict=True)]  # lr is 1
+    h = 1e-6
+    for layer, (i, j) in ((0, (1, 2)), (1, (3, 1))):
+        losses = []
+        for sign in (1, -1):
+            _, other = _bench.make_pair((3, 5, 4), 8, "float64", lr=1.0)
+            other.W[layer][i, j] += sign * h
+            losses.append(other.step(X, y, index))
+        assert gradient[layer][i, j] == pytest.approx((losses[0] - losses[1]) / (2 * h), rel=1e-6)
+
+
+def test_bench_counts_the_operations_of_a_step():
+    # 2 x 3 x 5: forward and weight gradient for both layers, data gradient for the second.
+    assert _bench.flop_per_step((2, 3, 5), 7) == 2 * 7 * (2 * (6 + 15) + 15)
+
+
+def test_bench_writes_its_figures(run, tmp_path):
+    (example,) = cli._EXAMPLES["bench"].split("\n")
+    code, out, _ = run(example.removeprefix("  fastgd "))
+    assert code == 0
+    figures = json.loads((tmp_path / "bench.json").read_text())
+    assert figures["version"] == fastgd.__version__
+    assert figures["isa"] == fastgd.active_isa()
+    assert len(figures["shapes"]) == len(_bench.SHAPES) == out.count("x ")
+    for row in figures["shapes"]:
+        assert row["speedup"] == pytest.approx(row["numpy_us"] / row["fastgd_us"])
+        assert 0 < row["share_of_peak"] < 1.1
+
+
+def test_demo_shows_accuracy_check_and_speed(run):
+    first, second = cli._EXAMPLES["demo"].split("\n")
+    code, out, err = run(first.removeprefix("  fastgd "))
+    assert code == 0
+    assert number_after("test accuracy", out) >= 0.97
+    for isa in fastgd.available_isas():
+        assert re.search(rf"{isa} +float32: (\d+) of \1 within their error bounds", out)
+    assert re.search(r"[\d.]+ times as fast", out)
+    assert "100%" in err
+    assert run(second.removeprefix("  fastgd "))[0] == 0
+    with np.load("digits.npz") as data:
+        assert data["X"].shape == (1797, 64)
+
+
+@pytest.mark.data
+def test_fashion_mnist_reaches_its_accuracy(run):
+    folder = os.environ.get("FASTGD_FASHION_MNIST", "/usr/share/datasets/fashion-mnist")
+    code, out, _ = run(
+        f"train {folder}/train-images-idx3-ubyte.gz --test {folder}/t10k-images-idx3-ubyte.gz "
+        "--hidden 256,128 --epochs 10"
+    )
+    assert code == 0
+    assert number_after("accuracy", out[out.index("\ntest ") :]) >= 0.885

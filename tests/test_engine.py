@@ -1,0 +1,566 @@
+"""The compiled engine: whole fits against the reference, and the same bits on every ISA, with
+every number of threads, step by step or in one call.
+"""
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from fastgd import _kernels, reference
+from fastgd._engine import Divergence, Engine
+
+ACTIVATIONS = [name for name in _kernels.ACTIVATIONS if name != "softmax"]
+PARAMS = {"leaky_relu": 0.01, "elu": 1.0}
+OPTIMIZERS = [
+    ("sgd", {}),
+    ("sgd", {"momentum": 0.9}),
+    ("sgd", {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}),
+    ("sgd", {"momentum": 0.9, "variant": "sklearn"}),
+    ("sgd", {"clip_value": 0.01}),
+    ("adam", {"weight_decay": 1e-3}),
+    ("adam", {"variant": "sklearn"}),
+    ("adamw", {"weight_decay": 0.01, "clip_norm": 0.1}),
+    ("rmsprop", {"alpha": 0.99}),
+    ("rmsprop", {"alpha": 0.99, "momentum": 0.9}),
+    ("adagrad", {"eps": 1e-10, "lr_decay": 0.01}),
+]
+FMA_ISAS = [isa for isa in _kernels.available_isas() if isa != "scalar"]
+
+
+def optimizer_id(optimizer):
+    return "-".join([optimizer[0], *optimizer[1]])
+
+
+class Case:
+    """A small network and its data; every engine and reference of a test starts from it."""
+
+    def __init__(
+        self,
+        hidden=(29, 21),
+        units=7,
+        activation="tanh",
+        output="softmax",
+        loss="cross_entropy",
+        dtype="float32",
+        optimizer=("sgd", {}),
+        dropout=0.3,
+        penalty=1e-3,
+        n=150,
+        n_inputs=37,
+    ):
+        self.loss, self.dtype, self.optimizer = loss, dtype, optimizer
+        self.sizes = [*hidden, units]
+        self.activations = [activation] * len(hidden) + [output]
+        self.dropout = [dropout] * len(hidden) + [0.0]
+        self.penalty, self.n_inputs = penalty, n_inputs
+        rng = np.random.default_rng(3)
+        self.X = rng.normal(size=(n, n_inputs)).astype(dtype)
+        self.y = rng.integers(0, units, n)
+        if loss != "cross_entropy":
+            self.y = rng.normal(size=(n, units)).astype(dtype)
+        if loss in ("log_loss", "poisson"):
+            self.y = np.round(np.abs(self.y)).clip(0, 1)
+        self.weights = rng.uniform(0.5, 2.0, n)
+        self.arrays = []
+        for fan_in, fan_out in zip([n_inputs, *self.sizes], self.sizes, strict=False):
+            W = rng.normal(size=(fan_in, fan_out)) / np.sqrt(fan_in)
+            self.arrays.append((W.astype(dtype), rng.normal(size=fan_out).astype(dtype) / 10))
+
+    def engine(self, n_threads=1):
+        params = [(name, PARAMS.get(name, 0.0)) for name in self.activations]
+        engine = Engine(self.n_inputs, self.sizes, params, [True] * len(self.sizes), self.dtype, 11)
+        engine.n_threads = n_threads
+        engine.serial_flop = 0.0  # small as they are, steps are to be shared
+        engine.set_loss(self.loss, 1.0)
+        engine.set_optimizer(*self.optimizer)
+        engine.set_dropout(self.dropout)
+        engine.set_penalties([self.penalty] * len(self.sizes), [self.penalty] * len(self.sizes))
+        for i, (W, b) in enumerate(self.arrays):
+            engine.weight(i)[:] = W
+            engine.bias(i)[:] = b
+        return engine
+
+    def fit(self, engine, epochs=3, batch_size=33, lr=0.01, **options):
+        engine.bind(self.X, self.y, self.weights, batch_size, True)
+        steps = engine.n_steps_per_epoch
+        return engine.run_epochs(np.full(epochs * steps, lr), epochs, **options)
+
+    def layers(self):
+        return [
+            reference.Layer(W.copy(), b.copy(), name, self.penalty, self.penalty, rate)
+            for (W, b), name, rate in zip(self.arrays, self.activations, self.dropout, strict=True)
+        ]
+
+
+def digest(engine, *arrays):
+    """Hash every weight, bias and state of an engine."""
+    parts = [engine.weight(i) for i in range(engine.n_layers)]
+    parts += [engine.bias(i) for i in range(engine.n_layers)]
+    parts += [a for pairs in engine.optimizer_state().values() for pair in pairs for a in pair]
+    return hashlib.sha256(b"".join(a.tobytes() for a in [*parts, *arrays])).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def _same_isa_afterwards():
+    before = _kernels.active_isa()
+    yield
+    _kernels.set_isa(before)
+
+
+def fit_digests(case, settings):
+    digests = {}
+    for isa, n_threads in settings:
+        _kernels.set_isa(isa)
+        engine = case.engine(n_threads)
+        losses = case.fit(engine)
+        out = np.empty((len(case.X), case.sizes[-1]), case.dtype)
+        engine.predict(case.X, out)
+        digests[isa, n_threads] = digest(engine, losses, out)
+    return digests
+
+
+ALL_SETTINGS = [(isa, n) for isa in FMA_ISAS for n in (1, 2, 3)] + [("scalar", 1), ("scalar", 2)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_fit_has_same_bits_on_every_isa_and_thread_count(activation, dtype):
+    # exp in two hidden layers overflows unless its inputs stay small
+    case = Case(
+        activation=activation, dtype=dtype, hidden=(29,) if activation == "exp" else (29, 21)
+    )
+    assert len(set(fit_digests(case, ALL_SETTINGS).values())) == 1
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=optimizer_id)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_optimizer_has_same_bits_on_every_isa_and_thread_count(optimizer, dtype):
+    case = Case(optimizer=optimizer, dtype=dtype)
+    assert len(set(fit_digests(case, ALL_SETTINGS).values())) == 1
+
+
+PAIRINGS = [
+    ("squared_error", "tanh"),
+    ("squared_error", "softmax"),
+    ("absolute_error", "identity"),
+    ("huber", "mish"),
+    ("log_loss", "sigmoid"),
+    ("log_loss", "hard_sigmoid"),
+    ("poisson", "exp"),
+    ("poisson", "softplus"),
+    ("cross_entropy", "softmax"),
+]
+
+
+@pytest.mark.parametrize(("loss", "output"), PAIRINGS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("hidden", "units"), [((29,), 7), ((29,), 3), ((), 1), ((), 20)])
+def test_loss_has_same_bits_on_every_isa_and_thread_count(loss, output, dtype, hidden, units):
+    case = Case(hidden, units, loss=loss, output=output, dtype=dtype)
+    assert len(set(fit_digests(case, ALL_SETTINGS).values())) == 1
+
+
+def relative_difference(ours, theirs):
+    scale = np.abs(theirs).max()
+    return np.abs(ours - theirs).max() / (scale if scale > 0 else 1.0)
+
+
+def assert_equals_reference(case, tolerance):
+    engine = case.engine()
+    losses = case.fit(engine)
+    layers = case.layers()
+    state = {}
+    name, params = case.optimizer
+    loss = case.loss
+    expected = reference.fit(
+        layers, case.X, case.y, loss=loss, lr=0.01, epochs=3, batch_size=33, optimizer=name,
+        params=params, state=state, sample_weight=case.weights, seed=11,
+    )  # fmt: skip
+    assert relative_difference(losses, expected) < tolerance
+    for i, layer in enumerate(layers):
+        assert relative_difference(engine.weight(i), layer.W) < tolerance
+        assert relative_difference(engine.bias(i), layer.b) < tolerance
+    for key, pairs in engine.optimizer_state().items():
+        for ours, theirs in zip(pairs, state[key], strict=True):
+            assert relative_difference(ours[0], theirs[0]) < 10 * tolerance
+
+
+# Fifteen steps in double precision: the order of summation alone moves a weight by some 1e-14 of
+# the largest; Adam and its kin divide by the root of tiny squares and lose three digits more.
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=optimizer_id)
+def test_fit_equals_reference_for_every_optimizer(optimizer):
+    assert_equals_reference(Case(optimizer=optimizer, dtype="float64"), 1e-10)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_fit_equals_reference_for_every_activation(activation):
+    hidden = (29,) if activation == "exp" else (29, 21)
+    case = Case(hidden, activation=activation, dtype="float64")
+    assert_equals_reference(case, 1e-12)
+
+
+@pytest.mark.parametrize(("loss", "output"), PAIRINGS)
+@pytest.mark.parametrize("units", [1, 3, 7])
+def test_fit_equals_reference_for_every_loss(loss, output, units):
+    case = Case(units=units, loss=loss, output=output, dtype="float64")
+    assert_equals_reference(case, 1e-12)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=optimizer_id)
+def test_checked_steps_have_the_bits_of_a_plain_fit(optimizer):
+    case = Case(optimizer=optimizer)
+    plain, checked = case.engine(), case.engine()
+    seen = []
+    losses = case.fit(plain)
+    checked_losses = case.fit(checked, verify=lambda op, *_: seen.append(op), verify_all=True)
+    assert digest(plain, losses) == digest(checked, checked_losses)
+    assert set(seen) == {"forward", "dropout", "loss", "backward", "weight_grad", "update"}
+
+
+def test_one_call_and_many_have_the_same_bits():
+    case = Case(optimizer=("adam", {}))
+    whole, parts, batches = case.engine(), case.engine(), case.engine()
+    case.fit(whole, epochs=4)
+    for _ in range(4):
+        case.fit(parts, epochs=1)
+    seen = []
+    case.fit(batches, epochs=4, on_batch=lambda step, loss: seen.append((step, loss)))
+    assert digest(whole) == digest(parts) == digest(batches)
+    assert [step for step, _ in seen] == list(range(20))
+    assert whole.step == parts.step == 20
+    assert whole.epoch == parts.epoch == 4
+
+
+def test_train_step_is_one_step_of_a_fit():
+    case = Case()
+    fitted, stepped = case.engine(), case.engine()
+    fitted.bind(case.X[:33], case.y[:33], None, 33, False)
+    loss = fitted.run_epochs(np.array([0.01]), 1)[0]
+    assert stepped.train_step(case.X[:33], case.y[:33], None, 0.01) == loss
+    assert digest(fitted) == digest(stepped)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        np.asfortranarray,
+        lambda X: np.repeat(X, 2, axis=0)[::2],
+        lambda X: np.repeat(X, 3, axis=1)[:, ::3],
+        lambda X: X[::-1][::-1],
+        lambda X: X.astype(np.float64),
+    ],
+    ids=["fortran", "every second row", "every third column", "negative strides", "other dtype"],
+)
+def test_layout_of_x_does_not_change_bits(convert):
+    case = Case()
+    expected = digest(case.engine(), case.fit(case.engine()))
+    plain = case.engine()
+    case.fit(plain)
+    case.X = convert(case.X)
+    case.X.flags.writeable = False
+    other = case.engine()
+    case.fit(other)
+    assert digest(plain) == digest(other)
+    assert expected != digest(plain)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "?"])
+def test_integer_x_is_converted_exactly(dtype):
+    case = Case()
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 2 if dtype == "?" else 100, case.X.shape).astype(dtype)
+    case.X = X.astype(np.float32)
+    plain = case.engine()
+    case.fit(plain)
+    case.X = X
+    converted = case.engine()
+    case.fit(converted)
+    assert digest(plain) == digest(converted)
+
+
+def test_sample_output_does_not_depend_on_place_in_batch():
+    case = Case()
+    engine = case.engine()
+    together = np.empty((150, 7), np.float32)
+    engine.predict(case.X, together)
+    for rows in (slice(0, 1), slice(17, 50), slice(149, 150)):
+        alone = np.empty((len(range(*rows.indices(150))), 7), np.float32)
+        engine.predict(case.X[rows], alone)
+        assert alone.tobytes() == together[rows].tobytes()
+
+
+def test_outputs_are_those_met_in_training():
+    case = Case(dropout=0.0, n=33)
+    engine = case.engine()
+    before = np.empty((33, 7), np.float32)
+    engine.predict(case.X, before)
+    outputs = np.zeros((33, 7), np.float32)
+    case.fit(engine, epochs=1, outputs=outputs)
+    assert outputs.tobytes() == before.tobytes()
+
+
+def test_loss_and_grad_changes_nothing_and_matches_reference():
+    case = Case(dtype="float64", optimizer=("sgd", {"clip_value": 1e-3}))
+    engine = case.engine()
+    before = digest(engine)
+    value, grads = engine.loss_and_grad(case.X, case.y, case.weights)
+    assert digest(engine) == before
+    expected, expected_grads = reference.loss_and_grad(
+        case.layers(), case.X, case.y, loss=case.loss, sample_weight=case.weights
+    )
+    assert value == pytest.approx(expected, rel=1e-13)
+    for ours, theirs in zip(grads, expected_grads, strict=True):
+        assert relative_difference(ours[0], theirs[0]) < 1e-12
+        assert relative_difference(ours[1], theirs[1]) < 1e-12
+
+
+def test_custom_loss_equals_the_built_in_one():
+    case = Case(loss="squared_error", output="tanh", dtype="float64")
+    built_in = case.engine()
+    losses = case.fit(built_in)
+    case.loss = "custom"
+    custom = case.engine()
+    custom.custom_loss = lambda a, y: (0.5 * ((a - y) ** 2).sum(axis=1), a - y)
+    assert relative_difference(case.fit(custom), losses) < 1e-13
+    for i in range(3):
+        assert relative_difference(custom.weight(i), built_in.weight(i)) < 1e-12
+    ours = custom.evaluate(case.X, case.y, case.weights)
+    assert ours == pytest.approx(built_in.evaluate(case.X, case.y, case.weights), rel=1e-6)
+
+
+def test_custom_loss_of_a_wrong_shape_is_refused():
+    case = Case(loss="squared_error", output="identity")
+    case.loss = "custom"
+    engine = case.engine()
+    engine.custom_loss = lambda a, y: ((a - y).sum(axis=1), (a - y)[:, :1])
+    before = digest(engine)
+    with pytest.raises(ValueError, match=r"delta must have the output's shape \(33, 7\)"):
+        case.fit(engine)
+    assert digest(engine) == before
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("lr", [1e38, 1e10])
+def test_divergence_leaves_finite_weights(lr, n_threads):
+    case = Case(loss="squared_error", output="identity", activation="relu")
+    engine = case.engine(n_threads)
+    with pytest.raises(Divergence) as caught:
+        case.fit(engine, epochs=200, lr=lr)
+    assert engine.all_finite()
+    assert caught.value.epoch_in_call <= caught.value.step_in_call
+
+
+def test_weights_are_live_views_that_outlive_the_engine():
+    case = Case()
+    engine = case.engine()
+    weight = engine.weight(0)
+    out = np.empty((150, 7), np.float32)
+    engine.predict(case.X, out)
+    weight *= 2
+    changed = np.empty((150, 7), np.float32)
+    engine.predict(case.X, changed)
+    assert not np.array_equal(out, changed)
+    kept = weight.copy()
+    state_engine = Case(optimizer=("adam", {})).engine()
+    state = state_engine.optimizer_state()["exp_avg"][0][0]
+    state[:] = 3.0
+    state_engine.set_optimizer("sgd", {})
+    del engine, state_engine
+    assert np.array_equal(weight, kept)
+    assert (state == 3.0).all()
+
+
+def test_floating_point_mode_of_the_caller_is_restored():
+    case = Case()
+    case.fit(case.engine(2))
+    tiny = np.float32(1e-38)
+    assert tiny / np.float32(16) > 0  # a denormal: flush-to-zero would make it 0
+
+
+def test_ctrl_c_stops_a_long_fit_soon_and_leaves_it_usable():
+    case = Case(n=2000, dropout=0.0)
+    engine = case.engine(2)
+    sent = []
+
+    def interrupt():
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(0.2, interrupt)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        case.fit(engine, epochs=10**4, lr=1e-6)
+    assert time.monotonic() - sent[0] < 1.0  # 0.04 s a slice, on a machine that may be busy
+    timer.join()
+    assert engine.all_finite()
+    assert np.isfinite(case.fit(engine, epochs=1)).all()
+
+
+def test_on_slice_is_called_in_time_and_may_raise():
+    case = Case(n=2000)
+    engine = case.engine()
+    calls = []
+
+    def stop(step):
+        calls.append(step)
+        if len(calls) == 3:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        case.fit(engine, epochs=10**4, lr=1e-6, on_slice=stop)
+    assert calls == sorted(set(calls))
+    assert engine.all_finite()
+
+
+def fit_in_child(queue):
+    case = Case()
+    engine = case.engine(2)
+    case.fit(engine)
+    queue.put(digest(engine))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_threads_work_in_child_processes(method):
+    case = Case()
+    engine = case.engine(2)
+    case.fit(engine)  # the team exists before the fork
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    child = context.Process(target=fit_in_child, args=(queue,))
+    child.start()
+    assert queue.get(timeout=60) == digest(engine)
+    child.join(60)
+    assert child.exitcode == 0
+
+
+def test_threads_may_train_networks_at_once():
+    expected = {}
+    for dtype in ("float32", "float64"):
+        case = Case(dtype=dtype)
+        engine = case.engine(2)
+        case.fit(engine)
+        expected[dtype] = digest(engine)
+    results = []
+
+    def work(dtype):
+        case = Case(dtype=dtype)
+        engine = case.engine(2)
+        case.fit(engine)
+        results.append((dtype, digest(engine)))
+
+    threads = [threading.Thread(target=work, args=(d,)) for d in list(expected) * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 8
+    assert all(expected[dtype] == value for dtype, value in results)
+
+
+def test_memory_for_absurd_layers_is_refused():
+    with pytest.raises(MemoryError, match=r"layers of \[1000000000000\] units"):
+        Engine(2**40, [10**12], [("identity", 0.0)], [True], "float32", 0)
+
+
+@pytest.mark.parametrize("rows", [slice(None, None, 2), slice(None, None, -1)], ids=str)
+def test_strided_labels_are_followed(rows):
+    case = Case()
+    case.X, case.weights = case.X[rows], case.weights[rows]
+    strided, case.y = case.y[rows], np.ascontiguousarray(case.y[rows])
+    plain = case.engine()
+    losses = case.fit(plain)
+    sums = plain.evaluate(case.X, case.y, None)
+    case.y = strided
+    other = case.engine()
+    assert digest(other, case.fit(other)) == digest(plain, losses)
+    assert other.evaluate(case.X, case.y, None) == sums
+
+
+def test_callback_that_evaluates_does_not_change_the_fit():
+    case = Case()
+    plain, watched = case.engine(), case.engine()
+    rows = np.eye(7)[case.y]
+    losses = case.fit(plain)
+
+    def evaluate(step, loss):
+        watched.evaluate(case.X, rows, None)
+
+    assert digest(watched, case.fit(watched, on_batch=evaluate)) == digest(plain, losses)
+
+
+def test_callback_may_switch_clipping_by_norm_on():
+    case = Case()
+    engine = case.engine(2)
+    losses = case.fit(
+        engine, on_batch=lambda step, loss: engine.update_optimizer({"clip_norm": 0.1})
+    )
+    assert np.isfinite(losses).all()
+    assert digest(engine) != digest(case.engine())
+
+
+def test_custom_loss_that_uses_its_own_network_is_refused():
+    case = Case(loss="squared_error", output="identity")
+    case.loss = "custom"
+    engine = case.engine()
+
+    def own(a, y):
+        engine.predict(case.X, np.empty((150, 7), np.float32))
+        return ((a - y) ** 2).sum(axis=1) / 2, a - y
+
+    engine.custom_loss = own
+    before = digest(engine)
+    with pytest.raises(RuntimeError, match="in the middle of a step"):
+        case.fit(engine)
+    assert digest(engine) == before
+    engine.custom_loss = lambda a, y: (((a - y) ** 2).sum(axis=1) / 2, a - y)
+    assert np.isfinite(case.fit(engine)).all()
+
+
+def test_divergence_of_a_weight_names_its_step():
+    case = Case(loss="squared_error", output="identity", activation="identity", penalty=0.0)
+    case.y = 1e10 * case.y
+    engine = case.engine()
+    with pytest.raises(Divergence) as caught:
+        case.fit(engine, epochs=1, lr=1e35)
+    assert (caught.value.what, caught.value.step_in_call) == ("weight", 0)
+
+
+def test_eps_below_the_smallest_normal_is_refused():
+    engine = Case(optimizer=("adam", {})).engine()
+    with pytest.raises(ValueError, match=r"eps=1e-40 is too small for float32"):
+        engine.set_optimizer("adam", {"eps": 1e-40})
+
+
+def test_unbound_engine_refuses_to_run():
+    with pytest.raises(RuntimeError, match="no data is bound"):
+        Case().engine().run_epochs(np.zeros(1), 1)
+
+
+def test_thread_count_may_change_while_another_thread_trains():
+    case = Case(dropout=0.0)
+    engine = case.engine(2)
+    out = np.empty((150, 7), np.float32)
+    stop = threading.Event()
+
+    def predict():
+        while not stop.is_set():
+            engine.n_threads = 1
+            engine.predict(case.X, out)
+            engine.n_threads = 3
+
+    other = threading.Thread(target=predict)
+    other.start()
+    try:
+        for _ in range(200):
+            engine.train_step(case.X, case.y, None, 1e-6)
+    finally:
+        stop.set()
+        other.join()
+    assert engine.all_finite()

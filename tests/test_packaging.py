@@ -1,0 +1,79 @@
+"""What the packaging files say, as far as it can be seen without a build."""
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import fastgd
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_version_is_the_same_everywhere():
+    assert importlib.metadata.version("fastgd") == fastgd.__version__
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert f"## [{fastgd.__version__}]" in changelog
+
+
+def test_licence_is_stated_and_there():
+    assert PROJECT["project"]["license"] == "BSD-3-Clause"
+    assert importlib.metadata.metadata("fastgd")["License-Expression"] == "BSD-3-Clause"
+    assert "BSD 3-Clause" in (ROOT / "LICENSE").read_text()
+    data = (ROOT / "src" / "fastgd" / "data" / "README.md").read_text()
+    assert "CC BY 4.0" in data
+    assert "10.24432/C50P49" in data
+
+
+def test_hard_dependencies_are_three():
+    names = {re.split(r"[<>=]", text)[0] for text in PROJECT["project"]["dependencies"]}
+    assert names == {"numpy", "safetensors", "tqdm"}
+
+
+def test_package_data_is_installed():
+    package = Path(fastgd.__file__).parent
+    for name in ("py.typed", "_kernels.pyi", "_engine.pyi", "data/digits.npz", "data/README.md"):
+        assert (package / name).is_file(), name
+
+
+def test_console_script_is_the_command_line():
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="fastgd")
+    from fastgd import cli
+
+    assert script.load() is cli.main
+
+
+@pytest.mark.parametrize("package", ["pyarrow", "matplotlib", "sklearn", "torch", "onnx"])
+def test_import_takes_no_optional_package(package):
+    code = f"import fastgd, sys; sys.exit({package!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_import_loads_no_module_that_training_does_not_need():
+    code = "import sys, fastgd; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    for name in ("tqdm", "safetensors", "argparse", "importlib.metadata", "subprocess"):
+        assert name not in loaded, name
+    for name in ("cli", "reference", "kernels", "io", "tables", "preprocess", "datasets"):
+        assert f"fastgd.{name}" not in loaded, name
+
+
+def test_build_flags_keep_the_arithmetic_portable():
+    from fastgd import _kernels
+
+    flags = _kernels.build_info()["flags"].split()
+    assert "-ffp-contract=off" in flags
+    assert not [f for f in flags if f.startswith(("-march", "-mtune", "-ffast", "-Ofast"))]
+
+
+def test_makefile_names_each_command_once():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^([a-z-]+):.*##", makefile, re.M)
+    assert len(targets) == len(set(targets))
+    assert {"demo", "test", "lint", "bench", "package-check"} <= set(targets)

@@ -1,0 +1,284 @@
+"""What is repeated by the reference, and when; a broken kernel must not get past it."""
+
+import numpy as np
+import pytest
+
+import fastgd
+from fastgd import _kernels, _training, _verify
+
+FAULTS = ["gemm", "activation", "activation_grad", "loss", "update"]
+rng = np.random.default_rng(0)
+X = rng.normal(size=(40, 5)).astype(np.float32)
+Y = rng.integers(0, 3, 40)
+
+
+@pytest.fixture(autouse=True)
+def nothing_verified(monkeypatch):
+    """Each test begins as a new process does, with kernels that are whole."""
+    monkeypatch.setattr(_training, "verified", set())
+    monkeypatch.setattr("fastgd.network.verified", _training.verified)
+    yield
+    _kernels.inject_fault(None)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Return the list of operations that were repeated."""
+    made = []
+    original = _verify.verify
+
+    def watch(op, layer, inputs, outputs):
+        made.append((op, layer))
+        original(op, layer, inputs, outputs)
+
+    monkeypatch.setattr(_verify, "verify", watch)
+    return made
+
+
+def network(optimizer="adam", dtype="float32", activation="tanh", **settings):
+    layers = [fastgd.Dense(6, activation, **settings), fastgd.Dense(3)]
+    return fastgd.Network(layers, "cross_entropy", optimizer, 5, dtype)
+
+
+def state(net):
+    return {name: view.tobytes() for name, view in net._arrays().items()}, net.step, net.epoch
+
+
+STEP = [
+    ("forward", 0), ("forward", 1), ("loss", 1), ("backward", 1), ("weight_grad", 0),
+    ("weight_grad", 1), ("update", 0), ("update", 1),
+]  # fmt: skip
+
+
+def test_first_step_is_the_default():
+    assert fastgd.config().validate == "first_step"
+
+
+def test_first_step_is_repeated_once(calls):
+    net = network()
+    net.fit(X, Y, epochs=3, batch_size=8, verbose=0)
+    assert sorted(calls) == sorted(STEP)
+    net.fit(X, Y, epochs=3, batch_size=8, verbose=0)
+    net.train_step(X, Y)
+    network().fit(X, Y, verbose=0)
+    assert len(calls) == len(STEP)
+
+
+def test_train_step_repeats_its_first_step(calls):
+    net = network()
+    for _ in range(3):
+        net.train_step(X, Y)
+    assert sorted(calls) == sorted(STEP)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"dtype": "float64"},
+        {"activation": "relu"},
+        {"optimizer": "sgd"},
+        {"optimizer": fastgd.Adam(clip_norm=1.0)},
+        {"optimizer": fastgd.Adam(weight_decay=0.1)},
+        {"l2": 0.1},
+        {"dropout": 0.5},
+        {"bias": False},
+    ],
+    ids=str,
+)
+def test_every_new_set_of_operations_is_repeated(other, calls):
+    network().fit(X, Y, verbose=0)
+    n = len(calls)
+    network(**other).fit(X, Y, verbose=0)
+    assert len(calls) > n
+    if "dropout" in other:
+        assert ("dropout", 0) in calls
+
+
+def test_every_new_isa_is_repeated(calls):
+    for n, isa in enumerate(fastgd.available_isas(), 1):
+        with fastgd.config(isa=isa):
+            network().fit(X, Y, epochs=2, verbose=0)
+            network().fit(X, Y, epochs=2, verbose=0)
+        assert len(calls) == n * len(STEP)
+
+
+def test_always_repeats_every_step(calls):
+    with fastgd.config(validate="always"):
+        net = network()
+        net.fit(X, Y, epochs=2, batch_size=8, verbose=0)
+        assert len(calls) == 10 * len(STEP)
+        net.train_step(X, Y)
+        net.train_step(X, Y)
+        assert len(calls) == 12 * len(STEP)
+
+
+def test_off_repeats_nothing(calls):
+    with fastgd.config(validate="off"):
+        net = network()
+        net.fit(X, Y, epochs=2, verbose=0)
+        net.train_step(X, Y)
+    assert calls == []
+    net.train_step(X, Y)
+    assert sorted(calls) == sorted(STEP), "off must not count as verified"
+
+
+OPTIMIZERS = [fastgd.SGD(0.1), fastgd.SGD(0.1, 0.9), fastgd.Adam(clip_norm=0.1), fastgd.RMSprop()]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+def test_mode_does_not_change_the_bits(optimizer, dtype):
+    states = []
+    for mode in ("off", "first_step", "always"):
+        with fastgd.config(validate=mode):
+            net = network(optimizer, dtype, dropout=0.3, l2=1e-3)
+            net.fit(X, Y, epochs=2, batch_size=16, verbose=0)
+            for _ in range(2):
+                net.train_step(X[:7], Y[:7])
+        states.append(state(net))
+    assert states[0] == states[1] == states[2]
+
+
+# ---- broken kernels -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("call", ["fit", "train_step", "validate"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_broken_kernel_is_caught_before_it_does_harm(fault, call, dtype):
+    net = network(dtype=dtype)
+    with fastgd.config(validate="off"):
+        net.train_step(X, Y)
+    before = state(net)
+    _kernels.inject_fault(fault)
+    with pytest.raises(fastgd.ValidationError) as caught:
+        getattr(net, call)(X, Y)
+    error = caught.value
+    assert isinstance(error, ArithmeticError)
+    assert error.op in str(error)
+    assert f"layer {error.layer}" in str(error)
+    assert abs(error.got - error.expected) > error.bound
+    _kernels.inject_fault(None)
+    assert state(net) == before
+    if call != "validate":
+        assert not _training.verified, "what failed must not count as verified"
+    net.fit(X, Y, verbose=0)
+
+
+@pytest.mark.parametrize("call", ["fit", "train_step"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_kernel_that_breaks_later_is_caught_by_always(fault, call):
+    net = network()
+    net.train_step(X, Y)
+    _kernels.inject_fault(fault)
+    with fastgd.config(validate="first_step"):
+        getattr(net, call)(X, Y)
+    with fastgd.config(validate="always"), pytest.raises(fastgd.ValidationError):
+        getattr(net, call)(X, Y)
+    with pytest.raises(fastgd.ValidationError):
+        net.validate(X, Y)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_broken_kernel_trains_on_when_validation_is_off(fault):
+    """The fault is real: without validation, other numbers come out."""
+    nets = network("sgd"), network("sgd")
+    with fastgd.config(validate="off"):
+        nets[0].fit(X, Y, verbose=0)
+        _kernels.inject_fault(fault)
+        nets[1].fit(X, Y, verbose=0)
+    assert state(nets[0]) != state(nets[1])
+
+
+def test_new_network_is_not_left_half_built_by_a_broken_kernel():
+    net = fastgd.Network([fastgd.Dense(6, "tanh"), fastgd.Dense(3)], "cross_entropy")
+    _kernels.inject_fault("gemm")
+    with pytest.raises(fastgd.ValidationError):
+        net.fit(X, Y, verbose=0)
+    _kernels.inject_fault(None)
+    twin = network("sgd")
+    for each in (net, twin):
+        each.fit(X, Y, verbose=0)
+    assert state(net) == state(twin)
+
+
+# ---- Network.validate -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_validate_reports_and_changes_nothing(dtype):
+    net = network(dtype=dtype, dropout=0.5)
+    net.fit(X, Y, epochs=2, verbose=0)
+    before, history = state(net), net.history
+    report = net.validate(X, Y, np.linspace(0, 1, 40))
+    assert state(net) == before
+    assert net.history is history
+    assert sorted(report.operations) == sorted([*STEP, ("dropout", 0)])
+    assert len(report.shares) == len(report.operations)
+    assert all(0 <= share <= 1 for share in report.shares)
+    assert (report.isa, report.dtype, report.n_samples) == (fastgd.active_isa(), dtype, 40)
+    assert "9 operations on 40 samples" in repr(report)
+
+
+def test_validate_of_a_network_without_weights_leaves_it_so():
+    net = fastgd.Network([fastgd.Dense(3)], "cross_entropy")
+    net.validate(X, Y)
+    assert net.n_inputs is None
+
+
+def test_validate_works_whatever_the_mode():
+    for mode in ("off", "always", "first_step"):
+        with fastgd.config(validate=mode):
+            assert network().validate(X, Y).operations
+
+
+def test_validate_takes_at_most_its_samples():
+    net = network()
+    data = np.zeros((5000, 5), np.float32)
+    assert net.validate(data, np.zeros(5000, int)).n_samples == 1024
+
+
+def test_validate_says_when_the_step_diverges():
+    net = fastgd.Network([fastgd.Dense(1)], "squared_error", fastgd.SGD(1e38), 1)
+    before = state(net)
+    with pytest.raises(fastgd.DivergenceError):
+        net.validate(np.full((4, 1), 1e15), np.zeros(4))
+    assert state(net) == before
+
+
+ACTIVATIONS = [name for name in _kernels.ACTIVATIONS if name != "softmax"]
+PAIRS = [("squared_error", name) for name in _kernels.ACTIVATIONS]
+PAIRS += [(loss, name) for loss in ("absolute_error", "huber") for name in ACTIVATIONS]
+PAIRS += [("log_loss", "sigmoid"), ("log_loss", "hard_sigmoid"), ("cross_entropy", "softmax")]
+PAIRS += [("poisson", name) for name in ("exp", "softplus", "sigmoid", "hard_sigmoid", "relu")]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("loss", "output"), PAIRS)
+def test_every_loss_and_output_passes(loss, output, dtype):
+    y = rng.uniform(size=(40, 3))
+    if loss == "cross_entropy":
+        y /= y.sum(axis=1, keepdims=True)
+    layers = [fastgd.Dense(6, "tanh"), fastgd.Dense(3, output)]
+    net = fastgd.Network(layers, loss, "sgd", 5, dtype)
+    assert max(net.validate(X, y).shares) <= 1
+
+
+@pytest.mark.parametrize("hidden", ACTIVATIONS)
+def test_every_hidden_activation_passes_a_watched_fit(hidden):
+    with fastgd.config(validate="always"):
+        net = network(fastgd.SGD(0.01), activation=hidden)
+        net.fit(X, Y, epochs=2, batch_size=10, verbose=0)
+
+
+def test_custom_loss_is_repeated_but_for_the_loss(calls):
+    class Own:
+        def value(self, output, y):
+            return 0.5 * ((output - y) ** 2).sum(axis=1)
+
+        def delta(self, output, y):
+            return output - y
+
+    net = fastgd.Network([fastgd.Dense(6, "tanh"), fastgd.Dense(1)], Own(), "sgd", 5)
+    net.fit(X, X[:, 0], verbose=0)
+    assert sorted(calls) == sorted(call for call in STEP if call[0] != "loss")

@@ -1,0 +1,80 @@
+"""Build sdist -> wheel -> empty environment, and see that what was installed works there.
+
+    python tools/package_check.py
+
+Needs `build`. The wheel must hold no sources of the compiled parts and stay below 2 MB.
+"""
+
+import subprocess
+import sys
+import tarfile
+import tempfile
+import venv
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT = 2_000_000
+MUST_HOLD = ("py.typed", "_kernels.pyi", "_engine.pyi", "data/digits.npz", "data/README.md")
+TRIAL = """
+import sys
+import fastgd
+from fastgd.datasets import load_digits_split
+assert "site-packages" in fastgd.__file__, fastgd.__file__
+X, y, X_test, y_test = load_digits_split()
+net = fastgd.Network([fastgd.Dense(64, "relu"), fastgd.Dense(10)], loss="cross_entropy",
+                     optimizer=fastgd.SGD(lr=0.05, momentum=0.9))
+net.fit(X / 16, y, epochs=30, batch_size=32, verbose=0)
+accuracy = net.evaluate(X_test / 16, y_test, metrics="accuracy")["accuracy"]
+assert accuracy >= 0.95, accuracy
+assert fastgd.check(verbose=False).passed
+print(f"installed: fastgd {fastgd.__version__}, accuracy {accuracy:.4f}, every kernel checked")
+"""
+
+
+def run(*command, cwd):
+    subprocess.run([str(part) for part in command], cwd=cwd, check=True)
+
+
+def check_sdist(path):
+    with tarfile.open(path) as file:
+        names = file.getnames()
+    made = [name for name in names if "/src/fastgd/" in name and name.endswith((".c", ".so"))]
+    assert not made, f"generated files in the sdist: {made}"
+    for wanted in ("/csrc/fgd_types.h", "/src/fastgd/_kernels.pyx", "/tests/", "/LICENSE"):
+        assert any(wanted in name for name in names), f"no {wanted} in the sdist"
+
+
+def check_wheel(path):
+    with zipfile.ZipFile(path) as file:
+        names = file.namelist()
+    sources = [n for n in names if n.endswith((".c", ".h", ".pyx", ".pxd", ".o"))]
+    assert not sources, f"sources in the wheel: {sources}"
+    assert sum(name.endswith(".so") for name in names) == 2, names
+    for wanted in MUST_HOLD:
+        assert f"fastgd/{wanted}" in names, f"no {wanted} in the wheel"
+    assert any(name.endswith("licenses/LICENSE") for name in names), "no licence in the wheel"
+    size = path.stat().st_size
+    assert size < LIMIT, f"the wheel has {size} bytes"
+    print(f"{path.name}: {size} bytes, {len(names)} files")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        # build makes the sdist and then the wheel from the sdist, not from the tree.
+        run(sys.executable, "-m", "build", "--outdir", folder / "dist", ROOT, cwd=folder)
+        (sdist,) = (folder / "dist").glob("*.tar.gz")
+        (wheel,) = (folder / "dist").glob("*.whl")
+        check_sdist(sdist)
+        check_wheel(wheel)
+        venv.create(folder / "env", with_pip=True)
+        python = folder / "env" / "bin" / "python"
+        run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", wheel, cwd=folder)
+        run(python, "-W", "error", "-c", TRIAL, cwd=folder)
+        run(folder / "env" / "bin" / "fastgd", "info", cwd=folder)
+    print("package check passed")
+
+
+if __name__ == "__main__":
+    main()
