@@ -17,9 +17,27 @@
 /* Layers with at most this many units use the 16-chain forward sum (part of the contract). */
 enum { FGD_NARROW_UNITS = 4 };
 
-/* Columns of a band of gradient that wait in a thread's scratch for their update: 24 KB at
- * most, so that they are still in the first-level cache. */
-enum { FGD_SCRATCH_COLUMNS = 256, FGD_SCRATCH_ELEMENTS = 24 * FGD_SCRATCH_COLUMNS };
+/* Blocks of a product, see fgd_gemm_body.h.  A panel of B (kc rows of a tile's columns) stays in
+ * the first-level cache while all rows of A pass by; a block of C (FGD_BLOCK_ROWS rows of
+ * FGD_ROW_BYTES), and what of A and B belongs to it, in the second-level one.  The gradient of an
+ * update waits in a thread's scratch, FGD_GROUP_ROWS at least at a time. */
+enum {
+    FGD_PANEL_BYTES = 32 * 1024,
+    FGD_MOST_KC = 256,
+    FGD_BLOCK_ROWS = 240,
+    FGD_ROW_BYTES = 2048,
+    FGD_SCRATCH_ROWS = 96,
+    FGD_GROUP_ROWS = 24,
+    FGD_RESIDENT_BYTES = 1024 * 1024, /* weights above this are not in a private cache */
+    FGD_SCRATCH_BYTES = FGD_SCRATCH_ROWS * FGD_ROW_BYTES
+};
+
+/* The loop over n in blocks of nearly equal size, none above most: first index and size. */
+#define FOR_BLOCKS(i, size, n, most)                                                            \
+    for (size_t i##_blocks = ((n) + (most) - 1) / (most), i##_block = 0, i = 0, size;           \
+         i##_block < i##_blocks &&                                                              \
+         (size = (n) / i##_blocks + (i##_block < (n) % i##_blocks), 1);                         \
+         i += size, i##_block++)
 
 /* Arithmetic of a pass, in floating-point operations, below which a second thread costs more
  * than it brings (barriers and a wake-up, some microseconds). */
@@ -159,7 +177,6 @@ fgd_update_params fgd_step_params(const fgd_net *net, uint64_t step, double lr)
 #undef REAL
 #undef TYPE
 #undef TABLE
-#undef FOR_BANDS
 #define REAL double
 #define TYPE(name) fgd_d##name
 #define TABLE f64
@@ -168,7 +185,6 @@ fgd_update_params fgd_step_params(const fgd_net *net, uint64_t step, double lr)
 #undef REAL
 #undef TYPE
 #undef TABLE
-#undef FOR_BANDS
 
 /* Calls the float or double form of a function. */
 #define BY_TYPE(type, name, ...) \
@@ -346,10 +362,10 @@ fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_grad
         void **scratch = realloc(net->scratch, (size_t)n_threads * sizeof *scratch);
         ok = scratch != NULL;
         if (ok) net->scratch = scratch;
-        const size_t elements =
-            units * unit > FGD_SCRATCH_ELEMENTS ? units * unit : FGD_SCRATCH_ELEMENTS;
+        const size_t outputs = units * unit * size;
         while (ok && net->n_scratch < n_threads) {
-            void *block = allocate(elements, 1, size);
+            void *block =
+                allocate(outputs > FGD_SCRATCH_BYTES ? outputs : FGD_SCRATCH_BYTES, 1, 1);
             ok = block != NULL;
             if (ok) net->scratch[net->n_scratch++] = block;
         }

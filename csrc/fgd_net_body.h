@@ -37,53 +37,69 @@ static void TYPE(load)(const fgd_net *net, const TYPE(table) * t, const fgd_batc
     }
 }
 
-/* z[fan_out][n] = bias + W^T input; no activation. */
+/* z[fan_out][n] = bias + W^T input; epilogue: see TYPE(product). */
 static void TYPE(pre_activation)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t c0,
-                                 size_t n, int dropout, REAL *z)
+                                 size_t n, int dropout, REAL *z, TYPE(epilogue_fn) epilogue,
+                                 void *context)
 {
     const fgd_layer *layer = &net->layers[l];
-    const REAL *x = TYPE(layer_input)(net, l, dropout) + c0, *w = layer->w, *b = layer->b;
+    const REAL *x = TYPE(layer_input)(net, l, dropout) + c0;
     if (layer->fan_out <= FGD_NARROW_UNITS) {
-        t->chain16(layer->fan_out, layer->fan_in, n, x, net->ldb, w, layer->ldw, b, z + c0,
-                   net->ldb);
+        t->chain16(layer->fan_out, layer->fan_in, n, x, net->ldb, layer->w, layer->ldw, layer->b,
+                   z + c0, net->ldb);
+        if (epilogue) epilogue(context, 0, layer->fan_out, 0, n, z + c0, net->ldb);
         return;
     }
-    const size_t most = TYPE(band_rows)(t, n);
-    FOR_BANDS(i, rows, layer->fan_out, most)
-    TYPE(gemm_band)(t, 1, rows, n, layer->fan_in, w + i, layer->ldw, x, net->ldb,
-                    z + i * net->ldb + c0, net->ldb, b + i);
+    const TYPE(product) product = {.m = layer->fan_out,
+                                   .n = n,
+                                   .k = layer->fan_in,
+                                   .by_column = 1,
+                                   .a = layer->w,
+                                   .as = layer->ldw,
+                                   .b = x,
+                                   .ldb = net->ldb,
+                                   .c = z + c0,
+                                   .ldc = net->ldb,
+                                   .bias = layer->b,
+                                   .epilogue = epilogue,
+                                   .context = context};
+    TYPE(gemm)(t, &product);
 }
 
-/* z (if kept) and a of one layer; the activation follows each band of rows while it is hot. */
-static void TYPE(forward)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t c0,
-                          size_t n_all, int dropout, int want_a)
+/* What the epilogues of a layer need; c0 is where the thread's columns begin. */
+typedef struct {
+    const fgd_net *net;
+    const TYPE(table) * t;
+    const fgd_layer *layer;
+    size_t r0, c0;
+    const REAL *mask;                /* of the layer below, or NULL */
+    const fgd_update_params *params; /* of an update */
+    int diverged;                    /* a weight would not have been finite */
+} TYPE(layer_pass);
+
+static void TYPE(activate_tile)(void *context, size_t i, size_t rows, size_t j, size_t n,
+                                const REAL *z, size_t ldz)
+{
+    const TYPE(layer_pass) *pass = context;
+    const fgd_layer *layer = pass->layer;
+    const size_t ldb = pass->net->ldb;
+    pass->t->act[layer->act](rows, n, z, ldz, (REAL *)layer->a + i * ldb + pass->c0 + j, ldb,
+                             (REAL)layer->act_param);
+}
+
+/* z (if kept) and a of one layer; the activation follows each tile of z while it is hot. */
+static void TYPE(forward)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t c0, size_t n,
+                          int dropout, int want_a)
 {
     const fgd_layer *layer = &net->layers[l];
-    const size_t ldb = net->ldb;
-    const REAL *w = layer->w, *b = layer->b;
     REAL *a = layer->a, *z = layer->z ? layer->z : a;
-    const REAL param = (REAL)layer->act_param;
-    const int narrow = layer->fan_out <= FGD_NARROW_UNITS;
-    const int elementwise = want_a && layer->act != FGD_ACT_SOFTMAX;
-    if (narrow) {
-        TYPE(pre_activation)(net, t, l, c0, n_all, dropout, z);
-        if (elementwise) t->act[layer->act](layer->fan_out, n_all, z + c0, ldb, a + c0, ldb, param);
-    } else {
-        const REAL *x = TYPE(layer_input)(net, l, dropout);
-        const size_t block = TYPE(block_columns)(n_all, layer->fan_in);
-        for (size_t c = c0; c < c0 + n_all; c += block) {
-            const size_t n = c0 + n_all - c < block ? c0 + n_all - c : block;
-            const size_t most = TYPE(band_rows)(t, n);
-            FOR_BANDS(i, rows, layer->fan_out, most)
-            {
-                REAL *zi = z + i * ldb + c;
-                TYPE(gemm_band)(t, 1, rows, n, layer->fan_in, w + i, layer->ldw, x + c, ldb, zi,
-                                ldb, b + i);
-                if (elementwise) t->act[layer->act](rows, n, zi, ldb, a + i * ldb + c, ldb, param);
-            }
-        }
-    }
-    if (want_a && !elementwise) t->softmax(layer->fan_out, n_all, z + c0, ldb, a + c0, ldb);
+    const int in_place_identity = layer->act == FGD_ACT_IDENTITY && z == a;
+    TYPE(layer_pass) pass = {.net = net, .t = t, .layer = layer, .c0 = c0};
+    const int elementwise = want_a && layer->act != FGD_ACT_SOFTMAX && !in_place_identity;
+    TYPE(pre_activation)(net, t, l, c0, n, dropout, z, elementwise ? TYPE(activate_tile) : NULL,
+                         &pass);
+    if (want_a && layer->act == FGD_ACT_SOFTMAX)
+        t->softmax(layer->fan_out, n, z + c0, net->ldb, a + c0, net->ldb);
 }
 
 static void TYPE(drop)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t c0, size_t n,
@@ -123,28 +139,39 @@ static void TYPE(loss)(const fgd_net *net, const TYPE(table) * t, size_t c0, siz
     if (want_delta && !from_z) TYPE(output_grad)(net, t, c0, n);
 }
 
+/* The rows of dL/da become rows of delta: pass->layer is the layer below. */
+static void TYPE(derive_tile)(void *context, size_t i, size_t rows, size_t j, size_t n,
+                              const REAL *c, size_t ldc)
+{
+    const TYPE(layer_pass) *pass = context;
+    const fgd_layer *below = pass->layer;
+    const size_t ldb = pass->net->ldb, at = i * ldb + pass->c0 + j;
+    const REAL *x = (fgd_act_consumes_z(below->act) ? (REAL *)below->z : (REAL *)below->a) + at;
+    REAL *d = (REAL *)below->delta + at;
+    (void)c, (void)ldc; /* they are d and ldb */
+    if (pass->mask) pass->t->multiply(rows, n, d, ldb, pass->mask + at, ldb);
+    pass->t->act_grad[below->act](rows, n, x, ldb, d, ldb, (REAL)below->act_param);
+}
+
 /* delta of layer l - 1 = (W_l delta_l) * mask * f'. */
-static void TYPE(backward)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t c0,
-                           size_t n_all, int dropout)
+static void TYPE(backward)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t c0, size_t n,
+                           int dropout)
 {
     const fgd_layer *layer = &net->layers[l], *below = &net->layers[l - 1];
-    const size_t ldb = net->ldb;
-    const REAL *w = layer->w, *delta = layer->delta, *mask = dropout ? below->mask : NULL;
-    const REAL *x = fgd_act_consumes_z(below->act) ? below->z : below->a;
-    REAL *d = below->delta;
-    const size_t block = TYPE(block_columns)(n_all, layer->fan_out);
-    for (size_t c = c0; c < c0 + n_all; c += block) {
-        const size_t n = c0 + n_all - c < block ? c0 + n_all - c : block;
-        const size_t most = TYPE(band_rows)(t, n);
-        FOR_BANDS(i, rows, layer->fan_in, most)
-        {
-            REAL *di = d + i * ldb + c;
-            TYPE(gemm_band)(t, 0, rows, n, layer->fan_out, w + i * layer->ldw, layer->ldw,
-                            delta + c, ldb, di, ldb, NULL);
-            if (mask) t->multiply(rows, n, di, ldb, mask + i * ldb + c, ldb);
-            t->act_grad[below->act](rows, n, x + i * ldb + c, ldb, di, ldb, (REAL)below->act_param);
-        }
-    }
+    TYPE(layer_pass) pass = {.net = net, .t = t, .layer = below, .c0 = c0};
+    pass.mask = dropout ? below->mask : NULL;
+    const TYPE(product) product = {.m = layer->fan_in,
+                                   .n = n,
+                                   .k = layer->fan_out,
+                                   .a = layer->w,
+                                   .as = layer->ldw,
+                                   .b = (REAL *)layer->delta + c0,
+                                   .ldb = net->ldb,
+                                   .c = (REAL *)below->delta + c0,
+                                   .ldc = net->ldb,
+                                   .epilogue = TYPE(derive_tile),
+                                   .context = &pass};
+    TYPE(gemm)(t, &product);
 }
 
 /* Columns [c0, c0 + n) of delta become rows of delta_t. */
@@ -159,7 +186,7 @@ static void TYPE(turn_delta)(const fgd_net *net, const TYPE(table) * t, size_t l
 /* Where a row of an optional state array starts. */
 static REAL *TYPE(at)(void *base, size_t offset) { return base ? (REAL *)base + offset : NULL; }
 
-/* Asks for the lines of a band that will be written once its sums are there: they come from
+/* Asks for the lines of a tile that will be written once its sums are there: they come from
  * beyond the second-level cache in large layers, while the micro-kernel works. */
 static void TYPE(prefetch_rows)(const REAL *rows, size_t n_rows, size_t n, size_t stride)
 {
@@ -168,33 +195,59 @@ static void TYPE(prefetch_rows)(const REAL *rows, size_t n_rows, size_t n, size_
         for (size_t j = 0; j < n; j += line) __builtin_prefetch(rows + i * stride + j, 1);
 }
 
-/* Gradient sums of rows [r0, r1) of W go, band by band, straight into the update: no gradient
- * is stored.  k = samples of the batch. */
+static void TYPE(announce_update)(void *context, size_t i, size_t rows, size_t j, size_t n,
+                                  const REAL *c, size_t ldc)
+{
+    const TYPE(layer_pass) *pass = context;
+    const fgd_layer *layer = pass->layer;
+    const size_t at = (pass->r0 + i) * layer->ldw + j;
+    (void)c, (void)ldc;
+    TYPE(prefetch_rows)((REAL *)layer->w + at, rows, n, layer->ldw);
+    if (layer->w_s1) TYPE(prefetch_rows)((REAL *)layer->w_s1 + at, rows, n, layer->ldw);
+    if (layer->w_s2) TYPE(prefetch_rows)((REAL *)layer->w_s2 + at, rows, n, layer->ldw);
+}
+
+static void TYPE(update_tile)(void *context, size_t i, size_t rows, size_t j, size_t n,
+                              const REAL *g, size_t ldg)
+{
+    TYPE(layer_pass) *pass = context;
+    const fgd_layer *layer = pass->layer;
+    const size_t at = (pass->r0 + i) * layer->ldw + j;
+    pass->diverged |= pass->t->update[pass->net->opt](
+        rows, n, (REAL *)layer->w + at, TYPE(at)(layer->w_s1, at), TYPE(at)(layer->w_s2, at),
+        layer->ldw, g, ldg, pass->params);
+}
+
+/* Gradient sums of rows [r0, r1) of W: dW[r1 - r0][padded]; k = samples of the batch. */
+static TYPE(product) TYPE(gradient)(const fgd_net *net, size_t l, size_t r0, size_t r1, size_t k,
+                                    int dropout)
+{
+    const fgd_layer *layer = &net->layers[l];
+    return (TYPE(product)){.m = r1 - r0,
+                           .n = layer->padded,
+                           .k = k,
+                           .a = TYPE(layer_input)(net, l, dropout) + r0 * net->ldb,
+                           .as = net->ldb,
+                           .b = layer->delta_t,
+                           .ldb = layer->ldw};
+}
+
+/* Gradient sums of rows [r0, r1) of W go, tile by tile, straight into the update: no gradient
+ * is stored. */
 static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t r0,
                              size_t r1, size_t k, int dropout, const fgd_update_params *params,
                              REAL *scratch)
 {
     const fgd_layer *layer = &net->layers[l];
-    const REAL *a = TYPE(layer_input)(net, l, dropout), *delta_t = layer->delta_t;
-    int diverged = 0;
-    for (size_t j = 0; j < layer->padded; j += FGD_SCRATCH_COLUMNS) {
-        const size_t left = layer->padded - j;
-        const size_t n = left < FGD_SCRATCH_COLUMNS ? left : FGD_SCRATCH_COLUMNS;
-        const size_t most = TYPE(band_rows)(t, n);
-        FOR_BANDS(i, rows, r1 - r0, most)
-        {
-            const size_t r = r0 + i, at = r * layer->ldw + j;
-            TYPE(prefetch_rows)((REAL *)layer->w + at, rows, n, layer->ldw);
-            if (layer->w_s1) TYPE(prefetch_rows)((REAL *)layer->w_s1 + at, rows, n, layer->ldw);
-            if (layer->w_s2) TYPE(prefetch_rows)((REAL *)layer->w_s2 + at, rows, n, layer->ldw);
-            TYPE(gemm_band)(t, 0, rows, n, k, a + r * net->ldb, net->ldb, delta_t + j, layer->ldw,
-                            scratch, n, NULL);
-            diverged |=
-                t->update[net->opt](rows, n, (REAL *)layer->w + at, TYPE(at)(layer->w_s1, at),
-                                    TYPE(at)(layer->w_s2, at), layer->ldw, scratch, n, params);
-        }
-    }
-    return diverged;
+    TYPE(layer_pass) pass = {.net = net, .t = t, .layer = layer, .r0 = r0, .params = params};
+    TYPE(product) product = TYPE(gradient)(net, l, r0, r1, k, dropout);
+    product.scratch = scratch;
+    product.epilogue = TYPE(update_tile);
+    if (layer->fan_in * layer->ldw * sizeof(REAL) > FGD_RESIDENT_BYTES)
+        product.announce = TYPE(announce_update);
+    product.context = &pass;
+    TYPE(gemm)(t, &product);
+    return pass.diverged;
 }
 
 static int TYPE(update_bias)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t k,
@@ -203,9 +256,9 @@ static int TYPE(update_bias)(const fgd_net *net, const TYPE(table) * t, size_t l
     const fgd_layer *layer = &net->layers[l];
     int diverged = 0;
     if (!layer->use_bias) return 0;
-    for (size_t j = 0; j < layer->padded; j += FGD_SCRATCH_COLUMNS) {
-        const size_t left = layer->padded - j;
-        const size_t n = left < FGD_SCRATCH_COLUMNS ? left : FGD_SCRATCH_COLUMNS;
+    const size_t most = FGD_SCRATCH_BYTES / sizeof(REAL);
+    for (size_t j = 0; j < layer->padded; j += most) {
+        const size_t left = layer->padded - j, n = left < most ? left : most;
         t->column_sums(k, n, (const REAL *)layer->delta_t + j, layer->ldw, scratch);
         diverged |=
             t->update[net->opt](1, n, (REAL *)layer->b + j, TYPE(at)(layer->b_s1, j),
@@ -219,12 +272,11 @@ static void TYPE(gradient_rows)(const fgd_net *net, const TYPE(table) * t, size_
                                 size_t r1, size_t k, int dropout)
 {
     const fgd_layer *layer = &net->layers[l];
-    const REAL *a = TYPE(layer_input)(net, l, dropout), *delta_t = layer->delta_t;
-    const size_t most = TYPE(band_rows)(t, layer->padded);
-    FOR_BANDS(i, rows, r1 - r0, most)
-    TYPE(gemm_band)(t, 0, rows, layer->padded, k, a + (r0 + i) * net->ldb, net->ldb, delta_t,
-                    layer->ldw, (REAL *)layer->dw + (r0 + i) * layer->ldw, layer->ldw, NULL);
-    if (r0 == 0) t->column_sums(k, layer->padded, delta_t, layer->ldw, layer->db);
+    TYPE(product) product = TYPE(gradient)(net, l, r0, r1, k, dropout);
+    product.c = (REAL *)layer->dw + r0 * layer->ldw;
+    product.ldc = layer->ldw;
+    TYPE(gemm)(t, &product);
+    if (r0 == 0) t->column_sums(k, layer->padded, layer->delta_t, layer->ldw, layer->db);
 }
 
 /* Penalties and clipping by value join the stored gradient of rows [r0, r1). */
@@ -466,7 +518,9 @@ static void TYPE(operate)(fgd_net *net, const fgd_batch *batch, fgd_op op, size_
     const int dropout = batch->dropout;
     switch (op) {
     case FGD_OP_LOAD: TYPE(load)(net, t, batch, 0, n, 1); break;
-    case FGD_OP_PRE_ACTIVATION: TYPE(pre_activation)(net, t, l, 0, n, dropout, layer->delta); break;
+    case FGD_OP_PRE_ACTIVATION:
+        TYPE(pre_activation)(net, t, l, 0, n, dropout, layer->delta, NULL, NULL);
+        break;
     case FGD_OP_FORWARD: TYPE(forward)(net, t, l, 0, n, dropout, 1); break;
     case FGD_OP_ACTIVATE:
         if (layer->act == FGD_ACT_SOFTMAX)
