@@ -23,21 +23,54 @@ typedef struct {
     void *context;
 } TYPE(product);
 
-/* All k of one block of rows and columns that is small enough for the second-level cache. */
+/* Block sizes of a product; those of k are counted so that a panel of B stays in the first cache. */
+static size_t TYPE(most_k)(const TYPE(table) * t, const TYPE(product) * p)
+{
+    const size_t panel_row = t->max_vectors * t->lanes * sizeof(REAL);
+    const size_t kc = FGD_PANEL_BYTES / panel_row;
+    return p->k <= kc + kc / 2 ? p->k : kc < FGD_MOST_KC ? kc : FGD_MOST_KC;
+}
+
+/* What of A and B the block with rows ic .. and indices pc .. of k will read. */
+static void TYPE(plan_prefetch)(const TYPE(product) * p, size_t ic, size_t mc, size_t pc, size_t kc,
+                                size_t jc, size_t nc, size_t tiles, fgd_prefetch *a,
+                                fgd_prefetch *b)
+{
+    *a = *b = (fgd_prefetch){0};
+    const size_t a_lines = p->by_column ? p->k : p->m;
+    if (a_lines * p->as * sizeof(REAL) > FGD_RESIDENT_BYTES)
+        *a = p->by_column
+                 ? fgd_plan_prefetch(p->a + ic + pc * p->as, kc, mc * sizeof(REAL),
+                                     p->as * sizeof(REAL), tiles)
+                 : fgd_plan_prefetch(p->a + ic * p->as + pc, mc, kc * sizeof(REAL),
+                                     p->as * sizeof(REAL), tiles);
+    if (p->k * p->ldb * sizeof(REAL) > FGD_RESIDENT_BYTES)
+        *b = fgd_plan_prefetch(p->b + pc * p->ldb + jc, kc, nc * sizeof(REAL),
+                               p->ldb * sizeof(REAL), tiles);
+}
+
+/* All k of one block of rows and columns that is small enough for the second-level cache.
+ * next_mc rows, or none, follow after these. */
 static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p, size_t ic, size_t mc,
-                             size_t jc, size_t nc)
+                             size_t next_mc, size_t jc, size_t nc)
 {
     const size_t vectors = nc / t->lanes;
     const size_t pieces = (vectors + t->max_vectors - 1) / t->max_vectors;
-    const size_t panel_row = t->max_vectors * t->lanes * sizeof(REAL);
-    const size_t kc = FGD_PANEL_BYTES / panel_row < FGD_MOST_KC ? FGD_PANEL_BYTES / panel_row
-                                                                : FGD_MOST_KC;
-    const int one_block = p->k <= kc + kc / 2;
+    const size_t most_k = TYPE(most_k)(t, p);
+    const int one_block = most_k == p->k;
     const TYPE(ukr_fn)(*const ukrs)[25] = p->by_column ? t->ukr_by_column : t->ukr_by_row;
-    FOR_BLOCKS(pc, k_cur, p->k, one_block ? p->k : kc)
+    const size_t tiles = pieces * (mc / t->tile_rows[(vectors + pieces - 1) / pieces] + 1);
+    FOR_BLOCKS(pc, k_cur, p->k, most_k)
     {
-        const int is_last = pc + k_cur == p->k;
+        const size_t k_next = pc + k_cur;
+        const int is_last = k_next == p->k;
         const REAL *bias = pc == 0 && p->bias ? p->bias + ic : NULL;
+        fgd_prefetch next_a = {0}, next_b = {0};
+        if (!is_last)
+            TYPE(plan_prefetch)(p, ic, mc, k_next, k_cur < p->k - k_next ? k_cur : p->k - k_next,
+                                jc, nc, tiles, &next_a, &next_b);
+        else if (next_mc)
+            TYPE(plan_prefetch)(p, ic + mc, next_mc, 0, k_cur, jc, nc, tiles, &next_a, &next_b);
         for (size_t piece = 0, jr = 0; piece < pieces; piece++) {
             const size_t nv = vectors / pieces + (piece < vectors % pieces), n = nv * t->lanes;
             const REAL *b = p->b + pc * p->ldb + jc + jr;
@@ -58,6 +91,8 @@ static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p, siz
                     ldc = nc;
                     c = p->scratch + ir * nc + jr;
                 }
+                fgd_prefetch_some(&next_a);
+                fgd_prefetch_some(&next_b);
                 if (is_last && p->announce) p->announce(p->context, i, rows, jc + jr, n, NULL, 0);
                 ukrs[nv][rows](k_cur, a, (ptrdiff_t)p->as, b, (ptrdiff_t)p->ldb, c, (ptrdiff_t)ldc,
                                bias ? bias + ir : NULL, pc > 0);
@@ -81,5 +116,8 @@ static void TYPE(gemm)(const TYPE(table) * t, const TYPE(product) * p)
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL);
     FOR_BLOCKS(ju, units, p->n / unit, nc / unit)
     FOR_BLOCKS(ic, rows, p->m, mc)
-    TYPE(gemm_block)(t, p, ic, rows, ju * unit, units * unit);
+    {
+        const size_t left = p->m - ic - rows;
+        TYPE(gemm_block)(t, p, ic, rows, left < rows ? left : rows, ju * unit, units * unit);
+    }
 }

@@ -28,7 +28,9 @@ enum {
     FGD_ROW_BYTES = 2048,
     FGD_SCRATCH_ROWS = 96,
     FGD_GROUP_ROWS = 24,
+    FGD_ONLINE_STEPS = 4096, /* between two looks at the clock */
     FGD_RESIDENT_BYTES = 1024 * 1024, /* weights above this are not in a private cache */
+    FGD_FAR_BYTES = 64 * 1024 * 1024, /* data above this come from memory, not from a cache */
     FGD_SCRATCH_BYTES = FGD_SCRATCH_ROWS * FGD_ROW_BYTES
 };
 
@@ -38,6 +40,34 @@ enum {
          i##_block < i##_blocks &&                                                              \
          (size = (n) / i##_blocks + (i##_block < (n) % i##_blocks), 1);                         \
          i += size, i##_block++)
+
+/* Lines of memory that will be read soon, asked for a few at a time while others are worked on:
+ * rows of row_bytes, stride bytes apart. */
+typedef struct {
+    const char *row;
+    size_t rows, row_bytes, stride;
+    size_t offset; /* in the row */
+    size_t share;  /* lines at a time */
+} fgd_prefetch;
+
+static fgd_prefetch fgd_plan_prefetch(const void *base, size_t rows, size_t row_bytes,
+                                      size_t stride, size_t times)
+{
+    const size_t lines = rows * (row_bytes / FGD_ALIGN_BYTES + 1);
+    return (fgd_prefetch){base, rows, row_bytes, stride, 0, (lines + times - 1) / times};
+}
+
+static void fgd_prefetch_some(fgd_prefetch *p)
+{
+    for (size_t n = p->rows ? p->share : 0; n > 0; n--) {
+        __builtin_prefetch(p->row + p->offset, 0, 2);
+        p->offset += FGD_ALIGN_BYTES;
+        if (p->offset < p->row_bytes) continue;
+        p->offset = 0;
+        p->row += p->stride;
+        if (--p->rows == 0) return;
+    }
+}
 
 /* Arithmetic of a pass, in floating-point operations, below which a second thread costs more
  * than it brings (barriers and a wake-up, some microseconds). */
@@ -137,6 +167,39 @@ static void *allocate(size_t rows, size_t cols, size_t size)
 static int64_t fgd_row(const fgd_batch *batch, size_t s)
 {
     return batch->order ? batch->order[batch->first + s] : (int64_t)(batch->first + s);
+}
+
+/* Rows of the caller's data that the next step will gather, asked for while this one computes:
+ * they come from anywhere in memory. */
+typedef struct {
+    const fgd_data *data;
+    const int64_t *order;
+    size_t at, end; /* positions in the order */
+    size_t line;    /* of the row at that position */
+    size_t share;   /* lines at a time */
+} fgd_ahead;
+
+static size_t fgd_row_lines(const fgd_matrix *x)
+{
+    const size_t stride = (size_t)(x->col_stride < 0 ? -x->col_stride : x->col_stride);
+    return x->cols * stride / FGD_ALIGN_BYTES + 1;
+}
+
+static void fgd_look_ahead(fgd_ahead *ahead)
+{
+    const fgd_data *data = ahead->data;
+    const size_t lines = fgd_row_lines(&data->x);
+    for (size_t n = ahead->share; n > 0 && ahead->at < ahead->end; n--) {
+        const int64_t row = ahead->order ? ahead->order[ahead->at] : (int64_t)ahead->at;
+        const char *start = (const char *)data->x.data + row * data->x.row_stride;
+        const ptrdiff_t step = data->x.col_stride < 0 ? -FGD_ALIGN_BYTES : FGD_ALIGN_BYTES;
+        __builtin_prefetch(start + (ptrdiff_t)ahead->line * step, 0, 2);
+        if (++ahead->line < lines) continue;
+        if (data->labels) __builtin_prefetch(data->labels + row, 0, 2);
+        if (data->weights) __builtin_prefetch(data->weights + row, 0, 2);
+        ahead->line = 0;
+        ahead->at++;
+    }
 }
 
 /* The sum of 16 chains in the contract's tree. */

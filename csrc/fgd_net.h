@@ -76,8 +76,6 @@ fgd_status fgd_net_set_optimizer(fgd_net *net, fgd_opt opt, int has_buffer);
  * allocates what dropout, clip_norm and store_gradient need now. */
 fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_gradient);
 
-typedef enum { FGD_TRAINED, FGD_LOSS_NOT_FINITE, FGD_WEIGHT_NOT_FINITE } fgd_outcome;
-
 /* What a run of steps did. */
 typedef struct {
     fgd_outcome outcome;

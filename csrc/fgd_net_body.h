@@ -74,6 +74,7 @@ typedef struct {
     size_t r0, c0;
     const REAL *mask;                /* of the layer below, or NULL */
     const fgd_update_params *params; /* of an update */
+    fgd_ahead *ahead;                /* or NULL */
     int diverged;                    /* a weight would not have been finite */
 } TYPE(layer_pass);
 
@@ -216,6 +217,7 @@ static void TYPE(update_tile)(void *context, size_t i, size_t rows, size_t j, si
     pass->diverged |= pass->t->update[pass->net->opt](
         rows, n, (REAL *)layer->w + at, TYPE(at)(layer->w_s1, at), TYPE(at)(layer->w_s2, at),
         layer->ldw, g, ldg, pass->params);
+    if (pass->ahead) fgd_look_ahead(pass->ahead);
 }
 
 /* Gradient sums of rows [r0, r1) of W: dW[r1 - r0][padded]; k = samples of the batch. */
@@ -236,10 +238,11 @@ static TYPE(product) TYPE(gradient)(const fgd_net *net, size_t l, size_t r0, siz
  * is stored. */
 static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t r0,
                              size_t r1, size_t k, int dropout, const fgd_update_params *params,
-                             REAL *scratch)
+                             REAL *scratch, fgd_ahead *ahead)
 {
     const fgd_layer *layer = &net->layers[l];
-    TYPE(layer_pass) pass = {.net = net, .t = t, .layer = layer, .r0 = r0, .params = params};
+    TYPE(layer_pass) pass = {
+        .net = net, .t = t, .layer = layer, .r0 = r0, .params = params, .ahead = ahead};
     TYPE(product) product = TYPE(gradient)(net, l, r0, r1, k, dropout);
     product.scratch = scratch;
     product.epilogue = TYPE(update_tile);
@@ -389,12 +392,89 @@ static void TYPE(batch_loss)(const fgd_net *net, const fgd_batch *batch, double 
     *weight_sum = weight ? t->sum16(batch->n, weight, NULL) : (double)batch->n;
 }
 
+/* What the thread will gather in step i of the run, spread over its update of the first layer;
+ * nothing (share 0) where the data stay in the caches anyway. */
+static fgd_ahead TYPE(plan_ahead)(const fgd_run *run, const TYPE(table) * t, size_t i,
+                                  const fgd_worker *worker)
+{
+    const fgd_matrix *x = &run->data->x;
+    const size_t done = i * run->batch_size, row_lines = fgd_row_lines(x);
+    fgd_ahead ahead = {.data = run->data, .order = run->order};
+    if (i >= run->n_steps || x->rows * row_lines * FGD_ALIGN_BYTES < FGD_FAR_BYTES)
+        return ahead;
+    const size_t id = (size_t)worker->id, workers = (size_t)worker->n_threads;
+    const size_t left = run->n_rows - done, n = left < run->batch_size ? left : run->batch_size;
+    const fgd_layer *layer = &run->net->layers[0];
+    const size_t tiles = (layer->fan_in / workers / FGD_GROUP_ROWS + 1) *
+                         (layer->padded / (t->max_vectors * t->lanes) + 1);
+    ahead.at = run->first + done + n * id / workers;
+    ahead.end = run->first + done + n * (id + 1) / workers;
+    ahead.share = ((ahead.end - ahead.at) * row_lines + tiles - 1) / tiles;
+    return ahead;
+}
+
+/* Whether the steps of a run are those of template/online.h. */
+static int TYPE(is_online)(const fgd_run *run)
+{
+    const fgd_net *net = run->net;
+    const fgd_layer *layer = &net->layers[0];
+    const fgd_update_params *p = &net->params;
+    return net->n_layers == 1 && layer->fan_out == 1 && run->batch_size == 1 &&
+           net->opt == FGD_OPT_SGD && p->weight_decay == 0 && p->clip_value == 0 &&
+           net->clip_norm == 0 && !fgd_has_penalty(layer) && layer->dropout == 0 &&
+           run->data->y.data && !run->data->weights && !run->data->outputs &&
+           2 * (layer->fan_in + 16) * sizeof(REAL) <= FGD_SCRATCH_BYTES;
+}
+
+static void TYPE(train_online)(fgd_run *run)
+{
+    fgd_net *net = run->net;
+    const TYPE(table) *t = &run->kernels->TABLE;
+    fgd_layer *layer = &net->layers[0];
+    fgd_progress *progress = run->progress;
+    const size_t fan_in = layer->fan_in, padded = (fan_in + 15) / 16 * 16;
+    REAL *w = net->scratch[0], *column = layer->w;
+    const int is_identity = layer->act == FGD_ACT_IDENTITY;
+    TYPE(online_run) online = {.x = &run->data->x,
+                               .y = &run->data->y,
+                               .order = run->order,
+                               .first = run->first,
+                               .lrs = run->lrs,
+                               .act = is_identity ? NULL : t->act[layer->act],
+                               .act_grad = is_identity ? NULL : t->act_grad[layer->act],
+                               .loss = t->loss[net->loss],
+                               .act_param = (REAL)layer->act_param,
+                               .loss_param = (REAL)net->loss_param,
+                               .loss_from_z = fgd_loss_from_z(net->loss),
+                               .grad_from_z = fgd_act_consumes_z(layer->act),
+                               .use_bias = layer->use_bias,
+                               .w = w,
+                               .b = layer->b,
+                               .buffer = w + padded};
+    for (size_t i = 0; i < padded; i++) w[i] = i < fan_in ? column[i * layer->ldw] : -(REAL)0;
+    while (online.done < run->n_steps && online.outcome == FGD_TRAINED) {
+        const size_t left = run->n_steps - online.done;
+        t->online(&online, left < FGD_ONLINE_STEPS ? left : FGD_ONLINE_STEPS);
+        if (fgd_seconds() > run->deadline) break;
+    }
+    for (size_t i = 0; i < fan_in; i++) column[i * layer->ldw] = w[i];
+    progress->n_steps += online.done;
+    progress->loss_sum += online.loss_sum;
+    progress->weight_sum += (double)online.done;
+    progress->last_loss = online.last_loss;
+    progress->outcome = online.outcome;
+}
+
 static void TYPE(train_region)(void *context, const fgd_worker *worker)
 {
     fgd_run *run = context;
     fgd_net *net = run->net;
     const TYPE(table) *t = &run->kernels->TABLE;
     REAL *scratch = net->scratch[worker->id];
+    if (TYPE(is_online)(run)) {
+        if (worker->id == 0) TYPE(train_online)(run);
+        return;
+    }
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL);
     const size_t id = (size_t)worker->id, workers = (size_t)worker->n_threads;
     fgd_batch batch = {.data = run->data, .order = run->order};
@@ -431,6 +511,7 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         }
 
         fgd_update_params params = fgd_step_params(net, step, batch.lr);
+        fgd_ahead ahead = TYPE(plan_ahead)(run, t, i + 1, worker);
         int diverged = 0;
         const int by_norm = net->clip_norm > 0;
         for (size_t l = 0; l < net->n_layers; l++) {
@@ -449,7 +530,8 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
                 p.l1 = layer->l1;
                 p.l2 = layer->l2;
                 if (r1 > r0)
-                    diverged |= TYPE(update_rows)(net, t, l, r0, r1, batch.n, 1, &p, scratch);
+                    diverged |= TYPE(update_rows)(net, t, l, r0, r1, batch.n, 1, &p, scratch,
+                                                  l == 0 && ahead.share ? &ahead : NULL);
             }
         }
         if (by_norm) {
@@ -504,7 +586,7 @@ static int TYPE(update)(fgd_net *net, const fgd_batch *batch, size_t l,
     REAL *scratch = net->scratch[0];
     fgd_update_params p = *params;
     int diverged = TYPE(update_rows)(net, t, l, 0, net->layers[l].fan_in, batch->n, batch->dropout,
-                                     &p, scratch);
+                                     &p, scratch, NULL);
     p.l1 = p.l2 = 0;
     return diverged | TYPE(update_bias)(net, t, l, batch->n, &p, scratch);
 }

@@ -564,3 +564,56 @@ def test_thread_count_may_change_while_another_thread_trains():
         stop.set()
         other.join()
     assert engine.all_finite()
+
+
+ONLINE = [
+    ("identity", "squared_error"),
+    ("tanh", "squared_error"),
+    ("gelu", "huber"),
+    ("relu", "absolute_error"),
+    ("sigmoid", "log_loss"),
+    ("tanh", "log_loss"),
+    ("exp", "poisson"),
+]
+
+
+@pytest.mark.parametrize("isa", _kernels.available_isas())
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("output", "loss"), ONLINE)
+def test_online_steps_have_the_bits_of_the_general_path(isa, dtype, output, loss):
+    # Weights of one leave the arithmetic as it is, but take the general path.
+    _kernels.set_isa(isa)
+    for n_inputs in (1, 5, 16, 20, 37):
+        options = {"hidden": (), "units": 1, "output": output, "loss": loss, "dtype": dtype}
+        case = Case(**options, dropout=0, penalty=0, n=40, n_inputs=n_inputs)
+        if loss == "log_loss" and output == "tanh":
+            case.arrays[0] = (np.abs(case.arrays[0][0]), np.abs(case.arrays[0][1]))
+            case.X = np.abs(case.X)  # a logarithm of the output is taken
+        case.X[3, 0] = -0.0
+        case.weights = None
+        for X in (case.X, case.X[:, ::-1], case.X.astype("float16").astype("float64")):
+            case.X = X
+            online = case.engine()
+            losses = case.fit(online, batch_size=1)
+            case.weights = np.ones(len(X))
+            general = case.engine()
+            assert digest(general, case.fit(general, batch_size=1)) == digest(online, losses)
+            case.weights = None
+
+
+@pytest.mark.parametrize("spoilt", ["target", "rate"])
+def test_online_steps_end_where_the_general_path_does(spoilt):
+    case = Case(hidden=(), units=1, output="identity", loss="squared_error", dropout=0, penalty=0)
+    rate = 0.01
+    if spoilt == "target":
+        case.y[77] = np.inf
+    else:
+        rate = 1e30
+    ends = []
+    for weights in (None, np.ones(len(case.X))):
+        case.weights = weights
+        engine = case.engine()
+        with pytest.raises(Divergence) as caught:
+            case.fit(engine, batch_size=1, lr=rate)
+        ends.append((caught.value.what, caught.value.step_in_call, digest(engine)))
+    assert ends[0] == ends[1]

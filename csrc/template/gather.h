@@ -37,6 +37,14 @@ static void FN(convert)(fgd_dtype dtype, size_t count, const char *src, ptrdiff_
 #undef FGD_CONVERT
 #undef FGD_CONVERT_EITHER
 
+/* Whether rows can be read as they are: REAL, aligned, neighbours side by side. */
+static int FN(is_direct)(const fgd_matrix *x)
+{
+    return x->dtype == (REAL_BITS == 32 ? FGD_F32 : FGD_F64) &&
+           x->col_stride == (ptrdiff_t)sizeof(REAL) &&
+           ((uintptr_t)x->data | (uintptr_t)x->row_stride) % sizeof(REAL) == 0;
+}
+
 /* dst[features][ldd], columns col0 .. col0 + n - 1, from matrix rows
  * order[first + column] (or first + column if order is NULL); columns from n_samples on are
  * zero.  col0 and n are multiples of LANES; dst has features rounded up to LANES rows. */
@@ -45,10 +53,7 @@ static void FN(gather)(const fgd_matrix *matrix, const int64_t *order, size_t fi
 {
     enum { CHUNK = 64 };
     const size_t features = matrix->cols;
-    const int direct =
-        matrix->dtype == (REAL_BITS == 32 ? FGD_F32 : FGD_F64) &&
-        matrix->col_stride == (ptrdiff_t)sizeof(REAL) &&
-        ((uintptr_t)matrix->data | (uintptr_t)matrix->row_stride) % sizeof(REAL) == 0;
+    const int direct = FN(is_direct)(matrix);
     REAL buffer[LANES][CHUNK];
     const char *source[LANES];
     for (size_t j = col0; j < col0 + n; j += LANES) {
