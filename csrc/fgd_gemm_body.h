@@ -17,6 +17,8 @@ typedef struct {
     REAL *c; /* NULL: C is never stored whole, only the epilogue sees it, in scratch */
     size_t ldc;
     const REAL *bias;
+    int starts_from_c;          /* C is there already: instead of bias */
+    size_t most_m, most_k;      /* 0, or smaller blocks than usual */
     REAL *scratch;              /* FGD_SCRATCH_BYTES, used if c is NULL */
     TYPE(epilogue_fn) epilogue; /* NULL: none */
     TYPE(epilogue_fn) announce; /* NULL: none; called, with c NULL, before the last block of k */
@@ -26,6 +28,7 @@ typedef struct {
 /* Block sizes of a product; those of k are counted so that a panel of B stays in the first cache. */
 static size_t TYPE(most_k)(const TYPE(table) * t, const TYPE(product) * p)
 {
+    if (p->most_k) return p->most_k < p->k ? p->most_k : p->k;
     const size_t panel_row = t->max_vectors * t->lanes * sizeof(REAL);
     const size_t kc = FGD_PANEL_BYTES / panel_row;
     return p->k <= kc + kc / 2 ? p->k : kc < FGD_MOST_KC ? kc : FGD_MOST_KC;
@@ -95,7 +98,7 @@ static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p, siz
                 fgd_prefetch_some(&next_b);
                 if (is_last && p->announce) p->announce(p->context, i, rows, jc + jr, n, NULL, 0);
                 ukrs[nv][rows](k_cur, a, (ptrdiff_t)p->as, b, (ptrdiff_t)p->ldb, c, (ptrdiff_t)ldc,
-                               bias ? bias + ir : NULL, pc > 0);
+                               bias ? bias + ir : NULL, pc > 0 || p->starts_from_c);
                 group += rows;
                 if (group >= FGD_GROUP_ROWS || ir + rows == mc) {
                     if (is_last && p->epilogue)
@@ -111,8 +114,9 @@ static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p, siz
 
 static void TYPE(gemm)(const TYPE(table) * t, const TYPE(product) * p)
 {
-    const size_t nc = FGD_ROW_BYTES / sizeof(REAL);
-    const size_t mc = p->c ? FGD_BLOCK_ROWS : FGD_SCRATCH_ROWS;
+    /* Rows of W that stream by need not fit a cache. */
+    const size_t nc = p->most_k ? p->n : FGD_ROW_BYTES / sizeof(REAL);
+    const size_t mc = p->most_m ? p->most_m : p->c ? FGD_BLOCK_ROWS : FGD_SCRATCH_ROWS;
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL);
     FOR_BLOCKS(ju, units, p->n / unit, nc / unit)
     FOR_BLOCKS(ic, rows, p->m, mc)

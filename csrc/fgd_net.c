@@ -28,6 +28,8 @@ enum {
     FGD_ROW_BYTES = 2048,
     FGD_SCRATCH_ROWS = 96,
     FGD_GROUP_ROWS = 24,
+    FGD_THIN_KC = 32,
+    FGD_THIN_WEIGHTS = 16 * 1024,
     FGD_ONLINE_STEPS = 4096, /* between two looks at the clock */
     FGD_RESIDENT_BYTES = 1024 * 1024, /* weights above this are not in a private cache */
     FGD_FAR_BYTES = 64 * 1024 * 1024, /* data above this come from memory, not from a cache */
@@ -394,7 +396,7 @@ fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_grad
     const size_t capacity = n > net->capacity ? round_up(n, unit) : net->capacity;
     const size_t ldb = padded_stride(net->dtype, capacity);
     int ok = 1;
-    size_t widest = net->n_inputs;
+    size_t widest = 0;
     for (size_t l = 0; l < net->n_layers && ok; l++) {
         fgd_layer *layer = &net->layers[l];
         const int is_last = l + 1 == net->n_layers;
@@ -425,7 +427,7 @@ fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_grad
         void **scratch = realloc(net->scratch, (size_t)n_threads * sizeof *scratch);
         ok = scratch != NULL;
         if (ok) net->scratch = scratch;
-        const size_t outputs = units * unit * size;
+        const size_t outputs = widest * unit * size;
         while (ok && net->n_scratch < n_threads) {
             void *block =
                 allocate(outputs > FGD_SCRATCH_BYTES ? outputs : FGD_SCRATCH_BYTES, 1, 1);

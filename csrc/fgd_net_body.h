@@ -37,16 +37,71 @@ static void TYPE(load)(const fgd_net *net, const TYPE(table) * t, const fgd_batc
     }
 }
 
+/* Columns [c0, c0 + n) of a pass; the first n_samples of them hold samples. */
+typedef struct {
+    size_t c0, n, n_samples;
+    REAL *scratch;
+} TYPE(columns);
+
+static TYPE(columns) TYPE(columns_of)(const fgd_batch *batch, size_t c0, size_t n, REAL *scratch)
+{
+    const size_t left = batch->n > c0 ? batch->n - c0 : 0;
+    return (TYPE(columns)){c0, n, left < n ? left : n, scratch};
+}
+
+/* Whether so few samples pass a layer that its weights had better be read as they lie. */
+static int TYPE(is_thin)(const TYPE(table) * t, const fgd_layer *layer, const TYPE(columns) * cols)
+{
+    return cols->n == FGD_ALIGN_BYTES / sizeof(REAL) && cols->n_samples <= cols->n / 4 * 3 &&
+           layer->fan_in * layer->padded >= FGD_THIN_WEIGHTS && t->lanes > 1;
+}
+
+/* The same sums sample-major, with the units across the lanes: W streams by once, and lanes
+ * without a sample cost nothing. */
+static void TYPE(thin_pre_activation)(const fgd_net *net, const TYPE(table) * t,
+                                      const fgd_layer *layer, const REAL *x,
+                                      const TYPE(columns) * cols, REAL *z)
+{
+    const size_t padded = layer->padded;
+    for (size_t s = 0; s < cols->n; s++) {
+        REAL *row = cols->scratch + s * padded;
+        if (s < cols->n_samples)
+            memcpy(row, layer->b, padded * sizeof(REAL));
+        else
+            memset(row, 0, padded * sizeof(REAL));
+    }
+    const TYPE(product) product = {.m = cols->n_samples,
+                                   .n = padded,
+                                   .k = layer->fan_in,
+                                   .by_column = 1,
+                                   .a = x,
+                                   .as = net->ldb,
+                                   .b = layer->w,
+                                   .ldb = layer->ldw,
+                                   .c = cols->scratch,
+                                   .ldc = padded,
+                                   .starts_from_c = 1,
+                                   .most_k = FGD_THIN_KC};
+    TYPE(gemm)(t, &product);
+    t->transpose(cols->n, padded, cols->scratch, padded, z + cols->c0, net->ldb);
+}
+
 /* z[fan_out][n] = bias + W^T input; epilogue: see TYPE(product). */
-static void TYPE(pre_activation)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t c0,
-                                 size_t n, int dropout, REAL *z, TYPE(epilogue_fn) epilogue,
-                                 void *context)
+static void TYPE(pre_activation)(const fgd_net *net, const TYPE(table) * t, size_t l,
+                                 const TYPE(columns) * cols, int dropout, REAL *z,
+                                 TYPE(epilogue_fn) epilogue, void *context)
 {
     const fgd_layer *layer = &net->layers[l];
+    const size_t c0 = cols->c0, n = cols->n;
     const REAL *x = TYPE(layer_input)(net, l, dropout) + c0;
     if (layer->fan_out <= FGD_NARROW_UNITS) {
         t->chain16(layer->fan_out, layer->fan_in, n, x, net->ldb, layer->w, layer->ldw, layer->b,
                    z + c0, net->ldb);
+        if (epilogue) epilogue(context, 0, layer->fan_out, 0, n, z + c0, net->ldb);
+        return;
+    }
+    if (TYPE(is_thin)(t, layer, cols)) {
+        TYPE(thin_pre_activation)(net, t, layer, x, cols, z);
         if (epilogue) epilogue(context, 0, layer->fan_out, 0, n, z + c0, net->ldb);
         return;
     }
@@ -71,7 +126,8 @@ typedef struct {
     const fgd_net *net;
     const TYPE(table) * t;
     const fgd_layer *layer;
-    size_t r0, c0;
+    size_t r0, n_rows, c0;
+    int is_thin;
     const REAL *mask;                /* of the layer below, or NULL */
     const fgd_update_params *params; /* of an update */
     fgd_ahead *ahead;                /* or NULL */
@@ -89,18 +145,19 @@ static void TYPE(activate_tile)(void *context, size_t i, size_t rows, size_t j, 
 }
 
 /* z (if kept) and a of one layer; the activation follows each tile of z while it is hot. */
-static void TYPE(forward)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t c0, size_t n,
-                          int dropout, int want_a)
+static void TYPE(forward)(const fgd_net *net, const TYPE(table) * t, size_t l,
+                          const TYPE(columns) * cols, int dropout, int want_a)
 {
     const fgd_layer *layer = &net->layers[l];
+    const size_t c0 = cols->c0;
     REAL *a = layer->a, *z = layer->z ? layer->z : a;
     const int in_place_identity = layer->act == FGD_ACT_IDENTITY && z == a;
     TYPE(layer_pass) pass = {.net = net, .t = t, .layer = layer, .c0 = c0};
     const int elementwise = want_a && layer->act != FGD_ACT_SOFTMAX && !in_place_identity;
-    TYPE(pre_activation)(net, t, l, c0, n, dropout, z, elementwise ? TYPE(activate_tile) : NULL,
+    TYPE(pre_activation)(net, t, l, cols, dropout, z, elementwise ? TYPE(activate_tile) : NULL,
                          &pass);
     if (want_a && layer->act == FGD_ACT_SOFTMAX)
-        t->softmax(layer->fan_out, n, z + c0, net->ldb, a + c0, net->ldb);
+        t->softmax(layer->fan_out, cols->n, z + c0, net->ldb, a + c0, net->ldb);
 }
 
 static void TYPE(drop)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t c0, size_t n,
@@ -201,8 +258,11 @@ static void TYPE(announce_update)(void *context, size_t i, size_t rows, size_t j
 {
     const TYPE(layer_pass) *pass = context;
     const fgd_layer *layer = pass->layer;
-    const size_t at = (pass->r0 + i) * layer->ldw + j;
+    /* After few samples the tile is there at once: those of the next group are asked for. */
+    const size_t ahead = pass->is_thin ? FGD_GROUP_ROWS : 0;
+    const size_t at = (pass->r0 + i + ahead) * layer->ldw + j;
     (void)c, (void)ldc;
+    if (i + ahead + rows > pass->n_rows) return;
     TYPE(prefetch_rows)((REAL *)layer->w + at, rows, n, layer->ldw);
     if (layer->w_s1) TYPE(prefetch_rows)((REAL *)layer->w_s1 + at, rows, n, layer->ldw);
     if (layer->w_s2) TYPE(prefetch_rows)((REAL *)layer->w_s2 + at, rows, n, layer->ldw);
@@ -244,6 +304,9 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
     TYPE(layer_pass) pass = {
         .net = net, .t = t, .layer = layer, .r0 = r0, .params = params, .ahead = ahead};
     TYPE(product) product = TYPE(gradient)(net, l, r0, r1, k, dropout);
+    pass.n_rows = r1 - r0;
+    pass.is_thin = k <= FGD_ALIGN_BYTES / sizeof(REAL);
+    if (pass.is_thin) product.most_m = FGD_GROUP_ROWS; /* rows of W are written as they lie */
     product.scratch = scratch;
     product.epilogue = TYPE(update_tile);
     if (layer->fan_in * layer->ldw * sizeof(REAL) > FGD_RESIDENT_BYTES)
@@ -364,14 +427,15 @@ static void TYPE(put_outputs)(const fgd_net *net, const TYPE(table) * t, const f
 }
 
 /* Everything of a step that one sample's column needs, up to delta of every layer. */
-static void TYPE(columns)(const fgd_net *net, const TYPE(table) * t, const fgd_batch *batch,
+static void TYPE(run_columns)(const fgd_net *net, const TYPE(table) * t, const fgd_batch *batch,
                           uint64_t step, size_t c0, size_t n, REAL *scratch)
 {
     const size_t last = net->n_layers - 1;
+    const TYPE(columns) cols = TYPE(columns_of)(batch, c0, n, scratch);
     TYPE(load)(net, t, batch, c0, n, 1);
     for (size_t l = 0; l <= last; l++) {
         const int want_a = l < last || batch->data->outputs || !fgd_loss_from_z(net->loss);
-        TYPE(forward)(net, t, l, c0, n, 1, want_a);
+        TYPE(forward)(net, t, l, &cols, 1, want_a);
         if (net->layers[l].dropped) TYPE(drop)(net, t, l, c0, n, step);
     }
     if (batch->data->outputs) TYPE(put_outputs)(net, t, batch, c0, n, scratch);
@@ -487,7 +551,7 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
 
         const size_t units = (batch.n + unit - 1) / unit;
         const size_t c0 = units * id / workers * unit, c1 = units * (id + 1) / workers * unit;
-        if (c1 > c0) TYPE(columns)(net, t, &batch, step, c0, c1 - c0, scratch);
+        if (c1 > c0) TYPE(run_columns)(net, t, &batch, step, c0, c1 - c0, scratch);
         for (size_t l = 0; l < net->n_layers; l++) {
             const size_t rows = net->layers[l].fan_in;
             if (fgd_has_penalty(&net->layers[l]))
@@ -570,7 +634,8 @@ static void TYPE(infer_region)(void *context, const fgd_worker *worker)
     const size_t c0 = units * id / workers * unit, n = units * (id + 1) / workers * unit - c0;
     if (n == 0) return;
     TYPE(load)(net, t, &batch, c0, n, run->losses != NULL);
-    for (size_t l = 0; l < net->n_layers; l++) TYPE(forward)(net, t, l, c0, n, 0, 1);
+    const TYPE(columns) cols = TYPE(columns_of)(&batch, c0, n, net->scratch[worker->id]);
+    for (size_t l = 0; l < net->n_layers; l++) TYPE(forward)(net, t, l, &cols, 0, 1);
     if (batch.data->outputs) TYPE(put_outputs)(net, t, &batch, c0, n, net->scratch[worker->id]);
     if (run->losses) {
         TYPE(loss)(net, t, c0, n, 0);
@@ -597,13 +662,14 @@ static void TYPE(operate)(fgd_net *net, const fgd_batch *batch, fgd_op op, size_
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL);
     const size_t n = (batch->n + unit - 1) / unit * unit;
     const fgd_layer *layer = &net->layers[l];
+    const TYPE(columns) cols = TYPE(columns_of)(batch, 0, n, net->scratch[0]);
     const int dropout = batch->dropout;
     switch (op) {
     case FGD_OP_LOAD: TYPE(load)(net, t, batch, 0, n, 1); break;
     case FGD_OP_PRE_ACTIVATION:
-        TYPE(pre_activation)(net, t, l, 0, n, dropout, layer->delta, NULL, NULL);
+        TYPE(pre_activation)(net, t, l, &cols, dropout, layer->delta, NULL, NULL);
         break;
-    case FGD_OP_FORWARD: TYPE(forward)(net, t, l, 0, n, dropout, 1); break;
+    case FGD_OP_FORWARD: TYPE(forward)(net, t, l, &cols, dropout, 1); break;
     case FGD_OP_ACTIVATE:
         if (layer->act == FGD_ACT_SOFTMAX)
             t->softmax(layer->fan_out, n, layer->z, net->ldb, layer->a, net->ldb);
