@@ -305,6 +305,35 @@ def test_outputs_are_those_met_in_training():
     assert outputs.tobytes() == before.tobytes()
 
 
+def test_arrays_that_do_not_fit_are_refused():
+    # Network has checked them, but a wrong size here would be written beyond the end.
+    case = Case(n=33)
+    engine = case.engine()
+    for shape in ((32, 7), (33, 6)):
+        with pytest.raises(ValueError, match="do not fit the bound data"):
+            case.fit(engine, epochs=1, outputs=np.zeros(shape, np.float32))
+    wide, out = np.zeros((33, case.n_inputs + 1), np.float32), np.empty((33, 7), np.float32)
+    for call in (
+        lambda: engine.predict(wide, out),
+        lambda: engine.train_step(wide, case.y, None, 0.1),
+        lambda: engine.evaluate(wide, case.y, None),
+    ):
+        with pytest.raises(ValueError, match="features"):
+            call()
+
+
+def test_data_cannot_be_replaced_while_they_are_trained_on():
+    case = Case(n=33)
+    engine = case.engine()
+
+    def replace(step, loss):
+        with pytest.raises(RuntimeError, match="is being fitted"):
+            engine.bind(case.X, case.y, None, 1, False)
+
+    case.fit(engine, epochs=1, batch_size=8, on_batch=replace)
+    case.fit(engine, epochs=1)
+
+
 def test_loss_and_grad_changes_nothing_and_matches_reference():
     case = Case(dtype="float64", optimizer=("sgd", {"clip_value": 1e-3}))
     engine = case.engine()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _kernels, losses, metrics, optimizers
 from . import callbacks as _callbacks
-from ._engine import Divergence, Engine
+from ._engine import BUSY, Divergence, Engine
 from ._pairing import canonical_output, check_pairing
 from ._training import (
     Data,
@@ -132,6 +133,8 @@ class Network:
         self.stop_training = False
         self._engine: Engine | None = None
         self._training: Training | None = None
+        # Held by the thread whose fit is running.
+        self._fitting = threading.Lock()
         self._resume: dict[str, Any] | None = None
         # What the short way of train_step needs; None while it must not be taken.
         self._short: tuple[Any, ...] | None = None
@@ -363,7 +366,7 @@ class Network:
 
     def _check_idle(self) -> None:
         if self._training is not None:
-            raise RuntimeError("the network is being fitted; wait until fit has returned")
+            raise RuntimeError(BUSY)
 
     def _check_weights(self) -> None:
         """Refuse weights that were made NaN or infinite through the live views."""
@@ -494,31 +497,35 @@ class Network:
             stopped = self._resume["stopped"]
             restore_callbacks(hooks, self._resume["callbacks"])
 
-        if self._engine is None:
-            self._build(data.X.shape[1])
-        else:
-            self._check_weights()
-        self._live().n_threads = threads
-        self._resume = self._short = None
-        self.history = history
-        self.stop_training = stopped
-        self._training = Training(
-            self,
-            data,
-            validation,
-            epochs=epochs,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            functions=functions,
-            callbacks=hooks,
-            reporters=reporters,
-            history=history,
-            first_epoch=first_epoch,
-        )
+        # Checking takes its time: another thread's fit may have begun meanwhile.
+        if not self._fitting.acquire(blocking=False):
+            raise RuntimeError(BUSY)
         try:
+            if self._engine is None:
+                self._build(data.X.shape[1])
+            else:
+                self._check_weights()
+            self._live().n_threads = threads
+            self._resume = self._short = None
+            self.history = history
+            self.stop_training = stopped
+            self._training = Training(
+                self,
+                data,
+                validation,
+                epochs=epochs,
+                batch_size=batch_size,
+                shuffle=shuffle,
+                functions=functions,
+                callbacks=hooks,
+                reporters=reporters,
+                history=history,
+                first_epoch=first_epoch,
+            )
             self._training.run()
         finally:
             self._training = None
+            self._fitting.release()
         return history
 
     def _validation(self, given: Sequence[ArrayLike] | None, data: Data) -> Data | None:
