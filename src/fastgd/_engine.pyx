@@ -112,7 +112,7 @@ cdef class Data:
         self.c.x = self.x_matrix.c
         self.n = self.c.x.rows
         if sample_weight is not None:
-            self.sample_weight = np.ascontiguousarray(sample_weight)
+            self.sample_weight = np.require(sample_weight, requirements=("C", "A"))
             self.w_matrix = k.Matrix(self.sample_weight)
             self.c.weights = <const double *>self.w_matrix.c.data
 
@@ -122,8 +122,9 @@ cdef class Data:
         self.y_matrix = k.Matrix(self.y)
         self.labels = as_labels and self.y_matrix.buffer.ndim == 1
         if self.labels:
-            if self.y_matrix.c.row_stride != sizeof(int64_t):
-                self.y = np.ascontiguousarray(self.y)
+            if (self.y_matrix.c.row_stride != sizeof(int64_t)
+                    or <size_t>self.y_matrix.c.data % sizeof(int64_t) != 0):
+                self.y = np.require(self.y, requirements=("C", "A"))
                 self.y_matrix = k.Matrix(self.y)
             self.c.labels = <const int64_t *>self.y_matrix.c.data
         else:
@@ -898,7 +899,7 @@ cdef class Engine:
             losses = k.Matrix(values)
             weight_sum = <double>data.n
             if sample_weight is not None:
-                cast = np.ascontiguousarray(sample_weight, dtype=self.dtype)
+                cast = np.ascontiguousarray(data.sample_weight, dtype=self.dtype)
                 weights = k.Matrix(cast)
                 weight_sum = k.weighted_sum(self.net.dtype, data.n, weights.c.data, NULL)
             if weights is None:
