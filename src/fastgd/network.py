@@ -30,6 +30,7 @@ from ._training import (
 from ._validate import (
     Array,
     boolean,
+    count_as_zero,
     features,
     integer,
     real,
@@ -362,7 +363,8 @@ class Network:
         checked = features(X, self._n_inputs, self.dtype, x_name)
         n_samples = len(checked)
         target = targets(y, self._loss_name, self.n_outputs, n_samples, self.dtype, y_name, x_name)
-        return Data(checked, target, sample_weights(sample_weight, n_samples, w_name, x_name))
+        weights = sample_weights(sample_weight, n_samples, self.dtype, w_name, x_name)
+        return Data(checked, target, weights)
 
     def _check_idle(self) -> None:
         if self._training is not None:
@@ -482,7 +484,7 @@ class Network:
         if split:
             if validation is not None:
                 raise ValueError("give either validation_data or validation_split, not both")
-            data, validation = _split(data, split)
+            data, validation = _split(data, split, self.dtype)
         names = ["loss", "lr", "seconds", *functions]
         if validation is not None:
             names += ["val_loss", *(f"val_{name}" for name in functions)]
@@ -1072,7 +1074,7 @@ def _check_monitors(lr: object, callbacks: Sequence[Callback], names: Sequence[s
             )
 
 
-def _split(data: Data, share: float) -> tuple[Data, Data]:
+def _split(data: Data, share: float, dtype: np.dtype[Any]) -> tuple[Data, Data]:
     """Return views of the first samples and of the last ones."""
     n_samples = len(data.X)
     first = n_samples - round(n_samples * share)
@@ -1086,7 +1088,7 @@ def _split(data: Data, share: float) -> tuple[Data, Data]:
         for rows in (slice(first), slice(first, None))
     ]
     for part in parts:
-        if part.sample_weight is not None and part.sample_weight.sum() == 0:
+        if part.sample_weight is not None and count_as_zero(part.sample_weight, dtype):
             raise ValueError("validation_split leaves a part whose sample weights are all zero")
     return parts[0], parts[1]
 
