@@ -322,6 +322,13 @@ def test_arrays_that_do_not_fit_are_refused():
             call()
 
 
+def test_number_of_threads_has_a_ceiling():
+    engine = Case().engine()
+    for asked, used in ((1, 1), (3, 3), (257, 256), (2**31, 256), (10**30, 256)):
+        engine.n_threads = asked
+        assert engine.n_threads == used
+
+
 def test_data_cannot_be_replaced_while_they_are_trained_on():
     case = Case(n=33)
     engine = case.engine()

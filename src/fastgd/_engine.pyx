@@ -233,7 +233,7 @@ cdef class Engine:
         return self.threads
 
     @n_threads.setter
-    def n_threads(self, int value):
+    def n_threads(self, value):
         self.threads = max(1, min(value, 256))
 
     @property
