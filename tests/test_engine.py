@@ -322,6 +322,22 @@ def test_arrays_that_do_not_fit_are_refused():
             call()
 
 
+def test_denormals_count_as_zero_in_every_sum():
+    # Products of weight and loss, and half of the weights, are below the smallest normal number.
+    case = Case(loss="squared_error", output="identity", dtype="float64", dropout=0.0, penalty=0.0)
+    case.weights = np.where(np.arange(len(case.X)) % 2, 1e-155, 1e-310)
+    for i, (W, b) in enumerate(case.arrays):
+        case.arrays[i] = np.zeros_like(W), np.zeros_like(b)
+    case.y = np.full_like(case.y, 1e-77)
+    data = case.X, case.y, case.weights
+    plain, checked = case.engine(), case.engine()
+    loss, weight = plain.evaluate(*data)
+    assert loss == 0.0
+    assert weight == pytest.approx(1e-155 * (len(case.X) // 2), rel=1e-12, abs=0)
+    steps = plain.train_step(*data, 0.1), checked.checked_step(*data, 0.1, lambda *_: None)
+    assert steps == (0.0, 0.0)
+
+
 def test_number_of_threads_has_a_ceiling():
     engine = Case().engine()
     for asked, used in ((1, 1), (3, 3), (257, 256), (2**31, 256), (10**30, 256)):
