@@ -550,8 +550,11 @@ int fgd_all_finite(fgd_dtype dtype, size_t n, const void *x)
 
 double fgd_weighted_sum(fgd_dtype dtype, size_t n, const void *x, const void *weights)
 {
-    return dtype == FGD_F32 ? fgd_active->f32.sum16(n, x, weights)
-                            : fgd_active->f64.sum16(n, x, weights);
+    const uint64_t mode = fgd_fp_enter();
+    const double sum = dtype == FGD_F32 ? fgd_active->f32.sum16(n, x, weights)
+                                        : fgd_active->f64.sum16(n, x, weights);
+    fgd_fp_leave(mode);
+    return sum;
 }
 
 double fgd_fma_burn(fgd_dtype dtype, size_t rounds)
@@ -572,7 +575,9 @@ double fgd_fma_burn(fgd_dtype dtype, size_t rounds)
 void fgd_net_batch_loss(const fgd_net *net, const fgd_batch *batch, double *loss_sum,
                         double *weight_sum)
 {
+    const uint64_t mode = fgd_fp_enter();
     BY_TYPE(net->dtype, batch_loss, net, batch, loss_sum, weight_sum);
+    fgd_fp_leave(mode);
 }
 
 double fgd_net_penalty(const fgd_net *net)

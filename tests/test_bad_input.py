@@ -181,6 +181,11 @@ BAD_WEIGHTS = {
     "nan": (with_value(np.ones(12), 3, np.nan), r"sample_weight\[3\] is nan"),
     "inf": (with_value(np.ones(12), 3, np.inf), r"sample_weight\[3\] is inf"),
     "zeros": (np.zeros(12), "sum of sample_weight must be positive"),
+    "zeros in float32": (np.full(12, 1e-40), "below 1.18e-38, the smallest number"),
+    "too large for float32": (
+        with_value(np.ones(12), 3, 1e39),
+        r"sample_weight\[3\] is 1e\+39, beyond the range of float32",
+    ),
     "strings": (np.full(12, "a"), "sample_weight has dtype"),
     "object": (np.ones(12, object), "sample_weight has dtype object"),
 }

@@ -305,6 +305,58 @@ def test_outputs_are_those_met_in_training():
     assert outputs.tobytes() == before.tobytes()
 
 
+def test_arrays_that_do_not_fit_are_refused():
+    # Network has checked them, but a wrong size here would be written beyond the end.
+    case = Case(n=33)
+    engine = case.engine()
+    for shape in ((32, 7), (33, 6)):
+        with pytest.raises(ValueError, match="do not fit the bound data"):
+            case.fit(engine, epochs=1, outputs=np.zeros(shape, np.float32))
+    wide, out = np.zeros((33, case.n_inputs + 1), np.float32), np.empty((33, 7), np.float32)
+    for call in (
+        lambda: engine.predict(wide, out),
+        lambda: engine.train_step(wide, case.y, None, 0.1),
+        lambda: engine.evaluate(wide, case.y, None),
+    ):
+        with pytest.raises(ValueError, match="features"):
+            call()
+
+
+def test_denormals_count_as_zero_in_every_sum():
+    # Products of weight and loss, and half of the weights, are below the smallest normal number.
+    case = Case(loss="squared_error", output="identity", dtype="float64", dropout=0.0, penalty=0.0)
+    case.weights = np.where(np.arange(len(case.X)) % 2, 1e-155, 1e-310)
+    for i, (W, b) in enumerate(case.arrays):
+        case.arrays[i] = np.zeros_like(W), np.zeros_like(b)
+    case.y = np.full_like(case.y, 1e-77)
+    data = case.X, case.y, case.weights
+    plain, checked = case.engine(), case.engine()
+    loss, weight = plain.evaluate(*data)
+    assert loss == 0.0
+    assert weight == pytest.approx(1e-155 * (len(case.X) // 2), rel=1e-12, abs=0)
+    steps = plain.train_step(*data, 0.1), checked.checked_step(*data, 0.1, lambda *_: None)
+    assert steps == (0.0, 0.0)
+
+
+def test_number_of_threads_has_a_ceiling():
+    engine = Case().engine()
+    for asked, used in ((1, 1), (3, 3), (257, 256), (2**31, 256), (10**30, 256)):
+        engine.n_threads = asked
+        assert engine.n_threads == used
+
+
+def test_data_cannot_be_replaced_while_they_are_trained_on():
+    case = Case(n=33)
+    engine = case.engine()
+
+    def replace(step, loss):
+        with pytest.raises(RuntimeError, match="is being fitted"):
+            engine.bind(case.X, case.y, None, 1, False)
+
+    case.fit(engine, epochs=1, batch_size=8, on_batch=replace)
+    case.fit(engine, epochs=1)
+
+
 def test_loss_and_grad_changes_nothing_and_matches_reference():
     case = Case(dtype="float64", optimizer=("sgd", {"clip_value": 1e-3}))
     engine = case.engine()

@@ -21,6 +21,7 @@ __all__ = [
     "Array",
     "boolean",
     "choice",
+    "count_as_zero",
     "features",
     "integer",
     "labels",
@@ -287,10 +288,19 @@ def _outside(name: str, array: Array, bad: Array, need: str) -> None:
     raise ValueError(f"{need}, but {name}[{row}, {column}] is {array[row, column]}")
 
 
+def count_as_zero(weights: NDArray[np.float64], dtype: np.dtype[Any]) -> bool:
+    """Return whether a network of the dtype takes all these weights for 0."""
+    return bool(weights.max() < np.finfo(dtype).tiny)
+
+
 def sample_weights(
-    weights: object, n_samples: int, name: str = "sample_weight", of: str = "X"
+    weights: object,
+    n_samples: int,
+    dtype: np.dtype[Any],
+    name: str = "sample_weight",
+    of: str = "X",
 ) -> NDArray[np.float64] | None:
-    """Return weights (n_samples,) as float64, checked, or None."""
+    """Return weights (n_samples,) as float64, checked for a network of the dtype, or None."""
     if weights is None:
         return None
     array = real_array(name, weights)
@@ -298,10 +308,17 @@ def sample_weights(
     if array.ndim != 1:
         raise ValueError(f"{name} must have shape ({n_samples},), not {array.shape}")
     array = np.ascontiguousarray(array, dtype=np.float64)
-    _finite(name, array, array.dtype)
+    _finite(name, array, dtype)
     if array.min() < 0:
         i = int(np.argmin(array))
         raise ValueError(f"{name} must not be negative, but {name}[{i}] is {array[i]}")
-    if not 0 < float(array.sum()) < np.inf:
+    with np.errstate(over="ignore"):
+        total = float(array.sum())
+    if not 0 < total < np.inf:
         raise ValueError(f"the sum of {name} must be positive and finite")
+    if count_as_zero(array, dtype):
+        raise ValueError(
+            f"all of {name} are below {np.finfo(dtype).tiny:.3g}, the smallest number that {dtype} "
+            "tells from 0; multiply them by a constant"
+        )
     return array

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _kernels, losses, metrics, optimizers
 from . import callbacks as _callbacks
-from ._engine import Divergence, Engine
+from ._engine import BUSY, Divergence, Engine
 from ._pairing import canonical_output, check_pairing
 from ._training import (
     Data,
@@ -29,6 +30,7 @@ from ._training import (
 from ._validate import (
     Array,
     boolean,
+    count_as_zero,
     features,
     integer,
     real,
@@ -132,6 +134,8 @@ class Network:
         self.stop_training = False
         self._engine: Engine | None = None
         self._training: Training | None = None
+        # Held by the thread whose fit is running.
+        self._fitting = threading.Lock()
         self._resume: dict[str, Any] | None = None
         # What the short way of train_step needs; None while it must not be taken.
         self._short: tuple[Any, ...] | None = None
@@ -359,11 +363,12 @@ class Network:
         checked = features(X, self._n_inputs, self.dtype, x_name)
         n_samples = len(checked)
         target = targets(y, self._loss_name, self.n_outputs, n_samples, self.dtype, y_name, x_name)
-        return Data(checked, target, sample_weights(sample_weight, n_samples, w_name, x_name))
+        weights = sample_weights(sample_weight, n_samples, self.dtype, w_name, x_name)
+        return Data(checked, target, weights)
 
     def _check_idle(self) -> None:
         if self._training is not None:
-            raise RuntimeError("the network is being fitted; wait until fit has returned")
+            raise RuntimeError(BUSY)
 
     def _check_weights(self) -> None:
         """Refuse weights that were made NaN or infinite through the live views."""
@@ -479,7 +484,7 @@ class Network:
         if split:
             if validation is not None:
                 raise ValueError("give either validation_data or validation_split, not both")
-            data, validation = _split(data, split)
+            data, validation = _split(data, split, self.dtype)
         names = ["loss", "lr", "seconds", *functions]
         if validation is not None:
             names += ["val_loss", *(f"val_{name}" for name in functions)]
@@ -494,31 +499,35 @@ class Network:
             stopped = self._resume["stopped"]
             restore_callbacks(hooks, self._resume["callbacks"])
 
-        if self._engine is None:
-            self._build(data.X.shape[1])
-        else:
-            self._check_weights()
-        self._live().n_threads = threads
-        self._resume = self._short = None
-        self.history = history
-        self.stop_training = stopped
-        self._training = Training(
-            self,
-            data,
-            validation,
-            epochs=epochs,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            functions=functions,
-            callbacks=hooks,
-            reporters=reporters,
-            history=history,
-            first_epoch=first_epoch,
-        )
+        # Checking takes its time: another thread's fit may have begun meanwhile.
+        if not self._fitting.acquire(blocking=False):
+            raise RuntimeError(BUSY)
         try:
+            if self._engine is None:
+                self._build(data.X.shape[1])
+            else:
+                self._check_weights()
+            self._live().n_threads = threads
+            self._resume = self._short = None
+            self.history = history
+            self.stop_training = stopped
+            self._training = Training(
+                self,
+                data,
+                validation,
+                epochs=epochs,
+                batch_size=batch_size,
+                shuffle=shuffle,
+                functions=functions,
+                callbacks=hooks,
+                reporters=reporters,
+                history=history,
+                first_epoch=first_epoch,
+            )
             self._training.run()
         finally:
             self._training = None
+            self._fitting.release()
         return history
 
     def _validation(self, given: Sequence[ArrayLike] | None, data: Data) -> Data | None:
@@ -1065,7 +1074,7 @@ def _check_monitors(lr: object, callbacks: Sequence[Callback], names: Sequence[s
             )
 
 
-def _split(data: Data, share: float) -> tuple[Data, Data]:
+def _split(data: Data, share: float, dtype: np.dtype[Any]) -> tuple[Data, Data]:
     """Return views of the first samples and of the last ones."""
     n_samples = len(data.X)
     first = n_samples - round(n_samples * share)
@@ -1079,7 +1088,7 @@ def _split(data: Data, share: float) -> tuple[Data, Data]:
         for rows in (slice(first), slice(first, None))
     ]
     for part in parts:
-        if part.sample_weight is not None and part.sample_weight.sum() == 0:
+        if part.sample_weight is not None and count_as_zero(part.sample_weight, dtype):
             raise ValueError("validation_split leaves a part whose sample weights are all zero")
     return parts[0], parts[1]
 
