@@ -3,6 +3,10 @@
 #ifndef FGD_COMMON_H
 #define FGD_COMMON_H
 
+#ifdef __FAST_MATH__
+#error "fastgd promises exact results: build without -ffast-math"
+#endif
+
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>

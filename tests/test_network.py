@@ -358,6 +358,18 @@ def test_divergence_is_the_same_in_one_call_and_epoch_by_epoch():
     assert errors[0][0] > 0, "or the test does not tell epochs apart"
 
 
+@pytest.mark.parametrize("validate", ["off", "first_step"])
+@pytest.mark.parametrize("optimizer", [fastgd.Adam, fastgd.AdamW, fastgd.RMSprop, fastgd.Adagrad])
+def test_states_that_overflow_are_a_divergence(optimizer, validate):
+    # The square of the gradient is infinite, the step it leads to is not.
+    X = np.linspace(-1, 1, 64, dtype=np.float32)[:, None] * 1e13
+    net = Network([Dense(1)], "squared_error", optimizer(0.1), 1)
+    with fastgd.config(validate=validate), pytest.raises(fastgd.DivergenceError):
+        net.fit(X, 2 * X, epochs=5, verbose=0)
+    for pairs in net._live().optimizer_state().values():
+        assert all(np.isfinite(array).all() for pair in pairs for array in pair)
+
+
 def test_divergence_in_train_step():
     X, y = exploding()
     net = Network([Dense(8, "relu"), Dense(1)], "squared_error", fastgd.SGD(0.5), 5)

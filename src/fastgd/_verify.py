@@ -552,12 +552,14 @@ def _measure_array_update(
         step + 1,
         params,
     )
-    for (comparison, got), new in zip(after, [new_w, *new_states], strict=True):
+    # A weight keeps its value, and its states theirs, where one of them would overflow.
+    numbers = [new_w, *new_states]
+    largest = np.maximum.reduce([np.abs(end) for new in numbers for end in (new.lo, new.hi)])
+    for (comparison, got), new in zip(after, numbers, strict=True):
         middle = 0.5 * (new.lo + new.hi)
         magnitude = np.maximum(np.abs(new.lo), np.abs(new.hi))
         half = 0.5 * (new.hi - new.lo) + arithmetic.u * magnitude
-        # A weight that would overflow keeps its value, and its states theirs.
-        magnitude = np.maximum(magnitude, np.maximum(np.abs(new_w.lo), np.abs(new_w.hi)))
+        magnitude = np.maximum(magnitude, largest)
         half[~(magnitude <= arithmetic.max)] = np.inf
         comparison.add(arithmetic, got, middle, half, origin, magnitude)
 
