@@ -745,6 +745,18 @@ def test_save_into_a_missing_folder_or_onto_a_folder(tmp_path):
     assert os.listdir(tmp_path) == ["folder"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a file that is not a regular one")
+def test_save_does_not_replace_what_is_no_regular_file(tmp_path):
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for place in (pipe, link):
+        with pytest.raises(OSError, match="pipe: it is not a regular file"):
+            network().save(place)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
+
+
 def test_save_keeps_the_mode_and_follows_links(tmp_path):
     net = network()
     real, link = tmp_path / "real", tmp_path / "link"

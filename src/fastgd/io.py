@@ -114,7 +114,10 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file in one step; whatever fails, the old file stays and no other is left."""
     path = Path(os.path.realpath(path))
     if path.is_dir():
-        raise IsADirectoryError(f"cannot write a model to {path}: it is a folder")
+        raise IsADirectoryError(f"cannot write to {path}: it is a folder")
+    # Replacing would take the place of a device such as /dev/null, for everybody.
+    if path.exists() and not path.is_file():
+        raise OSError(f"cannot write to {path}: it is not a regular file")
     temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     descriptor = os.open(temporary, flags, 0o666)
