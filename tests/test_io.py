@@ -686,6 +686,18 @@ def test_failed_save_leaves_everything_as_it_was(name, old, path, monkeypatch):
     assert_same(net, fastgd.load(path))
 
 
+@pytest.mark.parametrize("name", ["layers.1.weight", "optimizer.exp_avg_sq.0.bias"])
+def test_values_that_are_not_finite_do_not_replace_a_file(name, path):
+    net = network("adam")
+    net.save(path)
+    before = path.read_bytes()
+    net._arrays()[name][...] = np.inf
+    with pytest.raises(ValueError, match=f"not finite are not saved: {name}$"):
+        net.save(path)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
 def run_limited(path, prepare):
     """Save over a file in a process that cannot write as much as it wants."""
     code = textwrap.dedent(

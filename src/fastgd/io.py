@@ -81,6 +81,10 @@ def save(
         name: np.ascontiguousarray(view)
         for name, view in network._arrays(optimizer=include).items()
     }
+    # A file that load would refuse must not take the place of a good one.
+    bad = [name for name, array in tensors.items() if not np.isfinite(array).all()]
+    if bad:
+        raise ValueError(f"values that are not finite are not saved: {', '.join(bad)}")
     resume = network._resume_state() if include else None
     lr = network.optimizer.lr
     config = {

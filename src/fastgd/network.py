@@ -929,6 +929,8 @@ class Network:
             If the network has no weights yet.
         TypeError, ValueError
             If metadata is not made of JSON values.
+        ValueError
+            If a weight, or a value of the optimiser's state, is not finite.
 
         Notes
         -----
