@@ -613,6 +613,7 @@ class Network:
                 try:
                     return step(X, y, None, lr)  # type: ignore[no-any-return, unused-ignore]
                 except Divergence as error:
+                    self._check_weights()
                     raise divergence(error, optimizer, lr, None, number) from None
         return self._checked_train_step(X, y, sample_weight)
 
@@ -639,6 +640,7 @@ class Network:
             else:
                 loss = float(engine.train_step(*data, lr))
         except Divergence as error:
+            self._check_weights()
             raise divergence(error, optimizer, lr, None, number) from None
         if settings.validate != "always":
             self._shorten(settings)
@@ -687,6 +689,7 @@ class Network:
         self._check_idle()
         engine = self._live()
         data = self._check(X, y, sample_weight)
+        self._check_weights()
         engine.n_threads = threads_in_force()
         loss, gradients = engine.loss_and_grad(*data)
         return float(loss), gradients
@@ -716,6 +719,7 @@ class Network:
         engine = self._live()
         threads = threads_in_force(n_threads)
         checked = features(X, self._n_inputs, self.dtype)
+        self._check_weights()
         out = np.empty((len(checked), self.n_outputs), self.dtype)
         self._use_threads(threads)
         engine.predict(checked, out)
@@ -778,6 +782,7 @@ class Network:
         threads = threads_in_force(n_threads)
         functions = self._metric_functions(metrics)
         data = self._check(X, y, sample_weight)
+        self._check_weights()
         self._use_threads(threads)
         values = self._evaluate(data, functions)
         return values if functions else values["loss"]
