@@ -256,7 +256,9 @@ def test_bad_validation_data_of_other_kinds():
         ({"callbacks": ["stop"]}, TypeError, "callbacks must be fastgd.Callback objects"),
         ({"callbacks": [fastgd.EarlyStopping]}, TypeError, "callbacks must be fastgd.Callback"),
         ({"callbacks": [fastgd.EarlyStopping()]}, ValueError, "EarlyStopping monitors 'val_loss'"),
+        ({"callbacks": 3}, TypeError, "callbacks must be fastgd.Callback objects, not 3"),
         ({"metrics": "f1"}, ValueError, "choose from accuracy, mse, mae, r2"),
+        ({"metrics": 3}, TypeError, "metrics must be names or callables, not 3"),
         ({"resume": True}, ValueError, "there is no fit to resume"),
         ({"resume": 1}, TypeError, "resume must be True or False"),
         (
@@ -274,6 +276,21 @@ def test_bad_arguments_of_fit_are_refused(arguments, error, message):
         net.fit(X, LABELS, **{"verbose": 0} | arguments)
     assert state(net) == before
     assert net.history is None
+
+
+def test_none_means_no_callbacks_and_no_metrics():
+    net = network()
+    history = net.fit(X, LABELS, callbacks=None, metrics=None, verbose=0)
+    assert sorted(history.history) == ["loss", "lr", "seconds"]
+    assert net.evaluate(X, LABELS, metrics=None) == net.evaluate(X, LABELS)
+
+
+def test_weights_that_are_no_list_are_refused():
+    net = network()
+    before = state(net)
+    with pytest.raises(TypeError, match="weights must be a list of arrays, not None"):
+        net.set_weights(None)
+    assert state(net) == before
 
 
 def test_integers_of_numpy_are_integers():

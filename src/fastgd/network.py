@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -275,7 +275,7 @@ class Network:
 
         Raises
         ------
-        ValueError
+        ValueError, TypeError
             If the number of arrays, a shape, a dtype or a value is wrong. Nothing is changed then.
 
         Examples
@@ -288,6 +288,8 @@ class Network:
         array([[7.]], dtype=float32)
         """
         views = self._arrays(optimizer=False)
+        if not isinstance(weights, Iterable):
+            raise TypeError(f"weights must be a list of arrays, not {weights!r}")
         weights = list(weights)
         if len(weights) != len(views):
             raise ValueError(
@@ -391,8 +393,8 @@ class Network:
         sample_weight: ArrayLike | None = None,
         validation_data: Sequence[ArrayLike] | None = None,
         validation_split: float = 0.0,
-        callbacks: Callback | Sequence[Callback] = (),
-        metrics: Metrics = (),
+        callbacks: Callback | Sequence[Callback] | None = (),
+        metrics: Metrics | None = (),
         verbose: Literal["auto", 0, 1, 2] = "auto",
         n_threads: int | None = None,
         resume: bool = False,
@@ -421,8 +423,8 @@ class Network:
         validation_split : float
             Share of the samples, from 0 to below 1, that is kept for validation instead: the last
             ones, so shuffle sorted data first.
-        callbacks : sequence of Callback
-        metrics : sequence of str or callable
+        callbacks : sequence of Callback, optional
+        metrics : sequence of str or callable, optional
             As in `fastgd.metrics.get`; of the training data they use the outputs of the epoch's
             steps as the weights moved.
         verbose : {"auto", 0, 1, 2}
@@ -534,8 +536,8 @@ class Network:
             )
         return checked
 
-    def _metric_functions(self, given: Metrics) -> dict[str, MetricFunction]:
-        functions = metrics.get(given)
+    def _metric_functions(self, given: Metrics | None) -> dict[str, MetricFunction]:
+        functions = metrics.get(() if given is None else given)
         if functions.get("accuracy") is metrics.accuracy and self._loss_name == "log_loss":
             functions["accuracy"] = _multilabel_accuracy
         return functions
@@ -732,6 +734,7 @@ class Network:
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
+        metrics: None = None,
         n_threads: int | None = None,
     ) -> float: ...
 
@@ -752,7 +755,7 @@ class Network:
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
-        metrics: Metrics = (),
+        metrics: Metrics | None = (),
         n_threads: int | None = None,
     ) -> float | dict[str, float]:
         """Return the mean loss, without penalties and dropout.
@@ -761,7 +764,7 @@ class Network:
         ----------
         X, y, sample_weight
             As in `fit`.
-        metrics : sequence of str or callable
+        metrics : sequence of str or callable, optional
             As in `fastgd.metrics.get`.
         n_threads : int, optional
 
@@ -1054,7 +1057,11 @@ def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
     raise ValueError(f"unknown dtype {dtype!r}; choose from float32, float64")
 
 
-def _callback_list(callbacks: Callback | Sequence[Callback]) -> list[Callback]:
+def _callback_list(callbacks: Callback | Sequence[Callback] | None) -> list[Callback]:
+    if callbacks is None:
+        return []
+    if not isinstance(callbacks, Callback | Iterable):
+        raise TypeError(f"callbacks must be fastgd.Callback objects, not {callbacks!r}")
     found = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
     for callback in found:
         if not isinstance(callback, Callback):
