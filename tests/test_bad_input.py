@@ -101,6 +101,8 @@ BAD_LABELS = {
         r"label y\[9\] = 3 is beyond the network's 3 outputs: labels run from 0 to 2",
     ),
     "far beyond": (np.full(12, 2**63, np.uint64), "is beyond the network's 3 outputs"),
+    "floats": (with_value(LABELS, 9, 3), r"label y\[9\] = 3 is beyond"),
+    "a huge float": (with_value(LABELS, 9, 1e300), r"y\[9\] = 1\.\d*e\+300 is beyond"),
     "not integers": (with_value(LABELS, 2, 1.5), r"must be integers, but y\[2\] is 1.5"),
     "nan": (with_value(LABELS, 2, np.nan), r"must be integers, but y\[2\] is nan"),
     "inf": (with_value(LABELS, 2, np.inf), r"must be integers, but y\[2\] is inf"),
@@ -181,6 +183,7 @@ BAD_WEIGHTS = {
     "nan": (with_value(np.ones(12), 3, np.nan), r"sample_weight\[3\] is nan"),
     "inf": (with_value(np.ones(12), 3, np.inf), r"sample_weight\[3\] is inf"),
     "zeros": (np.zeros(12), "sum of sample_weight must be positive"),
+    "huge": (np.full(12, 1e308), "sum of sample_weight must be positive and finite"),
     "strings": (np.full(12, "a"), "sample_weight has dtype"),
     "object": (np.ones(12, object), "sample_weight has dtype object"),
 }

@@ -214,8 +214,10 @@ def labels(y: Array, n_classes: int, name: str = "y") -> NDArray[np.int64]:
     if len(bad):
         i = int(bad[0])
         problem = "is negative" if y[i] < 0 else f"is beyond the network's {n_classes} outputs"
+        # The integer 1e300 would be three hundred digits.
+        value = f"{y[i]:.17g}" if y.dtype.kind == "f" else int(y[i])
         raise ValueError(
-            f"label {name}[{i}] = {int(y[i])} {problem}: labels run from 0 to {n_classes - 1}"
+            f"label {name}[{i}] = {value} {problem}: labels run from 0 to {n_classes - 1}"
         )
     return np.ascontiguousarray(y, dtype=np.int64)
 
@@ -302,6 +304,8 @@ def sample_weights(
     if array.min() < 0:
         i = int(np.argmin(array))
         raise ValueError(f"{name} must not be negative, but {name}[{i}] is {array[i]}")
-    if not 0 < float(array.sum()) < np.inf:
+    with np.errstate(over="ignore"):
+        total = float(array.sum())
+    if not 0 < total < np.inf:
         raise ValueError(f"the sum of {name} must be positive and finite")
     return array
