@@ -550,6 +550,7 @@ MALICIOUS = {
     "history": set_in("history", {"epoch": [0]}),
     "history epoch": set_in("history", "epoch", ["x"]),
     "history value": set_in("history", "values", {"loss": ["os"]}),
+    "history is longer than its epochs": set_in("history", "values", {"loss": [1.0, 2.0]}),
     "history is text": set_in("history", "values", "loss"),
     "resume": set_in("resume", {"done": 1}),
     "resume done": set_in("resume", "done", -1),

@@ -501,6 +501,8 @@ def _history(plain: Any) -> History | None:
     history.epoch = [integer("epoch", epoch, 0) for epoch in plain["epoch"]]
     for name, column in plain["values"].items():
         history.history[name] = [_number(value) for value in column]
+        if len(column) > len(history.epoch):
+            raise ModelFileError(f"its history has more values of {name} than epochs")
     return history
 
 
