@@ -678,8 +678,10 @@ def test_failed_save_leaves_everything_as_it_was(name, old, path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(module, function, fail)
-        with pytest.raises(type(error)):
+        with pytest.raises(type(error)) as caught:
             net.save(path)
+    if isinstance(error, OSError):
+        assert caught.value.filename == os.path.realpath(path)
     assert os.listdir(path.parent) == ([path.name] if old else [])
     if old:
         assert path.read_bytes() == before
@@ -750,7 +752,7 @@ def test_really_unwritable_folder_leaves_the_old_file():
 
 def test_save_into_a_missing_folder_or_onto_a_folder(tmp_path):
     net = network()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"missing.model'$"):
         net.save(tmp_path / "missing" / "model")
     (tmp_path / "folder").mkdir()
     with pytest.raises(IsADirectoryError):
