@@ -701,6 +701,22 @@ def test_values_that_are_not_finite_do_not_replace_a_file(name, path):
     assert os.listdir(path.parent) == [path.name]
 
 
+def test_more_than_a_header_holds_does_not_replace_a_file(path, monkeypatch):
+    net = network()
+    net.fit(X, Y, epochs=300, verbose=0)
+    net.save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr(model_io, "_HEADER_LIMIT", 8000)
+    with pytest.raises(ValueError, match=r"history and metadata take .*; a model file holds 8,000"):
+        net.save(path)
+    assert path.read_bytes() == before
+    net.save(path, include_optimizer=False)
+    fastgd.load(path)
+    net.history = None
+    net.save(path)
+    fastgd.load(path)
+
+
 def run_limited(path, prepare):
     """Save over a file in a process that cannot write as much as it wants."""
     code = textwrap.dedent(

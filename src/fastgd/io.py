@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["load", "save"]
 
 _FORMAT = "fastgd 1"
+# that of safetensors itself
 _HEADER_LIMIT = 100_000_000
 _TENSORS = "tensors"
 _CONFIG_KEYS = {
@@ -108,6 +109,13 @@ def save(
         "metadata": kept,
     }
     text = json.dumps(config, allow_nan=False, separators=(",", ":"))
+    # The text is quoted within the header, where each tensor has an entry too.
+    size = len(json.dumps(text)) + 300 * (len(tensors) + 1)
+    if size > _HEADER_LIMIT:
+        raise ValueError(
+            f"history and metadata take {size:,} bytes; a model file holds {_HEADER_LIMIT:,}. Set "
+            "network.history to None, or save with include_optimizer=False"
+        )
     header = {"format": _FORMAT, "config": text, "sha256": _digest(text, tensors)}
     from safetensors.numpy import save as to_bytes
 

@@ -938,7 +938,8 @@ class Network:
         TypeError, ValueError
             If metadata is not made of JSON values.
         ValueError
-            If a weight, or a value of the optimiser's state, is not finite.
+            If a weight, or a value of the optimiser's state, is not finite, or if the history (of
+            more than a million epochs) and the metadata are more than a file holds.
 
         Notes
         -----
