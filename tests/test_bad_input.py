@@ -51,6 +51,7 @@ BAD_X = {
     "records": (np.zeros((12, 4), [("a", float)]), "X has dtype"),
     "ragged": ([[1.0, 2.0], [3.0]], "X cannot be read as an array"),
     "masked": (np.ma.masked_greater(X, 0), "X has masked elements"),
+    "sparse": (type("Sparse", (), {"toarray": None})(), r"X is sparse; give X\.toarray\(\)"),
 }
 CALLS = ["fit", "train_step", "loss_and_grad", "evaluate", "validate"]
 

@@ -117,6 +117,8 @@ def real_array(name: str, value: object) -> Array:
     mask = getattr(value, "mask", None)
     if isinstance(mask, np.ndarray | np.bool_) and np.any(mask):
         raise ValueError(f"{name} has masked elements; fill them first")
+    if hasattr(value, "toarray"):
+        raise ValueError(f"{name} is sparse; give {name.split()[-1]}.toarray()")
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
