@@ -726,12 +726,24 @@ def test_copies_of_a_network_without_weights():
 
 def test_weights_spoilt_through_the_view_are_found():
     X, y = blobs()
-    for call in ("fit", "train_step"):
+    for call in ("fit", "train_step", "loss_and_grad", "evaluate", "validate", "predict"):
         net = network()
         net.layers[1].weight[0, 0] = np.nan
         with pytest.raises(ValueError, match=r"weights are not finite: layers\.1\.weight"):
-            getattr(net, call)(X, y)
+            getattr(net, call)(*(X, y)[: 1 if call == "predict" else 2])
         assert net.step == 0
+
+
+def test_weights_spoilt_between_two_steps_are_found():
+    X, y = blobs()
+    for data in ((X.astype(np.float64), y), (X.astype(np.float32), y.astype(np.int64))):
+        net = network(dtype="float32")
+        net.train_step(*data)
+        net.train_step(*data)
+        net.layers[1].weight[0, 0] = np.nan
+        with pytest.raises(ValueError, match=r"weights are not finite: layers\.1\.weight"):
+            net.train_step(*data)
+        assert net.step == 2
 
 
 def test_network_is_freed():

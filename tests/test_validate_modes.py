@@ -238,6 +238,23 @@ def test_validate_takes_at_most_its_samples():
     assert net.validate(data, np.zeros(5000, int)).n_samples == 1024
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "optimizer",
+    ["adam", fastgd.AdamW(weight_decay=0.0), "rmsprop", fastgd.RMSprop(momentum=0.9), "adagrad"],
+    ids=str,
+)
+def test_mean_square_that_overflows_is_no_broken_kernel(optimizer, dtype):
+    """The square of a finite gradient is infinite, and its weight stays where it was."""
+    net = fastgd.Network([fastgd.Dense(1)], "squared_error", optimizer, 1, dtype)
+    size = 1e12 if dtype == "float32" else 1e100
+    before = net.layers[0].weight.copy()
+    with fastgd.config(validate="always"):
+        net.fit([[size]], [size], verbose=0)
+    assert (net.layers[0].weight == before).all()
+    assert net.step == 1
+
+
 def test_validate_says_when_the_step_diverges():
     net = fastgd.Network([fastgd.Dense(1)], "squared_error", fastgd.SGD(1e38), 1)
     before = state(net)
