@@ -118,6 +118,8 @@ def real_array(name: str, value: object) -> Array:
     mask = getattr(value, "mask", None)
     if isinstance(mask, np.ndarray | np.bool_) and np.any(mask):
         raise ValueError(f"{name} has masked elements; fill them first")
+    if hasattr(value, "toarray"):
+        raise ValueError(f"{name} is sparse; give {name.split()[-1]}.toarray()")
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -215,8 +217,10 @@ def labels(y: Array, n_classes: int, name: str = "y") -> NDArray[np.int64]:
     if len(bad):
         i = int(bad[0])
         problem = "is negative" if y[i] < 0 else f"is beyond the network's {n_classes} outputs"
+        # The integer 1e300 would be three hundred digits.
+        value = f"{y[i]:.17g}" if y.dtype.kind == "f" else int(y[i])
         raise ValueError(
-            f"label {name}[{i}] = {int(y[i])} {problem}: labels run from 0 to {n_classes - 1}"
+            f"label {name}[{i}] = {value} {problem}: labels run from 0 to {n_classes - 1}"
         )
     return np.ascontiguousarray(y, dtype=np.int64)
 

@@ -552,16 +552,15 @@ def _measure_array_update(
         step + 1,
         params,
     )
+    results = [new_w, *new_states]
+    magnitudes = [np.maximum(np.abs(new.lo), np.abs(new.hi)) for new in results]
     # A weight keeps its value, and its states theirs, where one of them would overflow.
-    numbers = [new_w, *new_states]
-    largest = np.maximum.reduce([np.abs(end) for new in numbers for end in (new.lo, new.hi)])
-    for (comparison, got), new in zip(after, numbers, strict=True):
+    greatest = np.maximum.reduce(magnitudes)
+    for (comparison, got), new, magnitude in zip(after, results, magnitudes, strict=True):
         middle = 0.5 * (new.lo + new.hi)
-        magnitude = np.maximum(np.abs(new.lo), np.abs(new.hi))
         half = 0.5 * (new.hi - new.lo) + arithmetic.u * magnitude
-        magnitude = np.maximum(magnitude, largest)
-        half[~(magnitude <= arithmetic.max)] = np.inf
-        comparison.add(arithmetic, got, middle, half, origin, magnitude)
+        half[~(greatest <= arithmetic.max)] = np.inf
+        comparison.add(arithmetic, got, middle, half, origin, greatest)
 
 
 def _measure_update(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> list[Comparison]:

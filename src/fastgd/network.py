@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -279,7 +279,7 @@ class Network:
 
         Raises
         ------
-        ValueError
+        ValueError, TypeError
             If the number of arrays, a shape, a dtype or a value is wrong. Nothing is changed then.
 
         Examples
@@ -292,6 +292,8 @@ class Network:
         array([[7.]], dtype=float32)
         """
         views = self._arrays(optimizer=False)
+        if not isinstance(weights, Iterable):
+            raise TypeError(f"weights must be a list of arrays, not {weights!r}")
         weights = list(weights)
         if len(weights) != len(views):
             raise ValueError(
@@ -396,8 +398,8 @@ class Network:
         sample_weight: ArrayLike | None = None,
         validation_data: Sequence[ArrayLike] | None = None,
         validation_split: float = 0.0,
-        callbacks: Callback | Sequence[Callback] = (),
-        metrics: Metrics = (),
+        callbacks: Callback | Sequence[Callback] | None = (),
+        metrics: Metrics | None = (),
         verbose: Literal["auto", 0, 1, 2] = "auto",
         n_threads: int | None = None,
         resume: bool = False,
@@ -426,8 +428,8 @@ class Network:
         validation_split : float
             Share of the samples, from 0 to below 1, that is kept for validation instead: the last
             ones, so shuffle sorted data first.
-        callbacks : sequence of Callback
-        metrics : sequence of str or callable
+        callbacks : sequence of Callback, optional
+        metrics : sequence of str or callable, optional
             As in `fastgd.metrics.get`; of the training data they use the outputs of the epoch's
             steps as the weights moved.
         verbose : {"auto", 0, 1, 2}
@@ -543,8 +545,8 @@ class Network:
             )
         return checked
 
-    def _metric_functions(self, given: Metrics) -> dict[str, MetricFunction]:
-        functions = metrics.get(given)
+    def _metric_functions(self, given: Metrics | None) -> dict[str, MetricFunction]:
+        functions = metrics.get(() if given is None else given)
         if functions.get("accuracy") is metrics.accuracy and self._loss_name == "log_loss":
             functions["accuracy"] = _multilabel_accuracy
         return functions
@@ -622,6 +624,7 @@ class Network:
                 try:
                     return step(X, y, None, lr)  # type: ignore[no-any-return, unused-ignore]
                 except Divergence as error:
+                    self._check_weights()
                     raise divergence(error, optimizer, lr, None, number) from None
         return self._checked_train_step(X, y, sample_weight)
 
@@ -648,6 +651,7 @@ class Network:
             else:
                 loss = float(engine.train_step(*data, lr))
         except Divergence as error:
+            self._check_weights()
             raise divergence(error, optimizer, lr, None, number) from None
         if settings.validate != "always":
             self._shorten(settings)
@@ -696,6 +700,7 @@ class Network:
         self._check_idle()
         engine = self._live()
         data = self._check(X, y, sample_weight)
+        self._check_weights()
         engine.n_threads = threads_in_force()
         loss, gradients = engine.loss_and_grad(*data)
         return float(loss), gradients
@@ -725,6 +730,7 @@ class Network:
         engine = self._live()
         threads = threads_in_force(n_threads)
         checked = features(X, self._n_inputs, self.dtype)
+        self._check_weights()
         out = np.empty((len(checked), self.n_outputs), self.dtype)
         self._use_threads(threads)
         engine.predict(checked, out)
@@ -737,6 +743,7 @@ class Network:
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
+        metrics: None = None,
         n_threads: int | None = None,
     ) -> float: ...
 
@@ -757,7 +764,7 @@ class Network:
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
-        metrics: Metrics = (),
+        metrics: Metrics | None = (),
         n_threads: int | None = None,
     ) -> float | dict[str, float]:
         """Return the mean loss, without penalties and dropout.
@@ -766,7 +773,7 @@ class Network:
         ----------
         X, y, sample_weight
             As in `fit`.
-        metrics : sequence of str or callable
+        metrics : sequence of str or callable, optional
             As in `fastgd.metrics.get`.
         n_threads : int, optional
 
@@ -787,6 +794,7 @@ class Network:
         threads = threads_in_force(n_threads)
         functions = self._metric_functions(metrics)
         data = self._check(X, y, sample_weight)
+        self._check_weights()
         self._use_threads(threads)
         values = self._evaluate(data, functions)
         return values if functions else values["loss"]
@@ -938,6 +946,9 @@ class Network:
             If the network has no weights yet.
         TypeError, ValueError
             If metadata is not made of JSON values.
+        ValueError
+            If a weight, or a value of the optimiser's state, is not finite, or if the history (of
+            more than a million epochs) and the metadata are more than a file holds.
 
         Notes
         -----
@@ -1056,7 +1067,11 @@ def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
     raise ValueError(f"unknown dtype {dtype!r}; choose from float32, float64")
 
 
-def _callback_list(callbacks: Callback | Sequence[Callback]) -> list[Callback]:
+def _callback_list(callbacks: Callback | Sequence[Callback] | None) -> list[Callback]:
+    if callbacks is None:
+        return []
+    if not isinstance(callbacks, Callback | Iterable):
+        raise TypeError(f"callbacks must be fastgd.Callback objects, not {callbacks!r}")
     found = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
     for callback in found:
         if not isinstance(callback, Callback):
