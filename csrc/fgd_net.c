@@ -75,6 +75,10 @@ static void fgd_prefetch_some(fgd_prefetch *p)
  * than it brings (barriers and a wake-up, some microseconds). */
 static const double default_serial_flop = 3e6;
 
+/* Arithmetic of a step that takes some 20 ms on one core. */
+static const double default_long_flop = 2e9;
+static const double poll_seconds = 0.05;
+
 typedef struct {
     fgd_net *net;
     const fgd_kernels *kernels;
@@ -85,8 +89,11 @@ typedef struct {
     fgd_progress *progress;
     void *losses;
     double deadline;       /* on fgd_seconds' clock */
+    const fgd_poll *poll;  /* or NULL */
+    double next_poll;
+    uint64_t caller_mode; /* of floating point, which the poll needs */
     size_t clock_interval; /* steps between two looks at the clock */
-    atomic_int diverged, stop;
+    atomic_int diverged, stop, abandoned;
 } fgd_run;
 
 double fgd_seconds(void)
@@ -204,6 +211,36 @@ static void fgd_look_ahead(fgd_ahead *ahead)
     }
 }
 
+/* Floating-point operations of passes (1 forward, 3 a whole step) over n samples. */
+static double arithmetic(const fgd_net *net, size_t n, int passes)
+{
+    double weights = 0;
+    for (size_t l = 0; l < net->n_layers; l++)
+        weights += (double)net->layers[l].fan_in * (double)net->layers[l].fan_out;
+    return 2 * passes * weights * (double)n;
+}
+
+int fgd_net_needs_gradient(const fgd_net *net, size_t n)
+{
+    return net->clip_norm > 0 || arithmetic(net, n, 3) > net->long_flop;
+}
+
+/* Whether a long step is to be abandoned in its first or second phase: the calling thread asks,
+ * the others learn of it.  All leave at the barrier that ends the phase: one that is late there
+ * must not take the second phase's answer for the first one's. */
+enum { FGD_IN_COLUMNS = 1, FGD_IN_ROWS = 2 };
+static int fgd_is_abandoned(fgd_run *run, const fgd_worker *worker, int phase)
+{
+    if (worker->id == 0 && run->poll && fgd_seconds() > run->next_poll) {
+        fgd_fp_leave(run->caller_mode);
+        if (run->poll->is_interrupted(run->poll->context))
+            atomic_store_explicit(&run->abandoned, phase, memory_order_relaxed);
+        fgd_fp_enter();
+        run->next_poll = fgd_seconds() + poll_seconds;
+    }
+    return atomic_load_explicit(&run->abandoned, memory_order_relaxed);
+}
+
 /* The sum of 16 chains in the contract's tree. */
 static double fgd_tree16(double *chain)
 {
@@ -318,6 +355,7 @@ fgd_status fgd_net_init(fgd_net *net, fgd_dtype dtype, size_t n_inputs, size_t n
     net->dtype = dtype;
     net->n_inputs = n_inputs;
     net->serial_flop = default_serial_flop;
+    net->long_flop = default_long_flop;
     net->layers = calloc(n_layers, sizeof *net->layers);
     if (!net->layers) return FGD_NO_MEMORY;
     net->n_layers = n_layers;
@@ -396,6 +434,7 @@ fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_grad
     const size_t capacity = n > net->capacity ? round_up(n, unit) : net->capacity;
     const size_t ldb = padded_stride(net->dtype, capacity);
     int ok = 1;
+    store_gradient = store_gradient || fgd_net_needs_gradient(net, n);
     size_t widest = 0;
     for (size_t l = 0; l < net->n_layers && ok; l++) {
         fgd_layer *layer = &net->layers[l];
@@ -409,9 +448,8 @@ fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_grad
              ensure(&layer->delta_t, 1, capacity, layer->ldw, size) &&
              ensure(&layer->dropped, drops, layer->padded, ldb, size) &&
              ensure(&layer->mask, drops, layer->padded, ldb, size) &&
-             ensure(&layer->dw, store_gradient || net->clip_norm > 0, layer->fan_in, layer->ldw,
-                    size) &&
-             ensure(&layer->db, store_gradient || net->clip_norm > 0, 1, layer->padded, size) &&
+             ensure(&layer->dw, store_gradient, layer->fan_in, layer->ldw, size) &&
+             ensure(&layer->db, store_gradient, 1, layer->padded, size) &&
              ensure((void **)&layer->norm_rows, net->clip_norm > 0, layer->fan_in, 1,
                     sizeof(double));
         if (!drops) {
@@ -444,25 +482,16 @@ fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_grad
     return FGD_OK;
 }
 
-/* Floating-point operations of passes (1 forward, 3 a whole step) over n samples. */
-static double arithmetic(const fgd_net *net, size_t n, int passes)
-{
-    double weights = 0;
-    for (size_t l = 0; l < net->n_layers; l++)
-        weights += (double)net->layers[l].fan_in * (double)net->layers[l].fan_out;
-    return 2 * passes * weights * (double)n;
-}
-
 static void run_region(fgd_run *run, fgd_region region, int n_threads)
 {
-    const uint64_t mode = fgd_fp_enter();
+    run->caller_mode = fgd_fp_enter();
     fgd_team_run(n_threads, region, run);
-    fgd_fp_leave(mode);
+    fgd_fp_leave(run->caller_mode);
 }
 
 void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, size_t first,
                    size_t n_rows, size_t batch_size, size_t n_steps, const double *lrs,
-                   int n_threads, double seconds, fgd_progress *progress)
+                   int n_threads, double seconds, const fgd_poll *poll, fgd_progress *progress)
 {
     assert(batch_size <= net->capacity && n_threads <= net->n_scratch);
     fgd_run run = {.net = net,
@@ -475,7 +504,9 @@ void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, siz
                    .n_steps = n_steps,
                    .lrs = lrs,
                    .progress = progress,
-                   .deadline = fgd_seconds() + seconds};
+                   .deadline = fgd_seconds() + seconds,
+                   .poll = poll,
+                   .next_poll = fgd_seconds() + poll_seconds};
     /* The clock costs some 25 ns, a small step a microsecond. */
     const double flop = arithmetic(net, batch_size, 3);
     run.clock_interval = flop < 1e6 ? 16 : 1;

@@ -529,6 +529,15 @@ static void TYPE(train_online)(fgd_run *run)
     progress->outcome = online.outcome;
 }
 
+/* How many of n equal parts of an amount of arithmetic to do between two looks around. */
+static size_t TYPE(piece)(double flop, double long_flop, size_t n)
+{
+    const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL);
+    const double pieces = 4 * flop / long_flop + 1;
+    const size_t piece = (size_t)((double)n / pieces) / unit * unit;
+    return flop <= long_flop ? n + unit : piece > unit ? piece : unit;
+}
+
 static void TYPE(train_region)(void *context, const fgd_worker *worker)
 {
     fgd_run *run = context;
@@ -551,13 +560,19 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
 
         const size_t units = (batch.n + unit - 1) / unit;
         const size_t c0 = units * id / workers * unit, c1 = units * (id + 1) / workers * unit;
-        if (c1 > c0) TYPE(run_columns)(net, t, &batch, step, c0, c1 - c0, scratch);
+        /* Pieces of a long step: columns, and later rows, that take some milliseconds. */
+        const int by_norm = net->clip_norm > 0;
+        const int is_stored = fgd_net_needs_gradient(net, batch.n);
+        const size_t piece = TYPE(piece)(arithmetic(net, batch.n, 3), net->long_flop, batch.n);
+        for (size_t c = c0; c < c1 && !fgd_is_abandoned(run, worker, FGD_IN_COLUMNS); c += piece)
+            TYPE(run_columns)(net, t, &batch, step, c, c1 - c < piece ? c1 - c : piece, scratch);
         for (size_t l = 0; l < net->n_layers; l++) {
             const size_t rows = net->layers[l].fan_in;
             if (fgd_has_penalty(&net->layers[l]))
                 TYPE(penalty_rows)(net, t, l, rows * id / workers, rows * (id + 1) / workers);
         }
         fgd_team_barrier(worker);
+        if (atomic_load_explicit(&run->abandoned, memory_order_relaxed) == FGD_IN_COLUMNS) break;
 
         /* Every thread computes the same sum, so that all agree on going on. */
         double loss_sum, weight_sum;
@@ -577,16 +592,19 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         fgd_update_params params = fgd_step_params(net, step, batch.lr);
         fgd_ahead ahead = TYPE(plan_ahead)(run, t, i + 1, worker);
         int diverged = 0;
-        const int by_norm = net->clip_norm > 0;
         for (size_t l = 0; l < net->n_layers; l++) {
             const fgd_layer *layer = &net->layers[l];
             const size_t r0 = layer->fan_in * id / workers;
             const size_t r1 = layer->fan_in * (id + 1) / workers;
-            if (by_norm) {
+            if (is_stored) {
+                const size_t rows = TYPE(piece)(2 * (double)batch.n * (double)(r1 - r0) *
+                                                    (double)layer->fan_out,
+                                                net->long_flop, r1 - r0);
+                for (size_t r = r0; r < r1 && !fgd_is_abandoned(run, worker, FGD_IN_ROWS); r += rows)
+                    TYPE(gradient_rows)(net, t, l, r, r1 - r < rows ? r1 : r + rows, batch.n, 1);
                 if (r1 == r0) continue;
-                TYPE(gradient_rows)(net, t, l, r0, r1, batch.n, 1);
                 TYPE(finish_rows)(net, t, l, r0, r1, &params);
-                TYPE(norm_rows)(net, t, l, r0, r1);
+                if (by_norm) TYPE(norm_rows)(net, t, l, r0, r1);
             } else {
                 fgd_update_params p = params;
                 if (l % workers == id)
@@ -598,9 +616,10 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
                                                   l == 0 && ahead.share ? &ahead : NULL);
             }
         }
-        if (by_norm) {
+        if (is_stored) {
             fgd_team_barrier(worker);
-            params.norm_scale = TYPE(norm_scale)(net, t);
+            if (atomic_load_explicit(&run->abandoned, memory_order_relaxed)) break;
+            if (by_norm) params.norm_scale = TYPE(norm_scale)(net, t);
             params.clip_value = 0;
             for (size_t l = 0; l < net->n_layers; l++) {
                 const size_t rows = net->layers[l].fan_in;
@@ -620,6 +639,8 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         }
         if (atomic_load_explicit(&run->stop, memory_order_relaxed)) break;
     }
+    if (id == 0 && atomic_load_explicit(&run->abandoned, memory_order_relaxed))
+        run->progress->outcome = FGD_INTERRUPTED;
 }
 
 static void TYPE(infer_region)(void *context, const fgd_worker *worker)

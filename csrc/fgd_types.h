@@ -82,7 +82,12 @@ typedef enum {
 typedef enum { FGD_VARIANT_TORCH, FGD_VARIANT_SKLEARN } fgd_variant;
 
 /* How a run of training steps ended. */
-typedef enum { FGD_TRAINED, FGD_LOSS_NOT_FINITE, FGD_WEIGHT_NOT_FINITE } fgd_outcome;
+typedef enum {
+    FGD_TRAINED,
+    FGD_LOSS_NOT_FINITE,
+    FGD_WEIGHT_NOT_FINITE,
+    FGD_INTERRUPTED
+} fgd_outcome;
 
 /* One update of one array of weights.  Everything is kept in double and rounded once to the
  * kernel's type.  Order: g = scale * sum over samples; + l2 * w + l1 * sign(w);
