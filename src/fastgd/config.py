@@ -59,6 +59,8 @@ class config:
         Threads for calls that do not name a number themselves. "auto" takes the number from the
         CPUs this process may use, its cgroup quota, then OMP_NUM_THREADS, then
         FASTGD_NUM_THREADS, each overriding the one before. The bits of a result never depend on it.
+        Above all of them, and above the argument of a call, stands `threadpoolctl`: within
+        ``threadpool_limits(1)`` no call uses more than one thread.
     isa : str, optional
         The instruction set, one of `available_isas`.
 
@@ -114,7 +116,8 @@ class config:
 
     @property
     def n_threads(self) -> int:
-        return threads_in_force()
+        threads, limit = threads_in_force(), _kernels.thread_limit()
+        return min(threads, limit) if limit else threads
 
     @property
     def isa(self) -> str:
@@ -164,7 +167,10 @@ def set_isa(name: str) -> None:
 
 
 def threads_in_force(n_threads: int | None = None) -> int:
-    """Return the argument of a call, or else the setting, or else the default."""
+    """Return the argument of a call, or else the setting, or else the default.
+
+    The limit of threadpoolctl is not in it: the C core applies that one, to each call anew.
+    """
     if n_threads is not None:
         return integer("n_threads", n_threads)
     chosen = active.settings.n_threads
