@@ -211,6 +211,7 @@ def default_n_threads() -> int:
 
 @cache
 def _cgroup_quota() -> float | None:
+    # Once in a process: the files take longer to read than a small fit takes.
     from pathlib import Path
 
     return cgroup_quota(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
@@ -228,8 +229,8 @@ def cgroup_quota(membership: Path, root: Path) -> float | None:
         return None
     limits = []
     for line in lines:
-        _, controllers, group = line.split(":", 2)
-        if controllers == "":
+        _, controllers, group = (*line.split(":", 2), "", "", "")[:3]
+        if controllers == "" and group:
             base, read = root, _quota_v2
         elif "cpu" in controllers.split(","):
             base, read = root / controllers, _quota_v1
