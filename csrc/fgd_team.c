@@ -1,19 +1,40 @@
-/* Worker team on POSIX threads.  A region is published under a mutex; idle workers spin for
- * some microseconds before they sleep on the condition variable. */
-#define _POSIX_C_SOURCE 200809L
+/* Worker team on POSIX threads.  Whoever waits spins for a time that is measured, and then
+ * sleeps.  Where cores are fewer than runnable threads, waits soon sleep at once, and the team
+ * becomes smaller for a while: a thread that waits for a core is waited for by all others. */
+#define _GNU_SOURCE /* pthread_setname_np, syscall */
 #include "fgd_team.h"
 
+#include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 
+#include "fgd_common.h"
 #include "fgd_cpu.h"
 
-/* Rounds of a waiting loop before the thread gives its core away: about 20 microseconds for
- * an idle worker, after which it parks; at a barrier it yields and keeps waiting. */
-enum { SPIN_ROUNDS = 500 };
+/* Nanoseconds of spinning.  A worker without a region must be asleep 50 microseconds after a
+ * call's end, the system call and a late look at the clock included.  At a barrier the others
+ * are at work: sleeping pays only if one of them has lost its core. */
+enum { IDLE_SPIN = 25000, BARRIER_SPIN = 100000, SHORT_SPIN = 1500 };
+
+/* Waits that spin only shortly after spinning was in vain; doubled each time it is again. */
+enum { LEAST_DOUBT = 2, MOST_DOUBT = 128 };
+
+/* Nanoseconds between two looks at how long threads have waited for a core, and for which the
+ * team is then smaller: doubled each time it has to be again. */
+enum { LOOK_EVERY = 20000000, LEAST_PAUSE = 100000000, MOST_PAUSE = 800000000 };
+
+/* Rounds between two looks at the clock: `pause` takes 10 to 140 cycles, so at most 1 us. */
+enum { ROUNDS = 16 };
 
 #if defined(__x86_64__)
 #define RELAX() __builtin_ia32_pause()
@@ -21,95 +42,261 @@ enum { SPIN_ROUNDS = 500 };
 #define RELAX() __asm__ volatile("yield")
 #endif
 
+/* A number that threads wait to see changed.  The lock is touched only if there are sleepers;
+ * their count has a line of its own, which spinning threads do not ask for. */
+typedef struct {
+    _Alignas(FGD_ALIGN_BYTES) atomic_uint value;
+    _Alignas(FGD_ALIGN_BYTES) atomic_int sleepers;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+} event;
+
+/* What one thread has learned of spinning at one kind of wait. */
+typedef struct {
+    unsigned doubt; /* waits to spin shortly after the next vain one */
+    unsigned left;  /* of those, still to come */
+} patience;
+
+/* A place in the team; the first is the caller's. */
+typedef struct {
+    event go;            /* counts the regions that this worker takes part in */
+    patience idle, busy; /* of whoever sits here */
+    atomic_int task;     /* the system's number of the thread */
+    int64_t delay;       /* how long it had waited for a core at the last look */
+} seat;
+
 static struct {
     pthread_mutex_t region_lock; /* held by the thread that owns the running region */
-    pthread_mutex_t lock;        /* guards the sleeping of workers */
-    pthread_cond_t wake;
-    int started; /* workers that exist, without the caller */
-    unsigned born; /* the generation that the workers being started have missed nothing of */
+    int started;                 /* workers that exist, without the caller */
     /* The region that runs: */
     fgd_region region;
     void *context;
     int n_threads;
-    atomic_uint generation; /* counts regions; workers wait for it to change */
-    atomic_int unfinished;  /* workers that have not left the region */
-    /* Barrier of the region: */
-    atomic_int arrived;
-    atomic_uint phase;
-} team = {
-    .region_lock = PTHREAD_MUTEX_INITIALIZER,
-    .lock = PTHREAD_MUTEX_INITIALIZER,
-    .wake = PTHREAD_COND_INITIALIZER,
-};
+    _Alignas(FGD_ALIGN_BYTES) atomic_int unfinished; /* workers that have not left it */
+    event done;                                      /* counts the regions that all have left */
+    _Alignas(FGD_ALIGN_BYTES) atomic_int arrived;    /* at the barrier */
+    event phase;                                     /* counts the barriers that all have met */
+    seat seats[FGD_MAX_THREADS];
+    /* How many cores there are for the team; of the thread that owns region_lock: */
+    int64_t looked;    /* when the delays were read, 0 = have not been */
+    int watched;       /* seats whose delays were */
+    int most;          /* threads of a region until `narrow_end` */
+    int64_t narrow_end, pause; /* 0 = not narrowed */
+} team;
+
+static atomic_int limit; /* 0 = none */
+
+static int64_t nanoseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static int has_changed(const event *e, unsigned from)
+{
+    return atomic_load_explicit(&e->value, memory_order_acquire) != from;
+}
+
+/* Returns whether the event has changed within so many nanoseconds. */
+static int spin(const event *e, unsigned from, int64_t time)
+{
+    int64_t end = 0;
+    for (;;) {
+        for (int round = 0; round < ROUNDS; round++) {
+            if (has_changed(e, from)) return 1;
+            RELAX();
+        }
+        const int64_t now = nanoseconds();
+        if (end == 0)
+            end = now + time;
+        else if (now >= end)
+            return 0;
+    }
+}
+
+static void sleep_until_changed(event *e, unsigned from)
+{
+    pthread_mutex_lock(&e->lock);
+    atomic_fetch_add(&e->sleepers, 1);
+    /* Sequentially consistent, as in set(): either this load sees the new value, or set() sees
+     * the sleeper. */
+    while (atomic_load(&e->value) == from) pthread_cond_wait(&e->changed, &e->lock);
+    atomic_fetch_sub(&e->sleepers, 1);
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* Waits until the event's value is not `from`. */
+static void wait_for(event *e, unsigned from, int64_t time, patience *p)
+{
+    if (p->left > 0) {
+        p->left--;
+        if (spin(e, from, SHORT_SPIN)) return;
+    } else if (spin(e, from, time)) {
+        p->doubt /= 2;
+        return;
+    } else {
+        p->doubt = p->doubt < LEAST_DOUBT      ? LEAST_DOUBT
+                   : p->doubt < MOST_DOUBT / 2 ? 2 * p->doubt
+                                               : MOST_DOUBT;
+        p->left = p->doubt;
+    }
+    sleep_until_changed(e, from);
+}
+
+static void set(event *e, unsigned value)
+{
+    atomic_store(&e->value, value);
+    if (atomic_load(&e->sleepers) == 0) return;
+    /* Not within the lock, which the woken would then wait for: one that has counted itself
+     * either sleeps by now or will see the value. */
+    pthread_mutex_lock(&e->lock);
+    pthread_mutex_unlock(&e->lock);
+    pthread_cond_broadcast(&e->changed);
+}
+
+#if defined(__linux__)
+static int own_task(void) { return (int)syscall(SYS_gettid); }
+
+/* Nanoseconds that a thread of this process has been ready to run and without a core. */
+static int64_t core_delay(int task)
+{
+    char path[64], text[96];
+    snprintf(path, sizeof path, "/proc/self/task/%d/schedstat", task);
+    const int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return 0;
+    const ssize_t n = read(file, text, sizeof text - 1);
+    close(file);
+    if (n <= 0) return 0;
+    text[n] = 0;
+    char *rest;
+    strtoll(text, &rest, 10); /* time on a core */
+    return strtoll(rest, NULL, 10);
+}
+#else
+static int own_task(void) { return 0; }
+static int64_t core_delay(int task) { return 0 * task; }
+#endif
+
+/* Reads the delays of the seats of a team; returns how much more they are than at the last look,
+ * -1 if that one was at another team. */
+static int64_t new_delays(int n_threads)
+{
+    const int caller = own_task();
+    const int is_same = team.looked && team.watched == n_threads &&
+                        atomic_load_explicit(&team.seats[0].task, memory_order_relaxed) == caller;
+    int64_t sum = 0;
+    atomic_store_explicit(&team.seats[0].task, caller, memory_order_relaxed);
+    team.watched = n_threads;
+    for (int id = 0; id < n_threads; id++) {
+        seat *s = &team.seats[id];
+        const int64_t delay = core_delay(atomic_load_explicit(&s->task, memory_order_relaxed));
+        sum += delay - s->delay;
+        s->delay = delay;
+    }
+    return is_same ? sum : -1;
+}
+
+/* After a region of n_threads: narrows the team by the cores that it lacked, if that is more
+ * than a quarter of one. */
+static void look_for_cores(int n_threads)
+{
+    const int64_t now = nanoseconds(), time = now - team.looked;
+    if (team.looked && time < LOOK_EVERY) return;
+    const int64_t delays = new_delays(n_threads);
+    team.looked = now;
+    if (delays < 0) return;
+    if (delays < time / 4) {
+        team.pause = 0;
+        return;
+    }
+    const int64_t lacking = (delays + time / 2) / time, left = n_threads - lacking;
+    team.most = lacking < 1 ? n_threads - 1 : left > 1 ? (int)left : 1;
+    team.pause = team.pause == 0               ? LEAST_PAUSE
+                 : team.pause < MOST_PAUSE / 2 ? 2 * team.pause
+                                               : MOST_PAUSE;
+    team.narrow_end = now + team.pause;
+}
+
+/* How many threads a region may have now. */
+static int narrowed(int n_threads)
+{
+    if (team.narrow_end == 0 || n_threads <= team.most) return n_threads;
+    if (nanoseconds() < team.narrow_end) return team.most;
+    team.narrow_end = team.looked = 0;
+    return n_threads;
+}
+
+static void init_event(event *e)
+{
+    atomic_init(&e->value, 0);
+    atomic_init(&e->sleepers, 0);
+    pthread_mutex_init(&e->lock, NULL);
+    pthread_cond_init(&e->changed, NULL);
+}
+
+/* A team of the caller alone.  A child of fork has none of the workers, and may have copied any
+ * state of counters and locks: another thread may have been within a region. */
+static void forget_team(void)
+{
+    pthread_mutex_init(&team.region_lock, NULL);
+    team.started = 0;
+    atomic_init(&team.unfinished, 0);
+    atomic_init(&team.arrived, 0);
+    init_event(&team.done);
+    init_event(&team.phase);
+    for (int id = 0; id < FGD_MAX_THREADS; id++) {
+        seat *s = &team.seats[id];
+        init_event(&s->go);
+        s->idle = s->busy = (patience){0, 0};
+        atomic_init(&s->task, 0);
+        s->delay = 0;
+    }
+    team.looked = team.narrow_end = team.pause = 0;
+}
+
+/* When the library is loaded: a fork may come while another thread starts the first worker. */
+__attribute__((constructor)) static void prepare(void)
+{
+    forget_team();
+    pthread_atfork(NULL, NULL, forget_team);
+}
 
 void fgd_team_barrier(const fgd_worker *worker)
 {
     if (worker->n_threads == 1) return;
-    const unsigned phase = atomic_load_explicit(&team.phase, memory_order_relaxed);
+    const unsigned phase = atomic_load_explicit(&team.phase.value, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&team.arrived, 1, memory_order_acq_rel) ==
         worker->n_threads - 1) {
         atomic_store_explicit(&team.arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&team.phase, phase + 1, memory_order_release);
-        return;
-    }
-    for (unsigned round = 0; atomic_load_explicit(&team.phase, memory_order_acquire) == phase;
-         round++) {
-        if (round < SPIN_ROUNDS)
-            RELAX();
-        else
-            sched_yield();
+        set(&team.phase, phase + 1);
+    } else {
+        wait_for(&team.phase, phase, BARRIER_SPIN, &team.seats[worker->id].busy);
     }
 }
 
 static void *worker_main(void *argument)
 {
     const int id = (int)(ptrdiff_t)argument;
-    unsigned seen = team.born;
+    seat *own = &team.seats[id];
+    atomic_store_explicit(&own->task, own_task(), memory_order_relaxed);
     fgd_fp_enter();
-    for (;;) {
-        for (int round = 0; round < SPIN_ROUNDS; round++) {
-            if (atomic_load_explicit(&team.generation, memory_order_acquire) != seen) break;
-            RELAX();
-        }
-        if (atomic_load_explicit(&team.generation, memory_order_acquire) == seen) {
-            pthread_mutex_lock(&team.lock);
-            while (atomic_load_explicit(&team.generation, memory_order_acquire) == seen)
-                pthread_cond_wait(&team.wake, &team.lock);
-            pthread_mutex_unlock(&team.lock);
-        }
-        seen = atomic_load_explicit(&team.generation, memory_order_acquire);
-        /* Every worker answers every generation, so the region's fields cannot change under
-         * one that is late; those beyond n_threads only answer. */
-        if (id < team.n_threads) {
-            const fgd_worker worker = {id, team.n_threads};
-            team.region(team.context, &worker);
-        }
-        atomic_fetch_sub_explicit(&team.unfinished, 1, memory_order_acq_rel);
+    /* The caller waits for every worker that it has called: none can miss a turn. */
+    for (unsigned turn = 0;; turn++) {
+        wait_for(&own->go, turn, IDLE_SPIN, &own->idle);
+        const unsigned done = atomic_load_explicit(&team.done.value, memory_order_relaxed);
+        const fgd_worker worker = {id, team.n_threads};
+        team.region(team.context, &worker);
+        if (atomic_fetch_sub_explicit(&team.unfinished, 1, memory_order_acq_rel) == 1)
+            set(&team.done, done + 1);
     }
     return NULL;
 }
 
-/* A child of fork has none of the workers and may have copied any state of the locks. */
-static void forget_team(void)
-{
-    pthread_mutex_init(&team.region_lock, NULL);
-    pthread_mutex_init(&team.lock, NULL);
-    pthread_cond_init(&team.wake, NULL);
-    team.started = 0;
-    atomic_store(&team.generation, 0);
-    atomic_store(&team.unfinished, 0);
-    atomic_store(&team.arrived, 0);
-}
-
-static void register_fork_handler(void) { pthread_atfork(NULL, NULL, forget_team); }
-
 /* Called with region_lock held and no region running. */
 static void start_workers(int wanted)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, register_fork_handler);
     if (team.started >= wanted) return;
-    team.born = atomic_load(&team.generation);
     pthread_attr_t attributes;
     if (pthread_attr_init(&attributes) != 0) return;
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -122,6 +309,9 @@ static void start_workers(int wanted)
         if (pthread_create(&thread, &attributes, worker_main,
                            (void *)(ptrdiff_t)(team.started + 1)) != 0)
             break;
+#if defined(__linux__)
+        pthread_setname_np(thread, "fastgd");
+#endif
         team.started++;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -131,35 +321,40 @@ static void start_workers(int wanted)
 void fgd_team_run(int n_threads, fgd_region region, void *context)
 {
     const fgd_worker alone = {0, 1};
+    const int most = atomic_load_explicit(&limit, memory_order_relaxed);
+    if (most > 0 && n_threads > most) n_threads = most;
     if (n_threads > FGD_MAX_THREADS) n_threads = FGD_MAX_THREADS;
     if (n_threads <= 1 || pthread_mutex_trylock(&team.region_lock) != 0) {
         region(context, &alone);
         return;
     }
     start_workers(n_threads - 1);
-    if (team.started == 0) {
+    if (n_threads > team.started + 1) n_threads = team.started + 1;
+    n_threads = narrowed(n_threads);
+    if (n_threads == 1) {
         pthread_mutex_unlock(&team.region_lock);
         region(context, &alone);
         return;
     }
-    if (n_threads > team.started + 1) n_threads = team.started + 1;
     team.region = region;
     team.context = context;
     team.n_threads = n_threads;
-    atomic_store_explicit(&team.unfinished, team.started, memory_order_relaxed);
-    pthread_mutex_lock(&team.lock);
-    atomic_fetch_add_explicit(&team.generation, 1, memory_order_release);
-    pthread_cond_broadcast(&team.wake);
-    pthread_mutex_unlock(&team.lock);
-
+    atomic_store_explicit(&team.unfinished, n_threads - 1, memory_order_relaxed);
+    const unsigned done = atomic_load_explicit(&team.done.value, memory_order_relaxed);
+    for (int id = 1; id < n_threads; id++) {
+        event *go = &team.seats[id].go;
+        set(go, atomic_load_explicit(&go->value, memory_order_relaxed) + 1);
+    }
     const fgd_worker caller = {0, n_threads};
     region(context, &caller);
-    for (unsigned round = 0; atomic_load_explicit(&team.unfinished, memory_order_acquire) > 0;
-         round++) {
-        if (round < SPIN_ROUNDS)
-            RELAX();
-        else
-            sched_yield();
-    }
+    wait_for(&team.done, done, BARRIER_SPIN, &team.seats[0].busy);
+    look_for_cores(n_threads);
     pthread_mutex_unlock(&team.region_lock);
+}
+
+int fastgd_get_num_threads(void) { return atomic_load_explicit(&limit, memory_order_relaxed); }
+
+void fastgd_set_num_threads(int n_threads)
+{
+    atomic_store_explicit(&limit, n_threads > 0 ? n_threads : 0, memory_order_relaxed);
 }

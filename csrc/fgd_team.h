@@ -1,5 +1,6 @@
 /* The worker team: one parallel region at a time, threads that spin briefly and then park.
- * Started lazily, forgotten after fork and started anew in the child. */
+ * Started lazily, forgotten after fork and started anew in the child.  Only the workers that a
+ * region asks for wake up. */
 #ifndef FGD_TEAM_H
 #define FGD_TEAM_H
 
@@ -21,5 +22,11 @@ void fgd_team_run(int n_threads, fgd_region region, void *context);
 
 /* Waits until every thread of the region has come here; what they wrote before is visible. */
 void fgd_team_barrier(const fgd_worker *worker);
+
+/* The most threads that any region may have, whatever is asked for; 0 = no limit.  A setting of
+ * the process, exported so that threadpoolctl finds it in the shared object. */
+#define FGD_EXPORT __attribute__((visibility("default")))
+FGD_EXPORT int fastgd_get_num_threads(void);
+FGD_EXPORT void fastgd_set_num_threads(int n_threads);
 
 #endif

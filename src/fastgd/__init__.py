@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import activations, callbacks, losses, metrics, optimizers, schedules
+from . import _threads, activations, callbacks, losses, metrics, optimizers, schedules
 from ._errors import ModelFileError, ValidationError
 from ._kernels import active_isa, available_isas
 from ._training import DivergenceError
@@ -73,6 +73,9 @@ _LAZY = {
     "load": ("io", "load"),
     "reference": ("reference", None),
 }
+
+
+_threads.announce()
 
 
 def __getattr__(name: str) -> Any:

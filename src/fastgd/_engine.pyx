@@ -9,9 +9,9 @@ from libc.string cimport memset
 
 from fastgd cimport _kernels as k
 
-from threading import RLock
-
 import numpy as np
+
+from fastgd._threads import fork_safe_lock
 
 # A run of steps returns to Python this often, to look for Ctrl-C and to report progress.
 cdef double SLICE_SECONDS = 0.04
@@ -170,7 +170,7 @@ cdef class Engine:
     def __cinit__(self, size_t n_inputs, list units, list activations, list use_bias, str dtype,
                   seed):
         cdef size_t i, n_layers = len(units)
-        self.lock = RLock()
+        self.lock = fork_safe_lock()
         self.dtype = np.dtype(dtype)
         self.units, self.activations = list(units), list(activations)
         self.threads = 1

@@ -27,6 +27,9 @@ cdef extern from "fgd_dispatch.h" nogil:
     const char *fgd_isa_active()
     int fgd_inject_fault(const char *kernel)
 
+cdef extern from "fgd_team.h" nogil:
+    int fastgd_get_num_threads()
+
 cdef extern from "fgd_net.h" nogil:
     fgd_status fgd_net_init(fgd_net *, fgd_dtype, size_t, size_t, const size_t *)
     void fgd_net_free(fgd_net *)
@@ -561,6 +564,11 @@ cdef select_isa(name, str argument):
     else:
         why = "cannot run on this machine: the processor or the operating system lacks it"
     raise ValueError(f"{argument}={name!r} {why}; expected one of {choices}")
+
+
+def thread_limit():
+    """Return the most threads that a call may use whatever it asks for, or 0 without a limit."""
+    return fastgd_get_num_threads()
 
 
 def inject_fault(kernel):

@@ -61,6 +61,8 @@ class config:
         Threads for calls that do not name a number themselves. "auto" takes the number from the
         CPUs this process may use, its cgroup quota, then OMP_NUM_THREADS, then
         FASTGD_NUM_THREADS, each overriding the one before. The bits of a result never depend on it.
+        Above all of them, and above the argument of a call, stands `threadpoolctl`: within
+        ``threadpool_limits(1)`` no call uses more than one thread.
     isa : str, optional
         The instruction set, one of `available_isas`.
 
@@ -116,7 +118,8 @@ class config:
 
     @property
     def n_threads(self) -> int:
-        return threads_in_force()
+        threads, limit = threads_in_force(), _kernels.thread_limit()
+        return min(threads, limit) if limit else threads
 
     @property
     def isa(self) -> str:
@@ -166,7 +169,10 @@ def set_isa(name: str) -> None:
 
 
 def threads_in_force(n_threads: int | None = None) -> int:
-    """Return the argument of a call, or else the setting, or else the default."""
+    """Return the argument of a call, or else the setting, or else the default.
+
+    The limit of threadpoolctl is not in it: the C core applies that one, to each call anew.
+    """
     if n_threads is not None:
         return integer("n_threads", n_threads, 1, _MAX_THREADS)
     chosen = active.settings.n_threads
@@ -211,6 +217,7 @@ def default_n_threads() -> int:
 
 @cache
 def _cgroup_quota() -> float | None:
+    # Once in a process: the files take longer to read than a small fit takes.
     from pathlib import Path
 
     return cgroup_quota(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
@@ -228,8 +235,8 @@ def cgroup_quota(membership: Path, root: Path) -> float | None:
         return None
     limits = []
     for line in lines:
-        _, controllers, group = line.split(":", 2)
-        if controllers == "":
+        _, controllers, group = (*line.split(":", 2), "", "", "")[:3]
+        if controllers == "" and group:
             base, read = root, _quota_v2
         elif "cpu" in controllers.split(","):
             base, read = root / controllers, _quota_v1

@@ -1,0 +1,130 @@
+"""The package's threads as others see them: threadpoolctl, and a fork of the process.
+
+threadpoolctl is told of the package as soon as both are imported, in either order, and is never
+imported from here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+__all__ = ["announce", "fork_safe_lock"]
+
+
+class Unlimited(int):
+    """The number of threads in force without a limit.
+
+    threadpoolctl restores a state by setting the number that it got. This type tells the two
+    apart: setting it takes the limit away, whereas an equal number would be a limit.
+    """
+
+
+def announce() -> None:
+    """Register with threadpoolctl, now or when it is imported."""
+    module = sys.modules.get("threadpoolctl")
+    if module is not None:
+        _register(module)
+    else:
+        sys.meta_path.insert(0, _Finder())
+
+
+def _register(module: ModuleType) -> None:
+    """Make a module, threadpoolctl, control the shared object that holds the C core."""
+    if not hasattr(module, "register"):  # before version 3.2
+        return
+
+    base: Any = module.LibController
+
+    class FastgdController(base):  # type: ignore[misc, unused-ignore]
+        """The limit on the worker team; no limit reads as the number of threads in force."""
+
+        user_api = internal_api = "fastgd"
+        filename_prefixes = ("_kernels.",)
+        check_symbols = ("fastgd_get_num_threads", "fastgd_set_num_threads")
+
+        def get_num_threads(self) -> int | None:
+            from .config import threads_in_force
+
+            get = self._get_symbol("fastgd_get_num_threads")
+            # Another package may have a file of this name: asked before the symbols are checked.
+            if get is None:
+                return None
+            return int(get()) or Unlimited(threads_in_force())
+
+        def set_num_threads(self, num_threads: int) -> None:
+            unlimited = isinstance(num_threads, Unlimited)
+            set_limit = self._get_symbol("fastgd_set_num_threads")
+            set_limit(0 if unlimited else max(1, int(num_threads)))
+
+        def get_version(self) -> str:
+            return __version__
+
+    module.register(FastgdController)
+
+
+class _Finder:
+    """Waits for the import of threadpoolctl, which it leaves to the finders after it."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != "threadpoolctl":
+            return None
+        spec = None
+        for finder in sys.meta_path:
+            find = getattr(finder, "find_spec", None)
+            if finder is not self and find is not None:
+                spec = find(name, path, target)
+                if spec is not None:
+                    break
+        if spec is None or spec.loader is None:
+            return None
+        loader: Any = spec.loader
+        execute = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+                _register(module)
+
+        try:
+            # On this loader, which belongs to this one import.
+            loader.exec_module = exec_module
+        except AttributeError:
+            return None
+        return spec  # type: ignore[no-any-return]
+
+
+_locks: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def fork_safe_lock() -> Any:
+    """Return a re-entrant lock that is free in a child of fork whose thread does not hold it.
+
+    Without this a child would wait for ever for a thread that exists in its parent only.
+    """
+    lock = RLock()
+    _locks.add(lock)
+    return lock
+
+
+def _free_locks() -> None:
+    for lock in _locks:
+        if not lock._is_owned():  # type: ignore[attr-defined]
+            lock._at_fork_reinit()  # type: ignore[attr-defined]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_locks)

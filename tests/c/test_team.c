@@ -1,0 +1,182 @@
+/* The worker team: every thread of a region gets its share and sees what the others wrote before
+ * a barrier, whatever the number of threads, of callers at once, and of threads that the system
+ * refuses.  Plain memory is shared on purpose: ThreadSanitizer must find no race.
+ *   cc -O1 -g -pthread -fsanitize=thread -Icsrc tests/c/test_team.c csrc/fgd_cpu.c -o test_team
+ * ./test_team park: the nanoseconds of a core that a worker takes after a call's end, and asleep.
+ * ./test_team speed: the nanoseconds of a region with one barrier. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The team's own threads only, of which so many can be started; -1 = any number. */
+static int startable = -1;
+static int start_thread(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                        void *argument)
+{
+    if (startable == 0) return EAGAIN;
+    if (startable > 0) startable--;
+    return pthread_create(thread, attributes, run, argument);
+}
+#define pthread_create start_thread
+#include "../../csrc/fgd_team.c"
+#undef pthread_create
+
+enum { CELLS = 60, ROUNDS_OF_REGION = 7 };
+
+typedef struct {
+    long cells[2][CELLS]; /* of the last round and of this one */
+    int size;             /* of the team */
+} work;
+
+/* Each round every cell becomes the sum of its neighbours: all threads' cells are needed. */
+static void region(void *context, const fgd_worker *worker)
+{
+    work *w = context;
+    const int first = CELLS * worker->id / worker->n_threads;
+    const int end = CELLS * (worker->id + 1) / worker->n_threads;
+    if (worker->id == 0) w->size = worker->n_threads;
+    for (int round = 0; round < ROUNDS_OF_REGION; round++) {
+        const long *from = w->cells[round % 2];
+        long *to = w->cells[(round + 1) % 2];
+        for (int i = first; i < end; i++)
+            to[i] = from[i] + from[(i + 1) % CELLS] + from[(i + CELLS - 1) % CELLS];
+        fgd_team_barrier(worker);
+    }
+}
+
+static int run(int n_threads, long salt, int *size)
+{
+    const fgd_worker alone = {0, 1};
+    work w = {0}, expected;
+    for (int i = 0; i < CELLS; i++) w.cells[0][i] = (i * 7 + salt) % 11;
+    expected = w;
+    region(&expected, &alone);
+    fgd_team_run(n_threads, region, &w);
+    if (size) *size = w.size;
+    return memcmp(w.cells, expected.cells, sizeof w.cells) == 0;
+}
+
+static void expect(int ok, const char *what)
+{
+    if (ok) return;
+    printf("%s FAILED\n", what);
+    exit(1);
+}
+
+static void *caller(void *argument)
+{
+    unsigned random = (unsigned)(ptrdiff_t)argument;
+    for (int i = 0; i < 300; i++) {
+        random = random * 1103515245u + 12345u;
+        expect(run(1 + (int)(random >> 16) % 4, (long)random % 100, NULL), "regions of callers");
+        if (i % 50 == 0) {
+            /* Long enough that workers park. */
+            const struct timespec pause = {0, 300000};
+            nanosleep(&pause, NULL);
+        }
+    }
+    return NULL;
+}
+
+static int64_t clock_now(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static void leave_time(void *context, const fgd_worker *worker)
+{
+    fgd_team_barrier(worker);
+    if (worker->id != 1) return;
+    team.seats[1].idle = (patience){0, 0}; /* the longest spinning, whatever it has learned */
+    *(int64_t *)context = clock_now(CLOCK_THREAD_CPUTIME_ID);
+}
+
+/* The worker's time on a core, in nanoseconds; exact while it sleeps. */
+static int64_t core_time(void)
+{
+    char path[64];
+    long long time = -1;
+    snprintf(path, sizeof path, "/proc/self/task/%d/schedstat", atomic_load(&team.seats[1].task));
+    FILE *file = fopen(path, "r");
+    expect(file && fscanf(file, "%lld", &time) == 1, "schedstat");
+    fclose(file);
+    return time;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void measure_parking(void)
+{
+    enum { N = 60 };
+    const struct timespec while_parking = {0, 3000000}, while_asleep = {0, 200000000};
+    int64_t burnt[N], at_end = 0;
+    for (int i = 0; i < N; i++) {
+        team.narrow_end = 0;
+        fgd_team_run(2, leave_time, &at_end);
+        nanosleep(&while_parking, NULL);
+        burnt[i] = core_time() - at_end;
+    }
+    const int64_t before = core_time();
+    nanosleep(&while_asleep, NULL);
+    qsort(burnt, N, sizeof *burnt, ascending);
+    printf("%lld %lld\n", (long long)burnt[N / 2], (long long)(core_time() - before));
+}
+
+static void meet(void *context, const fgd_worker *worker)
+{
+    (void)context;
+    fgd_team_barrier(worker);
+}
+
+static void measure_speed(void)
+{
+    enum { N = 20000 };
+    static int64_t times[N];
+    for (int i = 0; i < N; i++) {
+        team.narrow_end = 0;
+        const int64_t begin = clock_now(CLOCK_MONOTONIC);
+        fgd_team_run(2, meet, NULL);
+        times[i] = clock_now(CLOCK_MONOTONIC) - begin;
+    }
+    qsort(times, N, sizeof *times, ascending);
+    printf("%lld\n", (long long)times[N / 2]);
+}
+
+int main(int argc, char **argv)
+{
+    int size;
+    if (argc > 1) {
+        if (strcmp(argv[1], "park") == 0) measure_parking();
+        if (strcmp(argv[1], "speed") == 0) measure_speed();
+        return 0;
+    }
+    startable = 0;
+    expect(run(4, 1, &size) && size == 1, "no thread can be started");
+    startable = 1;
+    expect(run(4, 2, &size) && size == 2, "one thread can be started");
+    startable = 1;
+    expect(run(4, 3, &size) && size == 3, "another thread can be started later");
+    startable = -1;
+    expect(run(8, 4, &size) && size == 8, "more threads than cores");
+    expect(run(2, 5, &size) && size == 2, "a small region of a large team");
+    expect(run(1000, 6, &size) && size == FGD_MAX_THREADS, "more threads than there are seats");
+    fastgd_set_num_threads(3);
+    expect(run(8, 7, &size) && size == 3 && fastgd_get_num_threads() == 3, "the limit");
+    fastgd_set_num_threads(0);
+    expect(run(4, 8, &size) && size == 4, "no limit any more");
+
+    pthread_t callers[3];
+    for (ptrdiff_t i = 0; i < 3; i++) pthread_create(&callers[i], NULL, caller, (void *)(i + 1));
+    for (int i = 0; i < 3; i++) pthread_join(callers[i], NULL);
+    puts("ok");
+    return 0;
+}
