@@ -42,11 +42,10 @@ static void TYPE(plan_prefetch)(const TYPE(product) * p, size_t ic, size_t mc, s
     *a = *b = (fgd_prefetch){0};
     const size_t a_lines = p->by_column ? p->k : p->m;
     if (a_lines * p->as * sizeof(REAL) > FGD_RESIDENT_BYTES)
-        *a = p->by_column
-                 ? fgd_plan_prefetch(p->a + ic + pc * p->as, kc, mc * sizeof(REAL),
-                                     p->as * sizeof(REAL), tiles)
-                 : fgd_plan_prefetch(p->a + ic * p->as + pc, mc, kc * sizeof(REAL),
-                                     p->as * sizeof(REAL), tiles);
+        *a = p->by_column ? fgd_plan_prefetch(p->a + ic + pc * p->as, kc, mc * sizeof(REAL),
+                                              p->as * sizeof(REAL), tiles)
+                          : fgd_plan_prefetch(p->a + ic * p->as + pc, mc, kc * sizeof(REAL),
+                                              p->as * sizeof(REAL), tiles);
     if (p->k * p->ldb * sizeof(REAL) > FGD_RESIDENT_BYTES)
         *b = fgd_plan_prefetch(p->b + pc * p->ldb + jc, kc, nc * sizeof(REAL),
                                p->ldb * sizeof(REAL), tiles);

@@ -37,10 +37,9 @@ enum {
 };
 
 /* The loop over n in blocks of nearly equal size, none above most: first index and size. */
-#define FOR_BLOCKS(i, size, n, most)                                                            \
-    for (size_t i##_blocks = ((n) + (most) - 1) / (most), i##_block = 0, i = 0, size;           \
-         i##_block < i##_blocks &&                                                              \
-         (size = (n) / i##_blocks + (i##_block < (n) % i##_blocks), 1);                         \
+#define FOR_BLOCKS(i, size, n, most)                                                              \
+    for (size_t i##_blocks = ((n) + (most) - 1) / (most), i##_block = 0, i = 0, size;             \
+         i##_block < i##_blocks && (size = (n) / i##_blocks + (i##_block < (n) % i##_blocks), 1); \
          i += size, i##_block++)
 
 /* Lines of memory that will be read soon, asked for a few at a time while others are worked on:
@@ -89,7 +88,6 @@ typedef struct {
     fgd_progress *progress;
     void *losses;
     double deadline;       /* on fgd_seconds' clock */
-    const fgd_poll *poll;  /* or NULL */
     double next_poll;
     uint64_t caller_mode; /* of floating point, which the poll needs */
     size_t clock_interval; /* steps between two looks at the clock */
@@ -231,9 +229,10 @@ int fgd_net_needs_gradient(const fgd_net *net, size_t n)
 enum { FGD_IN_COLUMNS = 1, FGD_IN_ROWS = 2 };
 static int fgd_is_abandoned(fgd_run *run, const fgd_worker *worker, int phase)
 {
-    if (worker->id == 0 && run->poll && fgd_seconds() > run->next_poll) {
+    const fgd_poll *poll = &run->net->poll;
+    if (worker->id == 0 && poll->is_interrupted && fgd_seconds() > run->next_poll) {
         fgd_fp_leave(run->caller_mode);
-        if (run->poll->is_interrupted(run->poll->context))
+        if (poll->is_interrupted(poll->context))
             atomic_store_explicit(&run->abandoned, phase, memory_order_relaxed);
         fgd_fp_enter();
         run->next_poll = fgd_seconds() + poll_seconds;
@@ -467,8 +466,7 @@ fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_grad
         if (ok) net->scratch = scratch;
         const size_t outputs = widest * unit * size;
         while (ok && net->n_scratch < n_threads) {
-            void *block =
-                allocate(outputs > FGD_SCRATCH_BYTES ? outputs : FGD_SCRATCH_BYTES, 1, 1);
+            void *block = allocate(outputs > FGD_SCRATCH_BYTES ? outputs : FGD_SCRATCH_BYTES, 1, 1);
             ok = block != NULL;
             if (ok) net->scratch[net->n_scratch++] = block;
         }
@@ -491,7 +489,7 @@ static void run_region(fgd_run *run, fgd_region region, int n_threads)
 
 void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, size_t first,
                    size_t n_rows, size_t batch_size, size_t n_steps, const double *lrs,
-                   int n_threads, double seconds, const fgd_poll *poll, fgd_progress *progress)
+                   int n_threads, double seconds, fgd_progress *progress)
 {
     assert(batch_size <= net->capacity && n_threads <= net->n_scratch);
     fgd_run run = {.net = net,
@@ -505,7 +503,6 @@ void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, siz
                    .lrs = lrs,
                    .progress = progress,
                    .deadline = fgd_seconds() + seconds,
-                   .poll = poll,
                    .next_poll = fgd_seconds() + poll_seconds};
     /* The clock costs some 25 ns, a small step a microsecond. */
     const double flop = arithmetic(net, batch_size, 3);

@@ -27,6 +27,13 @@ typedef struct {
     void *delta_t;                   /* [batch][ldw] delta sample-major */
 } fgd_layer;
 
+/* Asked by the calling thread, in the caller's floating-point mode, some 20 times a second in
+ * the middle of a long step: nonzero abandons the step before any weight has changed. */
+typedef struct {
+    int (*is_interrupted)(void *context); /* NULL: nobody asks */
+    void *context;
+} fgd_poll;
+
 typedef struct {
     fgd_dtype dtype; /* FGD_F32 or FGD_F64 */
     size_t n_inputs, n_layers;
@@ -39,6 +46,7 @@ typedef struct {
     uint64_t seed, step, epoch;
     double serial_flop; /* passes of less arithmetic use one thread */
     double long_flop;   /* steps of more arithmetic look around while they run: see fgd_poll */
+    fgd_poll poll;
     /* Work buffers for mini-batches of up to capacity samples: */
     size_t capacity, ldb;
     void *input;  /* [n_inputs padded][ldb] */
@@ -86,21 +94,14 @@ typedef struct {
     double last_loss;          /* mean loss of the last step, penalties included */
 } fgd_progress;
 
-/* Asked by the calling thread, in the caller's floating-point mode, some 20 times a second in
- * the middle of a long step: nonzero abandons the step before any weight has changed. */
-typedef struct {
-    int (*is_interrupted)(void *context);
-    void *context;
-} fgd_poll;
-
 /* Trains n_steps mini-batches of batch_size rows order[first ..] of data (order NULL: rows in
  * place; the last may be shorter, n_rows rows in all).  lrs: one learning rate a step.  Stops
  * before the update of a step whose loss is not finite, and after one in which a weight would
  * have become non-finite (such weights keep their last finite value), and early, but after at
- * least one step, when seconds have passed; poll may be NULL. */
+ * least one step, when seconds have passed. */
 void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, size_t first,
                    size_t n_rows, size_t batch_size, size_t n_steps, const double *lrs,
-                   int n_threads, double seconds, const fgd_poll *poll, fgd_progress *progress);
+                   int n_threads, double seconds, fgd_progress *progress);
 
 /* Whether steps on n samples keep their gradient until it is complete: to measure its norm, or
  * because they are so long that they can be abandoned. */

@@ -281,8 +281,8 @@ static void TYPE(update_tile)(void *context, size_t i, size_t rows, size_t j, si
 }
 
 /* Gradient sums of rows [r0, r1) of W: dW[r1 - r0][padded]; k = samples of the batch. */
-static TYPE(product) TYPE(gradient)(const fgd_net *net, size_t l, size_t r0, size_t r1, size_t k,
-                                    int dropout)
+static TYPE(product)
+    TYPE(gradient)(const fgd_net *net, size_t l, size_t r0, size_t r1, size_t k, int dropout)
 {
     const fgd_layer *layer = &net->layers[l];
     return (TYPE(product)){.m = r1 - r0,
@@ -301,8 +301,8 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
                              REAL *scratch, fgd_ahead *ahead)
 {
     const fgd_layer *layer = &net->layers[l];
-    TYPE(layer_pass) pass = {
-        .net = net, .t = t, .layer = layer, .r0 = r0, .params = params, .ahead = ahead};
+    TYPE(layer_pass)
+    pass = {.net = net, .t = t, .layer = layer, .r0 = r0, .params = params, .ahead = ahead};
     TYPE(product) product = TYPE(gradient)(net, l, r0, r1, k, dropout);
     pass.n_rows = r1 - r0;
     pass.is_thin = k <= FGD_ALIGN_BYTES / sizeof(REAL);
@@ -428,7 +428,7 @@ static void TYPE(put_outputs)(const fgd_net *net, const TYPE(table) * t, const f
 
 /* Everything of a step that one sample's column needs, up to delta of every layer. */
 static void TYPE(run_columns)(const fgd_net *net, const TYPE(table) * t, const fgd_batch *batch,
-                          uint64_t step, size_t c0, size_t n, REAL *scratch)
+                              uint64_t step, size_t c0, size_t n, REAL *scratch)
 {
     const size_t last = net->n_layers - 1;
     const TYPE(columns) cols = TYPE(columns_of)(batch, c0, n, scratch);
@@ -464,8 +464,7 @@ static fgd_ahead TYPE(plan_ahead)(const fgd_run *run, const TYPE(table) * t, siz
     const fgd_matrix *x = &run->data->x;
     const size_t done = i * run->batch_size, row_lines = fgd_row_lines(x);
     fgd_ahead ahead = {.data = run->data, .order = run->order};
-    if (i >= run->n_steps || x->rows * row_lines * FGD_ALIGN_BYTES < FGD_FAR_BYTES)
-        return ahead;
+    if (i >= run->n_steps || x->rows * row_lines * FGD_ALIGN_BYTES < FGD_FAR_BYTES) return ahead;
     const size_t id = (size_t)worker->id, workers = (size_t)worker->n_threads;
     const size_t left = run->n_rows - done, n = left < run->batch_size ? left : run->batch_size;
     const fgd_layer *layer = &run->net->layers[0];
@@ -499,22 +498,23 @@ static void TYPE(train_online)(fgd_run *run)
     const size_t fan_in = layer->fan_in, padded = (fan_in + 15) / 16 * 16;
     REAL *w = net->scratch[0], *column = layer->w;
     const int is_identity = layer->act == FGD_ACT_IDENTITY;
-    TYPE(online_run) online = {.x = &run->data->x,
-                               .y = &run->data->y,
-                               .order = run->order,
-                               .first = run->first,
-                               .lrs = run->lrs,
-                               .act = is_identity ? NULL : t->act[layer->act],
-                               .act_grad = is_identity ? NULL : t->act_grad[layer->act],
-                               .loss = t->loss[net->loss],
-                               .act_param = (REAL)layer->act_param,
-                               .loss_param = (REAL)net->loss_param,
-                               .loss_from_z = fgd_loss_from_z(net->loss),
-                               .grad_from_z = fgd_act_consumes_z(layer->act),
-                               .use_bias = layer->use_bias,
-                               .w = w,
-                               .b = layer->b,
-                               .buffer = w + padded};
+    TYPE(online_run)
+    online = {.x = &run->data->x,
+              .y = &run->data->y,
+              .order = run->order,
+              .first = run->first,
+              .lrs = run->lrs,
+              .act = is_identity ? NULL : t->act[layer->act],
+              .act_grad = is_identity ? NULL : t->act_grad[layer->act],
+              .loss = t->loss[net->loss],
+              .act_param = (REAL)layer->act_param,
+              .loss_param = (REAL)net->loss_param,
+              .loss_from_z = fgd_loss_from_z(net->loss),
+              .grad_from_z = fgd_act_consumes_z(layer->act),
+              .use_bias = layer->use_bias,
+              .w = w,
+              .b = layer->b,
+              .buffer = w + padded};
     for (size_t i = 0; i < padded; i++) w[i] = i < fan_in ? column[i * layer->ldw] : -(REAL)0;
     while (online.done < run->n_steps && online.outcome == FGD_TRAINED) {
         const size_t left = run->n_steps - online.done;
@@ -597,10 +597,11 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
             const size_t r0 = layer->fan_in * id / workers;
             const size_t r1 = layer->fan_in * (id + 1) / workers;
             if (is_stored) {
-                const size_t rows = TYPE(piece)(2 * (double)batch.n * (double)(r1 - r0) *
-                                                    (double)layer->fan_out,
-                                                net->long_flop, r1 - r0);
-                for (size_t r = r0; r < r1 && !fgd_is_abandoned(run, worker, FGD_IN_ROWS); r += rows)
+                const size_t rows =
+                    TYPE(piece)(2 * (double)batch.n * (double)(r1 - r0) * (double)layer->fan_out,
+                                net->long_flop, r1 - r0);
+                for (size_t r = r0; r < r1 && !fgd_is_abandoned(run, worker, FGD_IN_ROWS);
+                     r += rows)
                     TYPE(gradient_rows)(net, t, l, r, r1 - r < rows ? r1 : r + rows, batch.n, 1);
                 if (r1 == r0) continue;
                 TYPE(finish_rows)(net, t, l, r0, r1, &params);
