@@ -14,7 +14,10 @@ class Divergence(ArithmeticError):
     epoch_in_call: int
     step_in_call: int
     what: str
-    def __init__(self, epoch_in_call: int, step_in_call: int, what: str) -> None: ...
+    lr: float | None
+    def __init__(
+        self, epoch_in_call: int, step_in_call: int, what: str, lr: float | None = None
+    ) -> None: ...
 
 @disjoint_base
 class Engine:
@@ -71,6 +74,7 @@ class Engine:
     def train_step(
         self, X: _Array, y: _Array, sample_weight: _Array | None, lr: float
     ) -> float: ...
+    def short_step(self, X: object, y: object, optimizer: Any) -> float | None: ...
     def checked_step(
         self, X: _Array, y: _Array, sample_weight: _Array | None, lr: float, verify: _Verify
     ) -> float: ...
@@ -78,6 +82,7 @@ class Engine:
         self, X: _Array, y: _Array, sample_weight: _Array | None
     ) -> tuple[float, list[tuple[_Array, _Array | None]]]: ...
     def predict(self, X: _Array, out: _Array) -> None: ...
+    def short_predict(self, X: object) -> _Array | None: ...
     def evaluate(
         self,
         X: _Array,

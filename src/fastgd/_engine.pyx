@@ -1,9 +1,12 @@
 # The engine behind Network: owns weights, optimiser states and work buffers, and runs whole
 # fits without the GIL.  Arguments are validated by the callers; names come as they are public.
 
-from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
+from libc.float cimport DBL_MAX
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -17,6 +20,12 @@ import numpy as np
 cdef double SLICE_SECONDS = 0.04
 # Samples of a forward pass at a time where no fit has set the size.
 cdef size_t PREDICT_BLOCK = 256
+# Calls of fewer multiply-adds in a pass keep the GIL: they last some microseconds.
+cdef double BRIEF = 1e5
+
+cdef object ndarray = np.ndarray
+cdef object empty = np.empty
+cdef object INT64 = np.dtype(np.int64)
 
 cdef dict STATE_NAMES = {
     k.FGD_OPT_SGD: (), k.FGD_OPT_MOMENTUM: ("velocity",),
@@ -34,13 +43,16 @@ class Divergence(ArithmeticError):
         Counted from 0 within the call of `Engine.run_epochs`.
     what : str
         ``"loss"`` or ``"weight"``.
+    lr : float or None
+        The learning rate of the step where the engine has asked for it itself.
     """
 
-    def __init__(self, epoch_in_call, step_in_call, what):
+    def __init__(self, epoch_in_call, step_in_call, what, lr=None):
         super().__init__(f"{what} is not finite at step {step_in_call}")
         self.epoch_in_call = epoch_in_call
         self.step_in_call = step_in_call
         self.what = what
+        self.lr = lr
 
 
 cdef tuple custom_sums(values, weights, size_t n):
@@ -56,6 +68,58 @@ cdef tuple custom_sums(values, weights, size_t n):
     if weights is None:
         return float(values.sum()), float(n)
     return float(values @ weights), float(weights.sum())
+
+
+# What the targets of a loss must be besides finite.
+cdef enum Targets:
+    ANY, NOT_NEGATIVE, PROBABILITIES, LABELS
+
+
+ctypedef fused real:
+    float
+    double
+
+
+cdef bint in_range(const real *y, size_t n, double highest) noexcept nogil:
+    # Comparisons with NaN fail.
+    cdef size_t i
+    for i in range(n):
+        if not 0 <= y[i] <= highest:
+            return False
+    return True
+
+
+cdef bint labels_fit(const int64_t *y, size_t n, int64_t units) noexcept nogil:
+    cdef size_t i
+    for i in range(n):
+        if not 0 <= y[i] < units:
+            return False
+    return True
+
+
+cdef bint finite_rows(k.fgd_dtype dtype, const k.fgd_matrix *x) noexcept nogil:
+    # Whether all elements are finite; False also where a row's elements are not side by side.
+    cdef size_t i
+    cdef Py_ssize_t size = k.element_size(dtype)
+    if x.col_stride != size:
+        return False
+    if x.row_stride == <Py_ssize_t>x.cols * size:
+        return k.all_finite_block(dtype, x.rows * x.cols, x.data)
+    for i in range(x.rows):
+        if not k.all_finite_block(dtype, x.cols,
+                                  <const char *>x.data + <Py_ssize_t>i * x.row_stride):
+            return False
+    return True
+
+
+cdef void describe(k.fgd_matrix *matrix, k.fgd_dtype dtype, const Py_buffer *buffer) noexcept:
+    # A buffer of one or two dimensions in the C core's terms.
+    matrix.data = buffer.buf
+    matrix.dtype = dtype
+    matrix.rows = buffer.shape[0]
+    matrix.row_stride = buffer.strides[0]
+    matrix.cols = buffer.shape[1] if buffer.ndim == 2 else 1
+    matrix.col_stride = buffer.strides[1] if buffer.ndim == 2 else buffer.itemsize
 
 
 cdef class StateBlock:
@@ -156,6 +220,10 @@ cdef class Engine:
     cdef int threads
     cdef str loss_kind
     cdef double loss_param
+    cdef Targets target_kind
+    cdef int short_loss  # of short_step
+    cdef double weights  # how many the network has
+    cdef object acquire, release
     cdef str optimizer_name
     cdef dict optimizer_params
     cdef list state_blocks
@@ -168,6 +236,7 @@ cdef class Engine:
                   seed):
         cdef size_t i, n_layers = len(units)
         self.lock = RLock()
+        self.acquire, self.release = self.lock.acquire, self.lock.release
         self.dtype = np.dtype(dtype)
         self.units, self.activations = list(units), list(activations)
         self.threads = 1
@@ -182,6 +251,7 @@ cdef class Engine:
             self.net.layers[i].act = k.activation_number(name)
             self.net.layers[i].act_param = param
             self.net.layers[i].use_bias = use_bias[i]
+            self.weights += <double>self.net.layers[i].fan_in * <double>self.net.layers[i].fan_out
         self.net.seed = seed
         self.state_blocks = []
         self.set_loss("squared_error", 0.0)
@@ -282,7 +352,10 @@ cdef class Engine:
 
     def set_loss(self, str kind, double param):
         self.loss_kind, self.loss_param = kind, param
-        k.loss_number(kind, self.net.layers[self.net.n_layers - 1].act, False)
+        self.target_kind = {"cross_entropy": LABELS, "log_loss": PROBABILITIES,
+                            "poisson": NOT_NEGATIVE}.get(kind, ANY)
+        self.short_loss = k.loss_number(kind, self.net.layers[self.net.n_layers - 1].act,
+                                        self.target_kind == LABELS)
 
     # ---- optimiser --------------------------------------------------------------------------
 
@@ -560,6 +633,103 @@ cdef class Engine:
                                  else "weight")
             return progress.last_loss
 
+    def short_step(self, X, y, optimizer):
+        """Check and train a mini-batch of plain arrays; None, and nothing done, for any other.
+
+        Parameters
+        ----------
+        X : object
+            Taken if it is an ndarray of the network's dtype, shape (n_samples, n_inputs), whose
+            rows are contiguous, of finite numbers.
+        y : object
+            Taken if it is a contiguous ndarray that the loss accepts as it is: int64 labels for
+            cross_entropy, else of the network's dtype, shape (n_samples, units).
+        optimizer : Optimizer
+            Asked for the learning rate once the arrays are taken.
+
+        Returns
+        -------
+        float or None
+            The mean loss, penalties included.
+        """
+        cdef k.fgd_data data
+        cdef Py_buffer x_buffer, y_buffer
+        cdef bint labels = self.target_kind == LABELS
+        if (type(X) is not ndarray or type(y) is not ndarray or X.dtype is not self.dtype
+                or y.dtype is not (INT64 if labels else self.dtype) or self.loss_kind == "custom"):
+            return None
+        memset(&data, 0, sizeof(data))
+        PyObject_GetBuffer(X, &x_buffer, PyBUF_STRIDES)
+        try:
+            PyObject_GetBuffer(y, &y_buffer, PyBUF_STRIDES)
+            try:
+                if not self.takes(&x_buffer, &data) or not self.takes_target(&y_buffer, &data):
+                    return None
+                return self.step_of(&data, optimizer)
+            finally:
+                PyBuffer_Release(&y_buffer)
+        finally:
+            PyBuffer_Release(&x_buffer)
+
+    cdef bint takes(self, const Py_buffer *buffer, k.fgd_data *data) noexcept:
+        # Whether X is as short_step and short_predict want it; describes it in data.
+        if (buffer.ndim != 2 or <size_t>buffer.shape[1] != self.net.n_inputs
+                or buffer.shape[0] == 0):
+            return False
+        describe(&data.x, self.net.dtype, buffer)
+        return finite_rows(self.net.dtype, &data.x)
+
+    cdef bint takes_target(self, const Py_buffer *buffer, k.fgd_data *data) noexcept:
+        # Whether y is as short_step wants it beside data.x; describes it in data.
+        cdef size_t n = data.x.rows, units = self.net.layers[self.net.n_layers - 1].fan_out
+        cdef double highest
+        if <size_t>buffer.shape[0] != n or buffer.strides[buffer.ndim - 1] != buffer.itemsize:
+            return False
+        if self.target_kind == LABELS:
+            data.labels = <const int64_t *>buffer.buf
+            return buffer.ndim == 1 and labels_fit(data.labels, n, <int64_t>units)
+        if (buffer.ndim != 2 or <size_t>buffer.shape[1] != units
+                or buffer.strides[0] != <Py_ssize_t>units * buffer.itemsize):
+            return False
+        describe(&data.y, self.net.dtype, buffer)
+        if not k.all_finite_block(self.net.dtype, n * units, buffer.buf):
+            return False
+        if self.target_kind == ANY:
+            return True
+        highest = 1.0 if self.target_kind == PROBABILITIES else DBL_MAX
+        if self.net.dtype == k.FGD_F32:
+            return in_range[float](<const float *>buffer.buf, n * units, highest)
+        return in_range[double](<const double *>buffer.buf, n * units, highest)
+
+    cdef object step_of(self, k.fgd_data *data, optimizer):
+        cdef k.fgd_progress progress
+        cdef size_t n = data.x.rows
+        cdef int threads
+        cdef double lr
+        self.acquire()
+        try:
+            self.check_not_in_step()
+            fixed = optimizer.fixed_lr
+            lr = optimizer.learning_rates(self.step, 1)[0] if fixed is None else fixed
+            threads = self.threads
+            self.net.loss = self.short_loss
+            self.net.loss_param = self.loss_param
+            self.reserve(n, threads, False)
+            memset(&progress, 0, sizeof(progress))
+            if self.weights * <double>n < BRIEF:
+                k.net_train(&self.net, data, NULL, 0, n, n, 1, &lr, threads, SLICE_SECONDS,
+                            &progress)
+            else:
+                with nogil:
+                    k.net_train(&self.net, data, NULL, 0, n, n, 1, &lr, threads, SLICE_SECONDS,
+                                &progress)
+        finally:
+            self.release()
+        if progress.outcome != k.FGD_TRAINED:
+            raise Divergence(0, 0, "loss" if progress.outcome == k.FGD_LOSS_NOT_FINITE
+                             else "weight", lr)
+        return progress.last_loss
+
     def checked_step(self, X, y, sample_weight, double lr, verify):
         """Train one mini-batch operation by operation, to the same bits as `train_step`.
 
@@ -826,6 +996,38 @@ cdef class Engine:
         """Fill `out`, shape (n_samples, units), with the outputs of X."""
         with self.lock:
             self.infer(Data(X), out, None)
+
+    def short_predict(self, X):
+        """Return the outputs of a small batch that `short_step` would take, or None."""
+        cdef k.fgd_data data
+        cdef Py_buffer x_buffer, out_buffer
+        cdef size_t n
+        if type(X) is not ndarray or X.dtype is not self.dtype:
+            return None
+        memset(&data, 0, sizeof(data))
+        PyObject_GetBuffer(X, &x_buffer, PyBUF_STRIDES)
+        try:
+            if not self.takes(&x_buffer, &data):
+                return None
+            n = data.x.rows
+            # More is worth threads, and Ctrl-C must be looked for.
+            if n > PREDICT_BLOCK or self.weights * <double>n > BRIEF:
+                return None
+            data.output_stride = self.net.layers[self.net.n_layers - 1].fan_out
+            out = empty((n, data.output_stride), self.dtype)
+            PyObject_GetBuffer(out, &out_buffer, PyBUF_WRITABLE)
+            data.outputs = out_buffer.buf
+            self.acquire()
+            try:
+                self.check_not_in_step()
+                self.reserve(n, 1, False)
+                k.net_infer(&self.net, &data, 0, n, 1, NULL)
+            finally:
+                self.release()
+                PyBuffer_Release(&out_buffer)
+            return out
+        finally:
+            PyBuffer_Release(&x_buffer)
 
     cdef int infer(self, Data data, out, losses) except -1:
         cdef k.Matrix target = None if out is None else k.Matrix(out, True)

@@ -46,9 +46,7 @@ from .optimizers import Optimizer
 __all__ = ["Network"]
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-_ndarray = np.ndarray
 _all_finite = _kernels.all_finite
-_maximum = np.maximum.reduce
 
 
 class Network:
@@ -133,8 +131,9 @@ class Network:
         self._engine: Engine | None = None
         self._training: Training | None = None
         self._resume: dict[str, Any] | None = None
-        # What the short way of train_step needs; None while it must not be taken.
-        self._short: tuple[Any, ...] | None = None
+        # The settings under which train_step and predict may take their short ways.
+        self._short: Settings | None = None
+        self._short_predict: Settings | None = None
         if self._n_inputs is not None:
             self._build(self._n_inputs)
 
@@ -540,25 +539,6 @@ class Network:
             functions["accuracy"] = _multilabel_accuracy
         return functions
 
-    def _shorten(self, settings: Settings) -> None:
-        """Prepare the short way of train_step: what it compares arrays with, in one tuple."""
-        name, dtype, units = self._loss_name, self.dtype, self.n_outputs
-        if name == "custom":
-            return
-        y_dtype = np.dtype(np.int64) if name == "cross_entropy" else dtype
-        # The bits of floats that are not negative are ordered as unsigned integers, and all
-        # negative numbers, infinities and NaN are above them: one maximum checks both ends.
-        bits = np.dtype(f"u{y_dtype.itemsize}")
-        limit: int | None = None
-        if name == "cross_entropy":
-            limit = units - 1
-        elif name in ("log_loss", "poisson"):
-            highest = 1.0 if name == "log_loss" else np.finfo(dtype).max
-            limit = int(np.array([highest], dtype).view(bits)[0])
-        tail = () if name == "cross_entropy" else (units,)
-        step = self._live().train_step
-        self._short = settings, step, dtype, y_dtype, self._n_inputs, tail, bits, limit
-
     def train_step(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> float:
@@ -590,30 +570,17 @@ class Network:
         >>> net.train_step(X, y) < first
         True
         """
-        short = self._short
-        if short is not None and sample_weight is None and type(X) is type(y) is _ndarray:
-            settings, step, x_dtype, y_dtype, n_inputs, tail, bits, limit = short
-            shape = X.shape
-            if (
-                settings is active.settings
-                and X.dtype is x_dtype
-                and y.dtype is y_dtype
-                and len(shape) == 2
-                and shape[1] == n_inputs
-                and y.shape == shape[:1] + tail
-                and shape[0]
-                and _all_finite(X)
-                and (_all_finite(y) if limit is None else _maximum(y.view(bits), None) <= limit)
-            ):
-                optimizer = self._optimizer
-                lr = optimizer.fixed_lr
-                if lr is None:
-                    lr = float(optimizer.learning_rates(self.step, 1)[0])
-                number = self.step
-                try:
-                    return step(X, y, None, lr)  # type: ignore[no-any-return, unused-ignore]
-                except Divergence as error:
-                    raise divergence(error, optimizer, lr, None, number) from None
+        if self._short is active.settings and sample_weight is None:
+            engine: Engine = self._engine  # type: ignore[assignment]
+            try:
+                loss = engine.short_step(X, y, self._optimizer)
+            except Divergence as error:
+                if error.lr is None:
+                    raise
+                number = engine.step - (error.what == "weight")
+                raise divergence(error, self._optimizer, error.lr, None, number) from None
+            if loss is not None:
+                return loss
         return self._checked_train_step(X, y, sample_weight)
 
     def _checked_train_step(self, X: object, y: object, sample_weight: object) -> float:
@@ -623,7 +590,7 @@ class Network:
         if self._engine is None:
             self._build(data.X.shape[1])
         engine, optimizer, settings = self._live(), self._optimizer, active.settings
-        if self._short is None or self._short[0] is not settings:
+        if self._short is not settings:
             self._check_weights()
         engine.n_threads = threads_in_force()
         number = engine.step
@@ -640,8 +607,8 @@ class Network:
                 loss = float(engine.train_step(*data, lr))
         except Divergence as error:
             raise divergence(error, optimizer, lr, None, number) from None
-        if settings.validate != "always":
-            self._shorten(settings)
+        if settings.validate != "always" and self._loss_name != "custom":
+            self._short = settings
         return loss
 
     def _verified_step(self, data: Data, lr: float) -> float:
@@ -713,12 +680,18 @@ class Network:
         >>> net.predict(np.zeros((4, 2))).shape
         (4, 3)
         """
+        if self._short_predict is active.settings and n_threads is None:
+            found = self._engine.short_predict(X)  # type: ignore[union-attr]
+            if found is not None:
+                return found
         engine = self._live()
+        settings = active.settings
         threads = threads_in_force(n_threads)
         checked = features(X, self._n_inputs, self.dtype)
         out = np.empty((len(checked), self.n_outputs), self.dtype)
         self._use_threads(threads)
         engine.predict(checked, out)
+        self._short_predict = settings
         return out
 
     @overload

@@ -1,0 +1,229 @@
+"""What a call costs beside its arithmetic: the short ways of train_step and predict."""
+
+import numpy as np
+import pytest
+
+import fastgd
+from fastgd import Dense, Network
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(24, 5)).astype(np.float32)
+LABELS = RNG.integers(0, 3, 24)
+VALUES = RNG.uniform(0.1, 0.9, size=(24, 3)).astype(np.float32)
+
+
+def network(loss="cross_entropy", optimizer="sgd", **settings):
+    return Network([Dense(7, "tanh"), Dense(3)], loss, optimizer, n_inputs=5, **settings)
+
+
+def weights(net):
+    return [array.tobytes() for array in net.get_weights()]
+
+
+class LongWay(Exception):
+    pass
+
+
+@pytest.fixture
+def only_short(monkeypatch):
+    """Return a function that makes all but the short ways of a network raise LongWay."""
+
+    def refuse(*_, **__):
+        raise LongWay
+
+    def prepare(net):
+        net._checked_train_step = refuse
+        # The long way of predict begins with it.
+        monkeypatch.setattr("fastgd.network.threads_in_force", refuse)
+
+    return prepare
+
+
+LAYOUTS = {
+    "contiguous": lambda a: a,
+    "slice of rows": lambda a: np.concatenate([a, a])[len(a) :],
+    "padded rows": lambda a: np.concatenate([a, a], axis=1)[:, : a.shape[1]],
+    "every other row": lambda a: np.repeat(a, 2, axis=0)[::2],
+    "backwards": lambda a: a[::-1].copy()[::-1],
+    "read-only": lambda a: np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("loss", "y"),
+    [("cross_entropy", LABELS), ("squared_error", VALUES), ("log_loss", VALUES),
+     ("poisson", VALUES), ("huber", -VALUES)],
+)  # fmt: skip
+def test_train_step_takes_the_short_way_to_the_same_bits(loss, y, layout, only_short):
+    long, short = network(loss), network(loss)
+    short.train_step(X, y)
+    batch = LAYOUTS[layout](X)
+    losses = [long.train_step(X.tolist(), y.tolist()) for _ in range(4)]
+    only_short(short)
+    assert [short.train_step(batch, y) for _ in range(3)] == losses[1:]
+    assert weights(short) == weights(long)
+    assert short.step == 4
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("n", [1, 2, 24])
+def test_predict_takes_the_short_way_to_the_same_bits(n, layout, only_short):
+    net = network()
+    wanted = net.predict(X[:n].tolist())
+    only_short(net)
+    got = net.predict(LAYOUTS[layout](X[:n]))
+    assert got.tobytes() == wanted.tobytes()
+    assert (got.shape, got.dtype) == (wanted.shape, wanted.dtype)
+    assert got.flags.owndata
+    assert got.flags.writeable
+
+
+class Subclass(np.ndarray):
+    pass
+
+
+UNUSUAL = {
+    "list": X.tolist(),
+    "float64": X.astype(np.float64),
+    "fortran": np.asfortranarray(X),
+    "columns apart": np.repeat(X, 2, axis=1)[:, ::2],
+    "subclass": X.view(Subclass),
+    "masked": np.ma.masked_array(X),
+    "byte order": X.astype(">f4"),
+    "one dimension": X[0],
+    "three dimensions": X[:, :, None],
+    "a column short": X[:, :4],
+    "no rows": X[:0],
+    "nan": np.where(np.arange(5) == 4, np.nan, X).astype(np.float32),
+    "inf": np.where(np.arange(5) == 4, np.inf, X).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("case", UNUSUAL)
+def test_unusual_arrays_take_the_long_way(case, only_short):
+    net = network()
+    net.train_step(X, LABELS)
+    net.predict(X)
+    assert net._engine.short_predict(UNUSUAL[case]) is None
+    assert net._engine.short_step(UNUSUAL[case], LABELS, net.optimizer) is None
+    assert net.step == 1
+    only_short(net)
+    with pytest.raises(LongWay):
+        net.predict(UNUSUAL[case])
+    with pytest.raises(LongWay):
+        net.train_step(UNUSUAL[case], LABELS)
+
+
+UNUSUAL_TARGETS = {
+    ("cross_entropy", "int32"): LABELS.astype(np.int32),
+    ("cross_entropy", "probabilities"): VALUES,
+    ("cross_entropy", "column"): LABELS[:, None],
+    ("cross_entropy", "strided"): np.repeat(LABELS, 2)[::2],
+    ("cross_entropy", "negative"): LABELS - 1,
+    ("cross_entropy", "beyond"): LABELS + 1,
+    ("cross_entropy", "short"): LABELS[:-1],
+    ("squared_error", "short"): VALUES[:-1],
+    ("squared_error", "labels"): LABELS,
+    ("squared_error", "one dimension"): VALUES[:, 0],
+    ("squared_error", "narrow"): VALUES[:, :2],
+    ("squared_error", "fortran"): np.asfortranarray(VALUES),
+    ("squared_error", "nan"): np.where(np.arange(3) == 2, np.nan, VALUES).astype(np.float32),
+    ("log_loss", "beyond"): np.where(np.arange(3) == 2, 1.5, VALUES).astype(np.float32),
+    ("log_loss", "negative"): np.where(np.arange(3) == 2, -0.5, VALUES).astype(np.float32),
+    ("poisson", "negative"): np.where(np.arange(3) == 2, -0.5, VALUES).astype(np.float32),
+    ("poisson", "inf"): np.where(np.arange(3) == 2, np.inf, VALUES).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("case", UNUSUAL_TARGETS, ids="-".join)
+def test_unusual_targets_take_the_long_way(case):
+    net = network(case[0])
+    before = weights(net)
+    assert net._engine.short_step(X, UNUSUAL_TARGETS[case], net.optimizer) is None
+    assert weights(net) == before
+
+
+def test_sample_weights_and_threads_take_the_long_way(only_short):
+    net = network()
+    net.train_step(X, LABELS)
+    net.predict(X)
+    only_short(net)
+    with pytest.raises(LongWay):
+        net.train_step(X, LABELS, np.ones(24))
+    with pytest.raises(LongWay):
+        net.predict(X, n_threads=1)
+
+
+def test_a_change_of_settings_ends_the_short_ways(only_short):
+    net = network()
+    net.train_step(X, LABELS)
+    net.predict(X)
+    only_short(net)
+    with fastgd.config(validate="always"):
+        with pytest.raises(LongWay):
+            net.train_step(X, LABELS)
+        with pytest.raises(LongWay):
+            net.predict(X)
+
+
+def test_short_way_asks_a_schedule_once_for_a_step_that_it_takes():
+    asked = []
+
+    def lr(step):
+        asked.append(step)
+        return 0.1 / (1 + step)
+
+    net = network(optimizer=fastgd.SGD(lr=lr))
+    fixed = network()
+    for step in range(3):
+        net.train_step(X, LABELS)
+        fixed.optimizer.lr = 0.1 / (1 + step)
+        fixed.train_step(X, LABELS)
+    with pytest.raises(ValueError, match="label"):
+        net.train_step(X, LABELS + 1)
+    assert asked == [0, 1, 2]
+    assert weights(net) == weights(fixed)
+
+
+@pytest.mark.parametrize("lr", [1e30, lambda step: 1e30 if step else 1e-3])
+def test_divergence_reads_the_same_from_both_ways(lr):
+    messages = []
+    for batch in (X, X.tolist()):
+        net = network("squared_error", fastgd.SGD(lr=lr if callable(lr) else 1e-3))
+        net.train_step(batch, VALUES)
+        if not callable(lr):
+            net.optimizer.lr = lr
+        with pytest.raises(fastgd.DivergenceError) as caught:
+            [net.train_step(batch, VALUES) for _ in range(9)]
+        messages.append((str(caught.value), caught.value.step, weights(net)))
+    assert messages[0] == messages[1]
+    assert "lr (it was 1e+30)" in messages[0][0]
+
+
+def test_short_ways_are_refused_within_a_step_and_by_custom_losses():
+    class Mean:
+        def value(self, output, y):
+            return ((output - y) ** 2).mean(axis=1)
+
+        def delta(self, output, y):
+            with pytest.raises(RuntimeError, match="in the middle of a step"):
+                net._engine.short_predict(X)
+            return 2 * (output - y) / 3
+
+    net = network(Mean())
+    net.train_step(X, VALUES)
+    assert net._engine.short_step(X, VALUES, net.optimizer) is None
+
+
+def test_predictions_of_the_short_way_are_arrays_of_their_own():
+    net = network()
+    net.predict(X)
+    first = net.predict(X)
+    kept = first.copy()
+    net.predict(X + 1)
+    np.testing.assert_array_equal(first, kept)
+    bad = X.copy()
+    bad[3, 2] = np.nan
+    with pytest.raises(ValueError, match=r"X\[3, 2\] is nan"):
+        net.predict(bad)
