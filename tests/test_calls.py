@@ -227,3 +227,51 @@ def test_predictions_of_the_short_way_are_arrays_of_their_own():
     bad[3, 2] = np.nan
     with pytest.raises(ValueError, match=r"X\[3, 2\] is nan"):
         net.predict(bad)
+
+
+# ---- what a fit sets up ---------------------------------------------------------------------
+
+
+def test_one_learning_rate_for_many_steps_is_a_rate_for_each():
+    """More steps than get their rates at once, by a number and by a schedule."""
+    n = 9000
+    x = RNG.normal(size=(n, 2)).astype(np.float32)
+    histories, nets = [], []
+    for lr in (0.01, lambda step: 0.01):
+        net = Network([Dense(1)], "squared_error", fastgd.SGD(lr=lr))
+        histories.append(net.fit(x, x[:, :1] - x[:, 1:], epochs=2, batch_size=1, verbose=0))
+        nets.append(net)
+    assert nets[0].step == 2 * n
+    assert weights(nets[0]) == weights(nets[1])
+    for name in ("loss", "lr"):
+        assert histories[0].history[name] == histories[1].history[name]
+
+
+def test_rates_of_a_schedule_do_not_depend_on_how_many_are_asked_for():
+    schedule = fastgd.schedules.Cosine(0.1, steps=40_000)
+    rates = fastgd.SGD(lr=schedule).learning_rates(7, 40_000)
+    np.testing.assert_array_equal(rates, schedule(np.arange(7, 40_007)))
+
+
+def test_kept_operations_follow_the_optimizer_and_the_instruction_set():
+    from fastgd._training import operations
+
+    net = network()
+    first = operations(net)
+    assert operations(net) is first
+    net.optimizer = "adam"
+    assert operations(net) != first
+    net.optimizer = "sgd"
+    assert operations(net) == first
+    for isa in fastgd.available_isas():
+        with fastgd.config(isa=isa):
+            assert operations(net)[0] == isa
+    assert operations(network("squared_error")) != first
+
+
+@pytest.mark.parametrize("bad", [3, -1, 0.5, np.nan])
+def test_a_bad_label_is_found_wherever_it_is(bad):
+    y = np.zeros(600_000, np.float64)
+    y[555_555] = bad
+    with pytest.raises(ValueError, match=r"y\[555555\]"):
+        Network([Dense(3)], "cross_entropy").fit(np.zeros((len(y), 1), np.float32), y)

@@ -62,7 +62,7 @@ class Engine:
     def unbind(self) -> None: ...
     def run_epochs(
         self,
-        lrs: NDArray[np.float64],
+        lrs: float | NDArray[np.float64],
         n_epochs: int,
         *,
         outputs: _Array | None = None,

@@ -22,6 +22,8 @@ cdef double SLICE_SECONDS = 0.04
 cdef size_t PREDICT_BLOCK = 256
 # Calls of fewer multiply-adds in a pass keep the GIL: they last some microseconds.
 cdef double BRIEF = 1e5
+# Steps with one learning rate that a native call gets at once.
+cdef size_t FIXED_RATES = 8192
 
 cdef object ndarray = np.ndarray
 cdef object empty = np.empty
@@ -510,8 +512,8 @@ cdef class Engine:
 
         Parameters
         ----------
-        lrs : ndarray of float64, shape (n_epochs * n_steps_per_epoch,)
-            The learning rate of every step.
+        lrs : float or ndarray of float64, shape (n_epochs * n_steps_per_epoch,)
+            The learning rate of all steps, or of each.
         n_epochs : int
         outputs : ndarray, shape (n_samples, units), optional
             Receives every sample's output as it was when the sample was trained on.
@@ -542,7 +544,8 @@ cdef class Engine:
     cdef object run_epochs_locked(self, lrs, size_t n_epochs, outputs, on_slice, on_batch,
                                   verify, bint verify_all):
         cdef Data data = self.data
-        cdef double[::1] rates = lrs
+        cdef bint fixed = isinstance(lrs, float)
+        cdef double[::1] rates
         cdef double[::1] losses
         cdef int64_t[::1] order_view
         cdef int64_t *order = NULL
@@ -553,7 +556,9 @@ cdef class Engine:
         cdef int threads = self.threads
         cdef bint stepwise
         cdef bint custom = self.loss_kind == "custom"
-        if <size_t>rates.shape[0] < n_epochs * n_steps:
+        # One rate for all steps is repeated for as many as a native call gets at once.
+        rates = np.full(min(n_epochs * n_steps, FIXED_RATES), lrs) if fixed else lrs
+        if not fixed and <size_t>rates.shape[0] < n_epochs * n_steps:
             raise ValueError(f"lrs holds {rates.shape[0]} rates for {n_epochs * n_steps} steps")
         if self.order is not None:
             order_view = self.order
@@ -580,13 +585,16 @@ cdef class Engine:
                 stepwise = custom or (verify is not None and (verify_all or total == 0))
                 if stepwise:
                     self.operate_step(data, order, first, min(self.batch_size, data.n - first),
-                                      rates[total], verify if verify_all or total == 0 else None,
-                                      True, &progress)
+                                      rates[0 if fixed else total],
+                                      verify if verify_all or total == 0 else None, True,
+                                      &progress)
                 else:
                     chunk = 1 if on_batch is not None else n_steps - done
+                    if fixed:
+                        chunk = min(chunk, <size_t>rates.shape[0])
                     with nogil:
                         k.net_train(&self.net, &data.c, order, first, data.n - first,
-                                    self.batch_size, chunk, &rates[total], threads,
+                                    self.batch_size, chunk, &rates[0 if fixed else total], threads,
                                     SLICE_SECONDS, &progress)
                 if progress.outcome != k.FGD_TRAINED:
                     # A step that met a weight counts as done, one that met a loss does not.

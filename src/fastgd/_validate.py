@@ -7,6 +7,7 @@ and data are copied only when their dtype must be converted.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable
 from numbers import Real
@@ -65,13 +66,16 @@ def real(
     below: float | None = None,
 ) -> float:
     """Return a finite Python float within the given bounds; booleans are refused."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+    # float itself needs no look at the abstract class, which is slow.
+    if type(value) is not float and (
+        isinstance(value, bool | np.bool_) or not isinstance(value, Real)
+    ):
         raise TypeError(f"{name} must be a number, not {value!r}")
     number = float(value)
     wanted = [
         text
         for text, broken in (
-            ("finite", not np.isfinite(number)),
+            ("finite", not math.isfinite(number)),
             (f"at least {minimum:g}" if minimum is not None else "", not _ge(number, minimum)),
             (f"greater than {above:g}" if above is not None else "", not _gt(number, above)),
             (f"at most {maximum:g}" if maximum is not None else "", not _ge(maximum, number)),
@@ -205,14 +209,17 @@ def _same_length(name: str, array: Array, n_samples: int, of: str) -> None:
 def labels(y: Array, n_classes: int, name: str = "y") -> NDArray[np.int64]:
     """Return class numbers (n_samples,) as int64; floats pass if their values are integers."""
     y = y.reshape(len(y))
-    if y.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            bad = np.flatnonzero(~(np.rint(y) == y) | np.isinf(y))
-        if len(bad):
-            raise ValueError(f"class labels must be integers, but {name}[{bad[0]}] is {y[bad[0]]}")
-    bad = np.flatnonzero((y < 0) | (y >= n_classes))
-    if len(bad):
-        i = int(bad[0])
+    # In parts, so that no temporary array is as long as the data.
+    for start in range(0, len(y), _CHUNK):
+        part = y[start : start + _CHUNK]
+        if part.dtype.kind == "f":
+            with np.errstate(invalid="ignore"):
+                bad = np.flatnonzero(~(np.rint(part) == part) | np.isinf(part))
+            if len(bad):
+                i = int(bad[0]) + start
+                raise ValueError(f"class labels must be integers, but {name}[{i}] is {y[i]}")
+    if len(y) and not (y.min() >= 0 and y.max() < n_classes):
+        i = int(np.flatnonzero((y < 0) | (y >= n_classes))[0])
         problem = "is negative" if y[i] < 0 else f"is beyond the network's {n_classes} outputs"
         raise ValueError(
             f"label {name}[{i}] = {int(y[i])} {problem}: labels run from 0 to {n_classes - 1}"

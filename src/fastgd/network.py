@@ -134,6 +134,8 @@ class Network:
         # The settings under which train_step and predict may take their short ways.
         self._short: Settings | None = None
         self._short_predict: Settings | None = None
+        # Kept by _training.operations.
+        self._operations: tuple[object, object, tuple[object, ...]] | None = None
         if self._n_inputs is not None:
             self._build(self._n_inputs)
 

@@ -19,6 +19,8 @@ from .schedules import LearningRate, Schedule
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
 
+_BLOCK = 1 << 14
+
 
 class Optimizer(Spec):
     """Base of the optimisers.
@@ -94,7 +96,13 @@ class Optimizer(Spec):
 
     def learning_rates(self, step: int, n_steps: int) -> NDArray[np.float64]:
         """Return the learning rates of n_steps steps from the given one on."""
-        return schedules.evaluate(self.lr, np.arange(step, step + n_steps, dtype=np.float64))
+        rates = np.empty(n_steps, dtype=np.float64)
+        # In parts, so that what a schedule computes on the way stays small beside the result.
+        for first in range(0, n_steps, _BLOCK):
+            last = min(first + _BLOCK, n_steps)
+            steps = np.arange(step + first, step + last, dtype=np.float64)
+            rates[first:last] = schedules.evaluate(self.lr, steps)
+        return rates
 
     def _is_fixed(self, lr: LearningRate) -> bool:
         return type(lr) is float
