@@ -1,5 +1,10 @@
 """What a call costs beside its arithmetic: the short ways of train_step and predict."""
 
+import copy
+import pickle
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -275,3 +280,38 @@ def test_a_bad_label_is_found_wherever_it_is(bad):
     y[555_555] = bad
     with pytest.raises(ValueError, match=r"y\[555555\]"):
         Network([Dense(3)], "cross_entropy").fit(np.zeros((len(y), 1), np.float32), y)
+
+
+# ---- import ---------------------------------------------------------------------------------
+
+
+def test_import_loads_what_training_needs_and_no_more():
+    """Counted against NumPy alone: times depend on the machine, modules do not."""
+    script = (
+        "import sys, numpy; before = set(sys.modules); import fastgd;"
+        "print(*(set(sys.modules) - before))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.split()
+    own = {name for name in found if name.split(".")[0] == "fastgd"}
+    lazy = {"_check", "_verify", "cli", "datasets", "io", "kernels", "reference", "tables"}
+    assert not {f"fastgd.{name}" for name in lazy} & own
+    others = {name for name in set(found) - own if "cython" not in name}
+    assert others <= {"__future__", "copy"}
+
+
+def test_activations_are_equal_by_kind_and_parameter_and_fixed():
+    from fastgd.activations import ELU, LeakyReLU, ReLU, Tanh
+
+    assert ELU(0.5) == ELU(alpha=0.5) != ELU()
+    assert LeakyReLU(1.0) != ELU(1.0)
+    assert ReLU() == ReLU() != Tanh()
+    assert len({ReLU(), ReLU(), Tanh(), ELU(1.0), ELU(2.0), LeakyReLU(1.0)}) == 5
+    for twin in (pickle.loads(pickle.dumps(ELU(0.5))), copy.deepcopy(ELU(0.5))):
+        assert twin == ELU(0.5)
+        assert repr(twin) == "ELU(alpha=0.5)"
+    with pytest.raises(AttributeError, match="ELU is fixed"):
+        ELU(0.5).alpha = 1.0
+    with pytest.raises(AttributeError, match="ELU is fixed"):
+        del ELU(0.5).alpha

@@ -12,7 +12,7 @@ from libc.string cimport memset
 
 from fastgd cimport _kernels as k
 
-from threading import RLock
+from _thread import RLock
 
 import numpy as np
 

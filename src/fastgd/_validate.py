@@ -11,12 +11,14 @@ import math
 import operator
 from collections.abc import Iterable
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import _kernels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = [
     "Array",
@@ -32,7 +34,7 @@ __all__ = [
     "targets",
 ]
 
-Array = NDArray[Any]
+Array: TypeAlias = "NDArray[Any]"
 
 # dtypes that the engine gathers as they are; the others are converted first
 _NATIVE = frozenset(np.dtype(code) for code in ("f4", "f8", *(k + s for k in "iu" for s in "1248")))

@@ -6,7 +6,6 @@ fixed tables; everything is checked before a network is made of it.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -421,8 +420,8 @@ def _layer(plain: object) -> Dense:
     assert isinstance(plain, dict)
     activation = activations.get(plain["activation"])
     if hasattr(activation, "alpha"):
-        changes: dict[str, Any] = {"alpha": plain["param"]}
-        activation = dataclasses.replace(activation, **changes)
+        kind: Any = type(activation)
+        activation = kind(alpha=plain["param"])
     elif activation.param != plain["param"]:
         raise ModelFileError(f"{plain['activation']} takes no parameter")
     for name in ("weight_init", "bias_init"):

@@ -9,10 +9,9 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
 
 from . import _kernels, losses, metrics, optimizers
 from . import callbacks as _callbacks
@@ -42,6 +41,9 @@ from .layers import Dense, fitting
 from .losses import CustomLoss, Loss
 from .metrics import MetricFunction, Metrics
 from .optimizers import Optimizer
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
 
 __all__ = ["Network"]
 

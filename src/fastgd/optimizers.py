@@ -7,15 +7,17 @@ learning rate are fixed once made.
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import schedules
 from ._spec import Spec
 from ._validate import boolean, choice, real
 from .schedules import LearningRate, Schedule
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
 
