@@ -121,6 +121,14 @@ static int64_t fgd_row(const fgd_batch *batch, size_t s)
     return batch->order ? batch->order[batch->first + s] : (int64_t)(batch->first + s);
 }
 
+/* Asks for the element that a later batch needs of an array with one of 8 bytes a row. */
+static void fgd_prefetch_later(const fgd_batch *batch, size_t ahead, size_t s, const void *array)
+{
+    const size_t place = batch->first + s + ahead;
+    if (batch->order && place < batch->data->x.rows)
+        __builtin_prefetch((const char *)array + (size_t)batch->order[place] * 8);
+}
+
 /* The sum of 16 chains in the contract's tree. */
 static double fgd_tree16(double *chain)
 {
@@ -536,22 +544,30 @@ static void philox(uint32_t counter[4], uint32_t k0, uint32_t k1)
 
 void fgd_permutation(int64_t *order, size_t n, uint64_t seed, uint64_t epoch)
 {
-    uint32_t words[4] = {0};
+    enum { AHEAD = 32 }; /* partners drawn, and asked for, before they are swapped */
+    size_t partner[AHEAD];
     for (size_t i = 0; i < n; i++) order[i] = (int64_t)i;
-    for (size_t t = 0; t + 1 < n; t++) {
-        if (t % 2 == 0) {
-            const uint64_t block = t / 2;
-            words[0] = (uint32_t)block;
-            words[1] = (uint32_t)(block >> 32);
-            words[2] = (uint32_t)epoch;
-            words[3] = 0x53484653u; /* "SHFS": keeps this stream apart from dropout's */
+    for (size_t t0 = 0; t0 + 1 < n; t0 += AHEAD) {
+        const size_t count = n - 1 - t0 < AHEAD ? n - 1 - t0 : AHEAD;
+        for (size_t t = 0; t < count; t += 2) {
+            const uint64_t block = (t0 + t) / 2;
+            /* "SHFS" keeps this stream apart from dropout's. */
+            uint32_t words[4] = {(uint32_t)block, (uint32_t)(block >> 32), (uint32_t)epoch,
+                                 0x53484653u};
             philox(words, (uint32_t)seed, (uint32_t)(seed >> 32));
+            for (size_t h = 0; h < 2; h++) {
+                const uint64_t random = words[2 * h] | (uint64_t)words[2 * h + 1] << 32;
+                /* Past the last pair n - (t0 + t + h) may be 0, and the draw is not used. */
+                const size_t j = (size_t)(((unsigned __int128)random * (n - t0 - t - h)) >> 64);
+                partner[t + h] = j;
+                __builtin_prefetch(order + j, 1);
+            }
         }
-        const uint64_t random = words[2 * (t % 2)] | (uint64_t)words[2 * (t % 2) + 1] << 32;
-        const size_t i = n - 1 - t;
-        const size_t j = (size_t)(((unsigned __int128)random * (i + 1)) >> 64);
-        const int64_t swapped = order[i];
-        order[i] = order[j];
-        order[j] = swapped;
+        for (size_t t = 0; t < count; t++) {
+            const size_t i = n - 1 - t0 - t, j = partner[t];
+            const int64_t swapped = order[i];
+            order[i] = order[j];
+            order[j] = swapped;
+        }
     }
 }

@@ -87,8 +87,8 @@ typedef struct {
     double last_loss;          /* mean loss of the last step, penalties included */
 } fgd_progress;
 
-/* Trains n_steps mini-batches of batch_size rows order[first ..] of data (order NULL: rows in
- * place; the last may be shorter, n_rows rows in all).  lrs: one learning rate a step.  Stops
+/* Trains n_steps mini-batches of batch_size rows order[first ..] of data (order, an entry for
+ * each row of data->x, or NULL: rows in place; the last may be shorter, n_rows rows in all).  lrs: one learning rate a step.  Stops
  * before the update of a step whose loss is not finite, and after one in which a weight would
  * have become non-finite (such weights keep their last finite value), and early, but after at
  * least one step, when seconds have passed. */

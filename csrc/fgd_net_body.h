@@ -17,9 +17,12 @@ static void TYPE(load)(const fgd_net *net, const TYPE(table) * t, const fgd_batc
     t->gather(&data->x, batch->order, batch->first, batch->n, c0, n, net->input, net->ldb);
     if (!with_target) return;
     REAL *target = net->target, *coef = net->coef, *weight = net->weight;
+    const size_t ahead = fgd_places_ahead(batch->n, 8);
     if (data->labels) {
-        for (size_t s = c0; s < c0 + n; s++)
+        for (size_t s = c0; s < c0 + n; s++) {
             target[s] = s < batch->n ? (REAL)data->labels[fgd_row(batch, s)] : 0;
+            fgd_prefetch_later(batch, ahead, s, data->labels);
+        }
     } else if (data->y.data) {
         t->gather(&data->y, batch->order, batch->first, batch->n, c0, n, target, net->ldb);
     }
@@ -33,6 +36,7 @@ static void TYPE(load)(const fgd_net *net, const TYPE(table) * t, const fgd_batc
     for (size_t s = c0; s < c0 + n; s++) {
         weight[s] = 0;
         if (s < batch->n) weight[s] = data->weights ? (REAL)data->weights[fgd_row(batch, s)] : 1;
+        if (data->weights) fgd_prefetch_later(batch, ahead, s, data->weights);
         coef[s] = total > 0 ? (REAL)((double)weight[s] / total) : 0;
     }
 }

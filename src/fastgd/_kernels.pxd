@@ -11,6 +11,7 @@ cdef extern from "fgd_types.h" nogil:
         fgd_dtype dtype
         size_t rows, cols
         ptrdiff_t row_stride, col_stride
+        double scale
     ctypedef enum fgd_act:
         FGD_N_ELEMENTWISE_ACTS
     ctypedef enum fgd_loss:
