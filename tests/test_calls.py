@@ -4,12 +4,13 @@ import copy
 import pickle
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 
 import fastgd
-from fastgd import Dense, Network
+from fastgd import Dense, Network, reference
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 5)).astype(np.float32)
@@ -315,3 +316,172 @@ def test_activations_are_equal_by_kind_and_parameter_and_fixed():
         ELU(0.5).alpha = 1.0
     with pytest.raises(AttributeError, match="ELU is fixed"):
         del ELU(0.5).alpha
+
+
+# ---- input_scale ----------------------------------------------------------------------------
+
+IMAGES = RNG.integers(0, 256, size=(40, 70), dtype=np.uint8)
+CLASSES = RNG.integers(0, 3, 40)
+SCALE = 1 / 255
+
+
+def scaled(dtype, scale=SCALE, array=IMAGES):
+    """Return what the network should see: both rounded to the dtype, then their product."""
+    return array.astype(dtype) * np.dtype(dtype).type(scale)
+
+
+def imager(dtype="float32", loss="cross_entropy", **settings):
+    layers = [Dense(9, "relu", dropout=0.2), Dense(3)]
+    return Network(layers, loss, fastgd.SGD(0.1, 0.9), n_inputs=70, dtype=dtype, **settings)
+
+
+@pytest.fixture(params=fastgd.available_isas())
+def isa(request):
+    with fastgd.config(isa=request.param):
+        yield request.param
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("source", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"])
+def test_scaled_inputs_give_the_bits_of_inputs_that_were_scaled_before(source, dtype, isa):
+    raw = IMAGES.astype(source)
+    if np.dtype(source).kind == "f":
+        raw = raw + np.dtype(source).type(0.3)
+    plain, direct = imager(dtype), imager(dtype, input_scale=SCALE)
+    X = scaled(dtype, array=raw)
+    pair = ((plain, X), (direct, raw))
+    losses = [net.fit(x, CLASSES, 2, 16, verbose=0).history["loss"] for net, x in pair]
+    assert losses[0] == losses[1]
+    for call in (
+        lambda net, x: [net.train_step(x, CLASSES) for _ in range(3)],
+        lambda net, x: net.predict(x).tobytes(),
+        lambda net, x: net.predict(x[:1]).tobytes(),
+        lambda net, x: net.evaluate(x, CLASSES),
+        lambda net, x: [g[0].tobytes() for g in net.loss_and_grad(x, CLASSES)[1]],
+    ):
+        assert call(*pair[0]) == call(*pair[1])
+    assert weights(plain) == weights(direct)
+    assert max(direct.validate(raw, CLASSES).shares) <= 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_scaled_inputs_of_any_layout(layout):
+    wanted = imager().predict(scaled("float32"))
+    raw = LAYOUTS[layout](IMAGES)
+    for array in (raw, np.asfortranarray(raw), np.repeat(raw, 2, axis=1)[:, ::2]):
+        np.testing.assert_array_equal(imager(input_scale=SCALE).predict(array), wanted)
+
+
+def test_bytes_take_the_short_ways(only_short):
+    net, twin = imager(input_scale=SCALE), imager(input_scale=SCALE)
+    for each in (net, twin):
+        each.train_step(IMAGES, CLASSES)
+        each.predict(IMAGES)
+    twin._short = twin._short_predict = None
+    wanted = twin.train_step(IMAGES, CLASSES), twin.predict(IMAGES[:5]).tobytes()
+    only_short(net)
+    assert (net.train_step(IMAGES, CLASSES), net.predict(IMAGES[:5]).tobytes()) == wanted
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_reference_rounds_scaled_inputs_as_the_engine_does(dtype):
+    """An identity network shows what a network takes its inputs for."""
+    net = Network([Dense(70, weight_init=np.eye(70))], "squared_error", n_inputs=70, dtype=dtype,
+                  input_scale=SCALE)  # fmt: skip
+    layers = [reference.Layer(np.eye(70, dtype=dtype), np.zeros(70, dtype))]
+    got = reference.predict(layers, IMAGES, input_scale=SCALE)
+    assert got.dtype == dtype
+    np.testing.assert_array_equal(got, net.predict(IMAGES))
+    np.testing.assert_array_equal(got, scaled(dtype))
+
+
+def test_reference_trains_on_scaled_inputs_as_the_engine_does():
+    net = Network([Dense(3)], "cross_entropy", n_inputs=70, dtype="float64", input_scale=SCALE)
+    layers = [reference.Layer(*(array.copy() for array in net.get_weights()), "softmax")]
+    settings = {"loss": "cross_entropy", "input_scale": SCALE}
+    loss, [(dW, db)] = reference.loss_and_grad(layers, IMAGES, CLASSES, **settings)
+    wanted, [(engine_dW, engine_db)] = net.loss_and_grad(IMAGES, CLASSES)
+    assert loss == pytest.approx(wanted, rel=1e-13)
+    np.testing.assert_allclose(dW, engine_dW, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(db, engine_db, rtol=0, atol=1e-14)
+    settings["lr"] = 0.01
+    reference.train_step(layers, IMAGES, CLASSES, **settings)
+    reference.fit(
+        layers, IMAGES, CLASSES, epochs=2, batch_size=16, seed=net.seed, step=1, **settings
+    )
+    net.train_step(IMAGES, CLASSES)
+    net.fit(IMAGES, CLASSES, 2, 16, verbose=0)
+    np.testing.assert_allclose(layers[0].W, net.layers[0].weight, rtol=0, atol=1e-14)
+
+
+def test_input_scale_is_kept_by_files_copies_and_pickles(tmp_path):
+    net = imager(input_scale=SCALE)
+    net.fit(IMAGES, CLASSES, verbose=0)
+    net.save(tmp_path / "model")
+    wanted = net.predict(IMAGES)
+    for twin in (fastgd.load(tmp_path / "model"), copy.deepcopy(net),
+                 pickle.loads(pickle.dumps(net))):  # fmt: skip
+        assert twin.input_scale == SCALE
+        np.testing.assert_array_equal(twin.predict(IMAGES), wanted)
+    assert "input_scale=0.00392" in repr(net)
+    assert net.summary().endswith("seed 0, input_scale 0.00392157")
+
+
+def test_files_without_input_scale_load_as_one(tmp_path):
+    """As older versions wrote them, and as this one does where there is nothing to say."""
+    net = imager()
+    net.save(tmp_path / "model")
+    assert b"input_scale" not in (tmp_path / "model").read_bytes()
+    assert fastgd.load(tmp_path / "model").input_scale == 1.0
+    assert "input_scale" not in repr(net) + net.summary()
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [(0, ValueError), (-1.0, ValueError), (np.nan, ValueError), (np.inf, ValueError),
+     (1e-60, ValueError), (1e60, ValueError), ("1", TypeError), (True, TypeError),
+     (None, TypeError)],
+)  # fmt: skip
+def test_bad_input_scales_are_refused(bad, kind):
+    with pytest.raises(kind, match="input_scale must be"):
+        imager(input_scale=bad)
+
+
+def test_inputs_that_the_scale_makes_infinite_are_refused():
+    net = Network([Dense(1)], "squared_error", n_inputs=2, input_scale=1e30)
+    good = np.ones((4, 2), np.float32)
+    net.train_step(good * 1e-30, good[:, :1])
+    net.predict(good)
+    before = weights(net)
+    bad = good.copy()
+    bad[2, 1] = -1e10
+    for call in (net.fit, net.train_step, net.evaluate, net.loss_and_grad):
+        with pytest.raises(ValueError, match=r"is -1.*; times input_scale=1e\+30"):
+            call(bad, good[:, :1])
+    with pytest.raises(ValueError, match=r"X\[2, 1\] is"):
+        net.predict(bad)
+    twin = Network([Dense(1)], "squared_error", n_inputs=1, input_scale=1e37)
+    with pytest.raises(ValueError, match=r"X\[0, 0\] is 200; times input_scale=1e\+37"):
+        twin.predict(np.array([[200]], np.uint8))
+    assert weights(net) == before
+
+
+# ---- memory ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("source", [np.uint8, np.float32, np.float64])
+def test_a_fit_allocates_the_order_of_the_samples_and_nothing_of_their_size(source, shuffle):
+    """What NumPy and Python allocate; 64 features make a copy of X many times the bound."""
+    n = 50_000
+    X = np.ones((n, 64), source)
+    y = np.zeros(n, np.int64)
+    net = Network([Dense(2)], "cross_entropy", n_inputs=64, input_scale=0.5)
+    net.fit(X[:64], y[:64], verbose=0)
+    tracemalloc.start()
+    try:
+        net.fit(X, y, 2, 50, shuffle=shuffle, verbose=0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * n * shuffle + 200_000

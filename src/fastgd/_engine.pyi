@@ -22,6 +22,7 @@ class Divergence(ArithmeticError):
 @disjoint_base
 class Engine:
     custom_loss: Any
+    input_scale: float
     step: int
     epoch: int
     seed: int

@@ -28,6 +28,7 @@ cdef size_t FIXED_RATES = 8192
 cdef object ndarray = np.ndarray
 cdef object empty = np.empty
 cdef object INT64 = np.dtype(np.int64)
+cdef object UINT8 = np.dtype(np.uint8)
 
 cdef dict STATE_NAMES = {
     k.FGD_OPT_SGD: (), k.FGD_OPT_MOMENTUM: ("velocity",),
@@ -169,11 +170,12 @@ cdef class Data:
     cdef size_t n
     cdef bint labels
 
-    def __cinit__(self, X, y=None, sample_weight=None):
+    def __cinit__(self, X, y, sample_weight, double x_scale):
         memset(&self.c, 0, sizeof(self.c))
         self.X, self.y, self.sample_weight = X, y, sample_weight
         self.x_matrix = k.Matrix(X)
         self.c.x = self.x_matrix.c
+        self.c.x.scale = x_scale
         self.n = self.c.x.rows
         if sample_weight is not None:
             self.sample_weight = np.ascontiguousarray(sample_weight)
@@ -217,6 +219,8 @@ cdef class Engine:
     cdef readonly list units
     cdef readonly list activations
     cdef public object custom_loss
+    # By which X is multiplied, in the network's dtype, as a batch is gathered.
+    cdef public double input_scale
     cdef bint in_step
     cdef object lock
     cdef int threads
@@ -242,6 +246,7 @@ cdef class Engine:
         self.dtype = np.dtype(dtype)
         self.units, self.activations = list(units), list(activations)
         self.threads = 1
+        self.input_scale = 1.0
         sizes = np.array(units, dtype=np.uintp)
         cdef size_t[::1] view = sizes
         if k.net_init(&self.net, k.FGD_F32 if dtype == "float32" else k.FGD_F64, n_inputs,
@@ -492,7 +497,7 @@ cdef class Engine:
     def bind(self, X, y, sample_weight, batch_size, bint shuffle):
         """Attach the data of a fit: borrowed, not copied."""
         with self.lock:
-            data = Data(X, y, sample_weight)
+            data = Data(X, y, sample_weight, self.input_scale)
             self.data = data
             self.batch_size = min(<size_t>batch_size, data.n)
             self.order = np.empty(data.n, dtype=np.int64) if shuffle else None
@@ -626,7 +631,7 @@ cdef class Engine:
         with self.lock:
             self.check_not_in_step()
             threads = self.threads
-            data = Data.__new__(Data, X, y, sample_weight)
+            data = Data.__new__(Data, X, y, sample_weight, self.input_scale)
             self.use_data(data)
             self.reserve(data.n, threads, False)
             memset(&progress, 0, sizeof(progress))
@@ -647,8 +652,8 @@ cdef class Engine:
         Parameters
         ----------
         X : object
-            Taken if it is an ndarray of the network's dtype, shape (n_samples, n_inputs), whose
-            rows are contiguous, of finite numbers.
+            Taken if it is an ndarray, shape (n_samples, n_inputs), whose rows are contiguous, of
+            uint8 or of finite numbers of the network's dtype that input_scale cannot enlarge.
         y : object
             Taken if it is a contiguous ndarray that the loss accepts as it is: int64 labels for
             cross_entropy, else of the network's dtype, shape (n_samples, units).
@@ -663,10 +668,11 @@ cdef class Engine:
         cdef k.fgd_data data
         cdef Py_buffer x_buffer, y_buffer
         cdef bint labels = self.target_kind == LABELS
-        if (type(X) is not ndarray or type(y) is not ndarray or X.dtype is not self.dtype
-                or y.dtype is not (INT64 if labels else self.dtype) or self.loss_kind == "custom"):
+        if type(X) is not ndarray or type(y) is not ndarray or self.loss_kind == "custom":
             return None
-        memset(&data, 0, sizeof(data))
+        if (y.dtype is not (INT64 if labels else self.dtype)
+                or not self.takes_dtype(X.dtype, &data)):
+            return None
         PyObject_GetBuffer(X, &x_buffer, PyBUF_STRIDES)
         try:
             PyObject_GetBuffer(y, &y_buffer, PyBUF_STRIDES)
@@ -679,13 +685,22 @@ cdef class Engine:
         finally:
             PyBuffer_Release(&x_buffer)
 
+    cdef bint takes_dtype(self, dtype, k.fgd_data *data) noexcept:
+        # Whether short_step and short_predict take X of this dtype; begins to describe it.
+        if self.input_scale > 1 or (dtype is not self.dtype and dtype is not UINT8):
+            return False
+        memset(data, 0, sizeof(data[0]))
+        data.x.dtype = self.net.dtype if dtype is self.dtype else k.FGD_U8
+        return True
+
     cdef bint takes(self, const Py_buffer *buffer, k.fgd_data *data) noexcept:
         # Whether X is as short_step and short_predict want it; describes it in data.
         if (buffer.ndim != 2 or <size_t>buffer.shape[1] != self.net.n_inputs
                 or buffer.shape[0] == 0):
             return False
-        describe(&data.x, self.net.dtype, buffer)
-        return finite_rows(self.net.dtype, &data.x)
+        describe(&data.x, data.x.dtype, buffer)
+        data.x.scale = self.input_scale
+        return data.x.dtype == k.FGD_U8 or finite_rows(self.net.dtype, &data.x)
 
     cdef bint takes_target(self, const Py_buffer *buffer, k.fgd_data *data) noexcept:
         # Whether y is as short_step wants it beside data.x; describes it in data.
@@ -751,7 +766,7 @@ cdef class Engine:
         cdef k.fgd_progress progress
         with self.lock:
             self.check_not_in_step()
-            data = Data(X, y, sample_weight)
+            data = Data(X, y, sample_weight, self.input_scale)
             self.use_data(data)
             self.reserve(data.n, self.threads, True)
             memset(&progress, 0, sizeof(progress))
@@ -769,7 +784,7 @@ cdef class Engine:
         cdef k.fgd_layer *layer
         with self.lock:
             self.check_not_in_step()
-            data = Data(X, y, sample_weight)
+            data = Data(X, y, sample_weight, self.input_scale)
             self.use_data(data)
             self.reserve(data.n, self.threads, True)
             memset(&progress, 0, sizeof(progress))
@@ -1003,16 +1018,15 @@ cdef class Engine:
     def predict(self, X, out):
         """Fill `out`, shape (n_samples, units), with the outputs of X."""
         with self.lock:
-            self.infer(Data(X), out, None)
+            self.infer(Data(X, None, None, self.input_scale), out, None)
 
     def short_predict(self, X):
         """Return the outputs of a small batch that `short_step` would take, or None."""
         cdef k.fgd_data data
         cdef Py_buffer x_buffer, out_buffer
         cdef size_t n
-        if type(X) is not ndarray or X.dtype is not self.dtype:
+        if type(X) is not ndarray or not self.takes_dtype(X.dtype, &data):
             return None
-        memset(&data, 0, sizeof(data))
         PyObject_GetBuffer(X, &x_buffer, PyBUF_STRIDES)
         try:
             if not self.takes(&x_buffer, &data):
@@ -1070,7 +1084,7 @@ cdef class Engine:
         cdef Data data
         cdef k.Matrix losses, weights = None
         with self.lock:
-            data = Data(X, y, sample_weight)
+            data = Data(X, y, sample_weight, self.input_scale)
             self.use_data(data)
             if self.loss_kind == "custom":
                 return self.evaluate_custom(data, outputs)

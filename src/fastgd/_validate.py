@@ -179,8 +179,27 @@ def _finite(name: str, array: Array, dtype: np.dtype[Any]) -> None:
             raise ValueError(f"{where}; all values must be finite")
 
 
-def features(X: object, n_inputs: int | None, dtype: np.dtype[Any], name: str = "X") -> Array:
-    """Return X (n_samples, n_inputs), checked."""
+def _scalable(name: str, array: Array, dtype: np.dtype[Any], scale: float) -> None:
+    """Refuse finite values that the network's dtype cannot hold once they are multiplied."""
+    with np.errstate(over="ignore"):
+        for place in (array.argmin(), array.argmax()):
+            at = np.unravel_index(int(place), array.shape)
+            if not np.isfinite(array[at].astype(dtype) * dtype.type(scale)):
+                index = ", ".join(str(int(i)) for i in at)
+                raise ValueError(
+                    f"{name}[{index}] is {array[at]}; times input_scale={scale:g} it is beyond "
+                    f"the range of {dtype}"
+                )
+
+
+def features(
+    X: object,
+    n_inputs: int | None,
+    dtype: np.dtype[Any],
+    name: str = "X",
+    scale: float = 1.0,
+) -> Array:
+    """Return X (n_samples, n_inputs), checked; scale is what it will be multiplied by."""
     array = real_array(name, X)
     # Empty lists have one dimension, so this message comes first.
     if array.size == 0 and array.shape[:1] == (0,):
@@ -198,6 +217,8 @@ def features(X: object, n_inputs: int | None, dtype: np.dtype[Any], name: str = 
     if n_inputs is not None and array.shape[1] != n_inputs:
         raise ValueError(f"{name} has {array.shape[1]} features, but the network takes {n_inputs}")
     _finite(name, array, dtype)
+    if scale > 1:
+        _scalable(name, array, dtype, scale)
     return array
 
 

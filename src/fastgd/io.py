@@ -82,7 +82,7 @@ def save(
     }
     resume = network._resume_state() if include else None
     lr = network.optimizer.lr
-    config = {
+    config: dict[str, Any] = {
         "fastgd": __version__,
         "n_inputs": network.n_inputs,
         "dtype": network.dtype.name,
@@ -102,6 +102,9 @@ def save(
         "resume": _plain_resume(resume, tensors),
         "metadata": kept,
     }
+    if network.input_scale != 1:
+        # Left out otherwise, so that older versions read the file.
+        config["input_scale"] = network.input_scale
     text = json.dumps(config, allow_nan=False, separators=(",", ":"))
     header = {"format": _FORMAT, "config": text, "sha256": _digest(text, tensors)}
     from safetensors.numpy import save as to_bytes
@@ -272,7 +275,8 @@ def _network(
     text, tensors = _open(content)
     try:
         config = _parse(text)
-        _keys("configuration", config, _CONFIG_KEYS)
+        config.setdefault("input_scale", 1.0)
+        _keys("configuration", config, _CONFIG_KEYS | {"input_scale"})
         return _build(config, tensors, loss, lr)
     except ModelFileError:
         raise
@@ -376,6 +380,7 @@ def _build(
         None,
         dtype,
         integer("seed", config["seed"], 0),
+        input_scale=config["input_scale"],
     )
     resume = _resume(config["resume"], tensors)
     history = _history(config["history"])

@@ -71,12 +71,16 @@ class Network:
         Of weights and arithmetic. Data of other real dtypes are converted batch by batch.
     seed : int or None
         Of the first weights, shuffling and dropout, from 0 to 2**64 - 1; None draws one.
+    input_scale : float
+        Positive. X is multiplied by it wherever the network takes X, as a batch is gathered: value
+        and input_scale are rounded to dtype, then their product. With 1/255, images of uint8 are
+        trained on as they are, without a copy of the data as floats.
 
     Attributes
     ----------
     layers : tuple of Dense
         With live weight and bias.
-    loss, n_inputs, n_outputs, dtype, seed
+    loss, n_inputs, n_outputs, dtype, seed, input_scale
         As given, and fixed; seed is never None.
     optimizer : Optimizer
         May be assigned. If the new one is of the same kind its state is kept; else the state and
@@ -117,6 +121,8 @@ class Network:
         n_inputs: int | None = None,
         dtype: DTypeLike = "float32",
         seed: int | None = 0,
+        *,
+        input_scale: float = 1.0,
     ) -> None:
         self._loss = losses.get(loss)
         self._loss_name = losses.kind_of(self._loss)
@@ -127,6 +133,7 @@ class Network:
             seed = int.from_bytes(os.urandom(8), "little")
         self._seed = integer("seed", seed, 0, 2**64 - 1)
         self._n_inputs = None if n_inputs is None else integer("n_inputs", n_inputs)
+        self._input_scale = _scale(input_scale, self._dtype)
         self.metadata: dict[str, Any] = {}
         self.history: History | None = None
         self.stop_training = False
@@ -174,6 +181,7 @@ class Network:
         engine.set_optimizer(self._optimizer.name, self._optimizer.params())
         engine.set_penalties([layer.l1 for layer in layers], [layer.l2 for layer in layers])
         engine.set_dropout([layer.dropout for layer in layers])
+        engine.input_scale = self._input_scale
         self._engine = engine
         self._n_inputs = n_inputs
         self._layers = tuple(
@@ -204,6 +212,10 @@ class Network:
     @property
     def seed(self) -> int:
         return self._seed
+
+    @property
+    def input_scale(self) -> float:
+        return self._input_scale
 
     @property
     def n_inputs(self) -> int | None:
@@ -313,6 +325,7 @@ class Network:
                 "n_inputs": self._n_inputs,
                 "dtype": self.dtype.name,
                 "seed": self.seed,
+                "input_scale": self._input_scale,
             },
             "metadata": self.metadata,
             "history": self.history,
@@ -351,7 +364,8 @@ class Network:
             loss = repr(self.loss)
         return (
             f"Network({list(self._layers)!r}, loss={loss}, optimizer={self._optimizer!r}, "
-            f"n_inputs={self._n_inputs}, dtype={self.dtype.name!r}, seed={self.seed})"
+            f"n_inputs={self._n_inputs}, dtype={self.dtype.name!r}, seed={self.seed}"
+            f"{f', input_scale={self._input_scale!r}' if self._input_scale != 1 else ''})"
         )
 
     # ---- checks ---------------------------------------------------------------------------
@@ -359,7 +373,7 @@ class Network:
     def _check(self, X: object, y: object, sample_weight: object = None, prefix: str = "") -> Data:
         """Return checked X, y and weights; nothing of the network is touched."""
         x_name, y_name, w_name = (prefix + name for name in ("X", "y", "sample_weight"))
-        checked = features(X, self._n_inputs, self.dtype, x_name)
+        checked = features(X, self._n_inputs, self.dtype, x_name, self._input_scale)
         n_samples = len(checked)
         target = targets(y, self._loss_name, self.n_outputs, n_samples, self.dtype, y_name, x_name)
         return Data(checked, target, sample_weights(sample_weight, n_samples, w_name, x_name))
@@ -691,7 +705,7 @@ class Network:
         engine = self._live()
         settings = active.settings
         threads = threads_in_force(n_threads)
-        checked = features(X, self._n_inputs, self.dtype)
+        checked = features(X, self._n_inputs, self.dtype, scale=self._input_scale)
         out = np.empty((len(checked), self.n_outputs), self.dtype)
         self._use_threads(threads)
         engine.predict(checked, out)
@@ -872,6 +886,7 @@ class Network:
         lines.append(
             f"loss {self._loss_name}, optimizer {self._optimizer.name}, {self.dtype.name}, "
             f"seed {self.seed}"
+            f"{f', input_scale {self._input_scale:g}' if self._input_scale != 1 else ''}"
         )
         text = "\n".join(lines)
         print(text)
@@ -1022,6 +1037,13 @@ def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
         except TypeError:
             pass
     raise ValueError(f"unknown dtype {dtype!r}; choose from float32, float64")
+
+
+def _scale(input_scale: float, dtype: np.dtype[Any]) -> float:
+    scale = real("input_scale", input_scale, above=0)
+    if not float(np.finfo(dtype).tiny) <= scale <= float(np.finfo(dtype).max):
+        raise ValueError(f"input_scale must be in the normal range of {dtype}, not {input_scale!r}")
+    return scale
 
 
 def _callback_list(callbacks: Callback | Sequence[Callback]) -> list[Callback]:
