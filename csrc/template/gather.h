@@ -98,7 +98,7 @@ static void FN(gather)(const fgd_matrix *matrix, const int64_t *order, size_t fi
             for (size_t r = 0; r < LANES; r++) row[r] = (const REAL *)(const void *)source[r];
             for (; f + LANES <= features; f += LANES) {
                 for (size_t r = 0; prefetches && r < LANES; r++)
-                    __builtin_prefetch(later[r] + f * size);
+                    __builtin_prefetch(later[r] + f * size, 0, 2);
                 V(transpose)(row, f, dst + f * ldd + j, ldd);
             }
         }
