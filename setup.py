@@ -1,6 +1,6 @@
 """Build the C core and the two Cython extensions; all other metadata is in pyproject.toml.
 
-Environment switches (each rebuilds only what `build/` does not hold yet):
+Environment switches (the first three rebuild everything):
   FASTGD_DEBUG=1                     -O0 -g, assertions and Cython's bounds checks on
   FASTGD_SANITIZE=address,undefined  sanitizers; preload the runtime when you start Python
   FASTGD_COVERAGE=1                  gcov counters in C, line tracing in Cython
@@ -55,6 +55,11 @@ MACROS.append(("FGD_BUILD_FLAGS", '"' + " ".join(COMPILE) + '"'))
 
 class BuildExt(build_ext):
     """Compile the sources of an extension in parallel, with strict warnings for our own C."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        # What was built with other switches looks up to date, but is not.
+        self.force = self.force or DEBUG or COVERAGE or bool(SANITIZE)
 
     def build_extensions(self):
         compile_all = self.compiler.compile

@@ -3,6 +3,10 @@
 #ifndef FGD_COMMON_H
 #define FGD_COMMON_H
 
+#ifdef __FAST_MATH__
+#error "fastgd promises exact results: build without -ffast-math"
+#endif
+
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,16 +19,6 @@
 #define FGD_CAT4(a, b, c, d) FGD_CAT4_(a, b, c, d)
 #define FGD_STR_(x) #x
 #define FGD_STR(x) FGD_STR_(x)
-
-/* A shuffled epoch reads rows in random order, and each would be waited for.  How many places
- * of the order ahead of its use a row is asked for: whole batches, so that the same thread
- * gets it, some 8 KB of them; 0 where a batch would push the weights out of the cache. */
-FGD_INLINE size_t fgd_places_ahead(size_t n_samples, size_t row_bytes)
-{
-    const size_t batch_bytes = n_samples * ((row_bytes + 127) / 64 * 64);
-    if (batch_bytes > (size_t)128 << 10) return 0;
-    return n_samples * ((((size_t)8 << 10) + batch_bytes - 1) / batch_bytes);
-}
 
 /* Rows of every work buffer and of every weight matrix start on, and are padded to, this. */
 #define FGD_ALIGN_BYTES 64

@@ -13,6 +13,23 @@ typedef void (*TYPE(loss_fn))(size_t units, size_t n, const REAL *x, size_t ldx,
 typedef int (*TYPE(update_fn))(size_t rows, size_t n, REAL *w, REAL *s1, REAL *s2, size_t ldw,
                                const REAL *g, size_t ldg, const fgd_update_params *p);
 
+/* A run of single-sample steps of a model with one unit, see template/online.h. */
+typedef struct {
+    const fgd_matrix *x, *y;
+    const int64_t *order; /* NULL: rows in place */
+    size_t first;         /* position of the first step's row */
+    const double *lrs;
+    TYPE(act_fn) act;           /* NULL: identity */
+    TYPE(act_grad_fn) act_grad; /* NULL: identity */
+    TYPE(loss_fn) loss;
+    REAL act_param, loss_param;
+    int loss_from_z, grad_from_z, use_bias;
+    REAL *w, *b, *buffer;
+    size_t done; /* steps */
+    double loss_sum, last_loss;
+    fgd_outcome outcome;
+} TYPE(online_run);
+
 typedef struct {
     const char *isa;
     size_t lanes;
@@ -43,5 +60,6 @@ typedef struct {
     void (*dropout)(size_t rows, size_t n, size_t row0, size_t col0, REAL *a, size_t lda,
                     REAL *a_out, size_t ldo, REAL *mask, size_t ldm, uint64_t seed, uint64_t step,
                     uint32_t layer, double p);
+    void (*online)(TYPE(online_run) * run, size_t n_steps);
     void (*fma_burn)(size_t rounds, REAL *sink);
 } TYPE(table);

@@ -17,9 +17,58 @@
 /* Layers with at most this many units use the 16-chain forward sum (part of the contract). */
 enum { FGD_NARROW_UNITS = 4 };
 
-/* Columns of a band of gradient that wait in a thread's scratch for their update: 24 KB at
- * most, so that they are still in the first-level cache. */
-enum { FGD_SCRATCH_COLUMNS = 256, FGD_SCRATCH_ELEMENTS = 24 * FGD_SCRATCH_COLUMNS };
+/* Blocks of a product, see fgd_gemm_body.h.  A panel of B (kc rows of a tile's columns) stays in
+ * the first-level cache while all rows of A pass by; a block of C (FGD_BLOCK_ROWS rows of
+ * FGD_ROW_BYTES), and what of A and B belongs to it, in the second-level one.  The gradient of an
+ * update waits in a thread's scratch, FGD_GROUP_ROWS at least at a time. */
+enum {
+    FGD_PANEL_BYTES = 32 * 1024,
+    FGD_MOST_KC = 256,
+    FGD_BLOCK_ROWS = 240,
+    FGD_ROW_BYTES = 2048,
+    FGD_SCRATCH_ROWS = 96,
+    FGD_GROUP_ROWS = 24,
+    FGD_THIN_KC = 32,
+    FGD_THIN_WEIGHTS = 16 * 1024,
+    FGD_ONLINE_STEPS = 4096, /* between two looks at the clock */
+    FGD_RESIDENT_BYTES = 1024 * 1024, /* weights above this are not in a private cache */
+    FGD_FAR_BYTES = 64 * 1024 * 1024, /* data above this come from memory, not from a cache */
+    FGD_SCRATCH_BYTES = FGD_SCRATCH_ROWS * FGD_ROW_BYTES
+};
+
+/* The loop over n in blocks of nearly equal size, none above most: first index and size. */
+#define FOR_BLOCKS(i, size, n, most)                                                              \
+    for (size_t i##_blocks = ((n) + (most) - 1) / (most), i##_block = 0, i = 0, size;             \
+         i##_block < i##_blocks && (size = (n) / i##_blocks + (i##_block < (n) % i##_blocks), 1); \
+         i += size, i##_block++)
+
+/* Lines of memory that will be read soon, asked for a few at a time while others are worked on:
+ * rows of row_bytes, stride bytes apart. */
+typedef struct {
+    const char *row;
+    size_t rows, row_bytes, stride;
+    size_t offset; /* in the row */
+    size_t share;  /* lines at a time */
+} fgd_prefetch;
+
+static fgd_prefetch fgd_plan_prefetch(const void *base, size_t rows, size_t row_bytes,
+                                      size_t stride, size_t times)
+{
+    const size_t lines = rows * (row_bytes / FGD_ALIGN_BYTES + 1);
+    return (fgd_prefetch){base, rows, row_bytes, stride, 0, (lines + times - 1) / times};
+}
+
+static void fgd_prefetch_some(fgd_prefetch *p)
+{
+    for (size_t n = p->rows ? p->share : 0; n > 0; n--) {
+        __builtin_prefetch(p->row + p->offset, 0, 2);
+        p->offset += FGD_ALIGN_BYTES;
+        if (p->offset < p->row_bytes) continue;
+        p->offset = 0;
+        p->row += p->stride;
+        if (--p->rows == 0) return;
+    }
+}
 
 /* Arithmetic of a pass, in floating-point operations, below which a second thread costs more
  * than it brings (barriers and a wake-up, some microseconds). */
@@ -121,12 +170,37 @@ static int64_t fgd_row(const fgd_batch *batch, size_t s)
     return batch->order ? batch->order[batch->first + s] : (int64_t)(batch->first + s);
 }
 
-/* Asks for the element that a later batch needs of an array with one of 8 bytes a row. */
-static void fgd_prefetch_later(const fgd_batch *batch, size_t ahead, size_t s, const void *array)
+/* Rows of the caller's data that the next step will gather, asked for while this one computes:
+ * they come from anywhere in memory. */
+typedef struct {
+    const fgd_data *data;
+    const int64_t *order;
+    size_t at, end; /* positions in the order */
+    size_t line;    /* of the row at that position */
+    size_t share;   /* lines at a time */
+} fgd_ahead;
+
+static size_t fgd_row_lines(const fgd_matrix *x)
 {
-    const size_t place = batch->first + s + ahead;
-    if (batch->order && place < batch->data->x.rows)
-        __builtin_prefetch((const char *)array + (size_t)batch->order[place] * 8);
+    const size_t stride = (size_t)(x->col_stride < 0 ? -x->col_stride : x->col_stride);
+    return x->cols * stride / FGD_ALIGN_BYTES + 1;
+}
+
+static void fgd_look_ahead(fgd_ahead *ahead)
+{
+    const fgd_data *data = ahead->data;
+    const size_t lines = fgd_row_lines(&data->x);
+    for (size_t n = ahead->share; n > 0 && ahead->at < ahead->end; n--) {
+        const int64_t row = ahead->order ? ahead->order[ahead->at] : (int64_t)ahead->at;
+        const char *start = (const char *)data->x.data + row * data->x.row_stride;
+        const ptrdiff_t step = data->x.col_stride < 0 ? -FGD_ALIGN_BYTES : FGD_ALIGN_BYTES;
+        __builtin_prefetch(start + (ptrdiff_t)ahead->line * step, 0, 2);
+        if (++ahead->line < lines) continue;
+        if (data->labels) __builtin_prefetch(data->labels + row, 0, 2);
+        if (data->weights) __builtin_prefetch(data->weights + row, 0, 2);
+        ahead->line = 0;
+        ahead->at++;
+    }
 }
 
 /* The sum of 16 chains in the contract's tree. */
@@ -167,7 +241,6 @@ fgd_update_params fgd_step_params(const fgd_net *net, uint64_t step, double lr)
 #undef REAL
 #undef TYPE
 #undef TABLE
-#undef FOR_BANDS
 #define REAL double
 #define TYPE(name) fgd_d##name
 #define TABLE f64
@@ -176,7 +249,6 @@ fgd_update_params fgd_step_params(const fgd_net *net, uint64_t step, double lr)
 #undef REAL
 #undef TYPE
 #undef TABLE
-#undef FOR_BANDS
 
 /* Calls the float or double form of a function. */
 #define BY_TYPE(type, name, ...) \
@@ -323,7 +395,7 @@ fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_grad
     const size_t capacity = n > net->capacity ? round_up(n, unit) : net->capacity;
     const size_t ldb = padded_stride(net->dtype, capacity);
     int ok = 1;
-    size_t widest = net->n_inputs;
+    size_t widest = 0;
     for (size_t l = 0; l < net->n_layers && ok; l++) {
         fgd_layer *layer = &net->layers[l];
         const int is_last = l + 1 == net->n_layers;
@@ -354,10 +426,9 @@ fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_grad
         void **scratch = realloc(net->scratch, (size_t)n_threads * sizeof *scratch);
         ok = scratch != NULL;
         if (ok) net->scratch = scratch;
-        const size_t elements =
-            units * unit > FGD_SCRATCH_ELEMENTS ? units * unit : FGD_SCRATCH_ELEMENTS;
+        const size_t outputs = widest * unit * size;
         while (ok && net->n_scratch < n_threads) {
-            void *block = allocate(elements, 1, size);
+            void *block = allocate(outputs > FGD_SCRATCH_BYTES ? outputs : FGD_SCRATCH_BYTES, 1, 1);
             ok = block != NULL;
             if (ok) net->scratch[net->n_scratch++] = block;
         }
@@ -477,8 +548,11 @@ int fgd_all_finite(fgd_dtype dtype, size_t n, const void *x)
 
 double fgd_weighted_sum(fgd_dtype dtype, size_t n, const void *x, const void *weights)
 {
-    return dtype == FGD_F32 ? fgd_active->f32.sum16(n, x, weights)
-                            : fgd_active->f64.sum16(n, x, weights);
+    const uint64_t mode = fgd_fp_enter();
+    const double sum = dtype == FGD_F32 ? fgd_active->f32.sum16(n, x, weights)
+                                        : fgd_active->f64.sum16(n, x, weights);
+    fgd_fp_leave(mode);
+    return sum;
 }
 
 double fgd_fma_burn(fgd_dtype dtype, size_t rounds)
@@ -499,7 +573,9 @@ double fgd_fma_burn(fgd_dtype dtype, size_t rounds)
 void fgd_net_batch_loss(const fgd_net *net, const fgd_batch *batch, double *loss_sum,
                         double *weight_sum)
 {
+    const uint64_t mode = fgd_fp_enter();
     BY_TYPE(net->dtype, batch_loss, net, batch, loss_sum, weight_sum);
+    fgd_fp_leave(mode);
 }
 
 double fgd_net_penalty(const fgd_net *net)

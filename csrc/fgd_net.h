@@ -76,8 +76,6 @@ fgd_status fgd_net_set_optimizer(fgd_net *net, fgd_opt opt, int has_buffer);
  * allocates what dropout, clip_norm and store_gradient need now. */
 fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_gradient);
 
-typedef enum { FGD_TRAINED, FGD_LOSS_NOT_FINITE, FGD_WEIGHT_NOT_FINITE } fgd_outcome;
-
 /* What a run of steps did. */
 typedef struct {
     fgd_outcome outcome;
@@ -87,8 +85,8 @@ typedef struct {
     double last_loss;          /* mean loss of the last step, penalties included */
 } fgd_progress;
 
-/* Trains n_steps mini-batches of batch_size rows order[first ..] of data (order, an entry for
- * each row of data->x, or NULL: rows in place; the last may be shorter, n_rows rows in all).  lrs: one learning rate a step.  Stops
+/* Trains n_steps mini-batches of batch_size rows order[first ..] of data (order NULL: rows in
+ * place; the last may be shorter, n_rows rows in all).  lrs: one learning rate a step.  Stops
  * before the update of a step whose loss is not finite, and after one in which a weight would
  * have become non-finite (such weights keep their last finite value), and early, but after at
  * least one step, when seconds have passed. */

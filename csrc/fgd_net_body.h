@@ -17,12 +17,9 @@ static void TYPE(load)(const fgd_net *net, const TYPE(table) * t, const fgd_batc
     t->gather(&data->x, batch->order, batch->first, batch->n, c0, n, net->input, net->ldb);
     if (!with_target) return;
     REAL *target = net->target, *coef = net->coef, *weight = net->weight;
-    const size_t ahead = fgd_places_ahead(batch->n, 8);
     if (data->labels) {
-        for (size_t s = c0; s < c0 + n; s++) {
+        for (size_t s = c0; s < c0 + n; s++)
             target[s] = s < batch->n ? (REAL)data->labels[fgd_row(batch, s)] : 0;
-            fgd_prefetch_later(batch, ahead, s, data->labels);
-        }
     } else if (data->y.data) {
         t->gather(&data->y, batch->order, batch->first, batch->n, c0, n, target, net->ldb);
     }
@@ -36,58 +33,131 @@ static void TYPE(load)(const fgd_net *net, const TYPE(table) * t, const fgd_batc
     for (size_t s = c0; s < c0 + n; s++) {
         weight[s] = 0;
         if (s < batch->n) weight[s] = data->weights ? (REAL)data->weights[fgd_row(batch, s)] : 1;
-        if (data->weights) fgd_prefetch_later(batch, ahead, s, data->weights);
         coef[s] = total > 0 ? (REAL)((double)weight[s] / total) : 0;
     }
 }
 
-/* z[fan_out][n] = bias + W^T input; no activation. */
-static void TYPE(pre_activation)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t c0,
-                                 size_t n, int dropout, REAL *z)
+/* Columns [c0, c0 + n) of a pass; the first n_samples of them hold samples. */
+typedef struct {
+    size_t c0, n, n_samples;
+    REAL *scratch;
+} TYPE(columns);
+
+static TYPE(columns) TYPE(columns_of)(const fgd_batch *batch, size_t c0, size_t n, REAL *scratch)
 {
-    const fgd_layer *layer = &net->layers[l];
-    const REAL *x = TYPE(layer_input)(net, l, dropout) + c0, *w = layer->w, *b = layer->b;
-    if (layer->fan_out <= FGD_NARROW_UNITS) {
-        t->chain16(layer->fan_out, layer->fan_in, n, x, net->ldb, w, layer->ldw, b, z + c0,
-                   net->ldb);
-        return;
-    }
-    const size_t most = TYPE(band_rows)(t, n);
-    FOR_BANDS(i, rows, layer->fan_out, most)
-    TYPE(gemm_band)(t, 1, rows, n, layer->fan_in, w + i, layer->ldw, x, net->ldb,
-                    z + i * net->ldb + c0, net->ldb, b + i);
+    const size_t left = batch->n > c0 ? batch->n - c0 : 0;
+    return (TYPE(columns)){c0, n, left < n ? left : n, scratch};
 }
 
-/* z (if kept) and a of one layer; the activation follows each band of rows while it is hot. */
-static void TYPE(forward)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t c0,
-                          size_t n_all, int dropout, int want_a)
+/* Whether so few samples pass a layer that its weights had better be read as they lie. */
+static int TYPE(is_thin)(const TYPE(table) * t, const fgd_layer *layer, const TYPE(columns) * cols)
+{
+    return cols->n == FGD_ALIGN_BYTES / sizeof(REAL) && cols->n_samples <= cols->n / 4 * 3 &&
+           layer->fan_in * layer->padded >= FGD_THIN_WEIGHTS && t->lanes > 1;
+}
+
+/* The same sums sample-major, with the units across the lanes: W streams by once, and lanes
+ * without a sample cost nothing. */
+static void TYPE(thin_pre_activation)(const fgd_net *net, const TYPE(table) * t,
+                                      const fgd_layer *layer, const REAL *x,
+                                      const TYPE(columns) * cols, REAL *z)
+{
+    const size_t padded = layer->padded;
+    for (size_t s = 0; s < cols->n; s++) {
+        REAL *row = cols->scratch + s * padded;
+        if (s < cols->n_samples)
+            memcpy(row, layer->b, padded * sizeof(REAL));
+        else
+            memset(row, 0, padded * sizeof(REAL));
+    }
+    const TYPE(product) product = {.m = cols->n_samples,
+                                   .n = padded,
+                                   .k = layer->fan_in,
+                                   .by_column = 1,
+                                   .a = x,
+                                   .as = net->ldb,
+                                   .b = layer->w,
+                                   .ldb = layer->ldw,
+                                   .c = cols->scratch,
+                                   .ldc = padded,
+                                   .starts_from_c = 1,
+                                   .most_k = FGD_THIN_KC};
+    TYPE(gemm)(t, &product);
+    t->transpose(cols->n, padded, cols->scratch, padded, z + cols->c0, net->ldb);
+}
+
+/* z[fan_out][n] = bias + W^T input; epilogue: see TYPE(product). */
+static void TYPE(pre_activation)(const fgd_net *net, const TYPE(table) * t, size_t l,
+                                 const TYPE(columns) * cols, int dropout, REAL *z,
+                                 TYPE(epilogue_fn) epilogue, void *context)
 {
     const fgd_layer *layer = &net->layers[l];
-    const size_t ldb = net->ldb;
-    const REAL *w = layer->w, *b = layer->b;
-    REAL *a = layer->a, *z = layer->z ? layer->z : a;
-    const REAL param = (REAL)layer->act_param;
-    const int narrow = layer->fan_out <= FGD_NARROW_UNITS;
-    const int elementwise = want_a && layer->act != FGD_ACT_SOFTMAX;
-    if (narrow) {
-        TYPE(pre_activation)(net, t, l, c0, n_all, dropout, z);
-        if (elementwise) t->act[layer->act](layer->fan_out, n_all, z + c0, ldb, a + c0, ldb, param);
-    } else {
-        const REAL *x = TYPE(layer_input)(net, l, dropout);
-        const size_t block = TYPE(block_columns)(n_all, layer->fan_in);
-        for (size_t c = c0; c < c0 + n_all; c += block) {
-            const size_t n = c0 + n_all - c < block ? c0 + n_all - c : block;
-            const size_t most = TYPE(band_rows)(t, n);
-            FOR_BANDS(i, rows, layer->fan_out, most)
-            {
-                REAL *zi = z + i * ldb + c;
-                TYPE(gemm_band)(t, 1, rows, n, layer->fan_in, w + i, layer->ldw, x + c, ldb, zi,
-                                ldb, b + i);
-                if (elementwise) t->act[layer->act](rows, n, zi, ldb, a + i * ldb + c, ldb, param);
-            }
-        }
+    const size_t c0 = cols->c0, n = cols->n;
+    const REAL *x = TYPE(layer_input)(net, l, dropout) + c0;
+    if (layer->fan_out <= FGD_NARROW_UNITS) {
+        t->chain16(layer->fan_out, layer->fan_in, n, x, net->ldb, layer->w, layer->ldw, layer->b,
+                   z + c0, net->ldb);
+        if (epilogue) epilogue(context, 0, layer->fan_out, 0, n, z + c0, net->ldb);
+        return;
     }
-    if (want_a && !elementwise) t->softmax(layer->fan_out, n_all, z + c0, ldb, a + c0, ldb);
+    if (TYPE(is_thin)(t, layer, cols)) {
+        TYPE(thin_pre_activation)(net, t, layer, x, cols, z);
+        if (epilogue) epilogue(context, 0, layer->fan_out, 0, n, z + c0, net->ldb);
+        return;
+    }
+    const TYPE(product) product = {.m = layer->fan_out,
+                                   .n = n,
+                                   .k = layer->fan_in,
+                                   .by_column = 1,
+                                   .a = layer->w,
+                                   .as = layer->ldw,
+                                   .b = x,
+                                   .ldb = net->ldb,
+                                   .c = z + c0,
+                                   .ldc = net->ldb,
+                                   .bias = layer->b,
+                                   .epilogue = epilogue,
+                                   .context = context};
+    TYPE(gemm)(t, &product);
+}
+
+/* What the epilogues of a layer need; c0 is where the thread's columns begin. */
+typedef struct {
+    const fgd_net *net;
+    const TYPE(table) * t;
+    const fgd_layer *layer;
+    size_t r0, n_rows, c0;
+    int is_thin;
+    const REAL *mask;                /* of the layer below, or NULL */
+    const fgd_update_params *params; /* of an update */
+    fgd_ahead *ahead;                /* or NULL */
+    int diverged;                    /* a weight would not have been finite */
+} TYPE(layer_pass);
+
+static void TYPE(activate_tile)(void *context, size_t i, size_t rows, size_t j, size_t n,
+                                const REAL *z, size_t ldz)
+{
+    const TYPE(layer_pass) *pass = context;
+    const fgd_layer *layer = pass->layer;
+    const size_t ldb = pass->net->ldb;
+    pass->t->act[layer->act](rows, n, z, ldz, (REAL *)layer->a + i * ldb + pass->c0 + j, ldb,
+                             (REAL)layer->act_param);
+}
+
+/* z (if kept) and a of one layer; the activation follows each tile of z while it is hot. */
+static void TYPE(forward)(const fgd_net *net, const TYPE(table) * t, size_t l,
+                          const TYPE(columns) * cols, int dropout, int want_a)
+{
+    const fgd_layer *layer = &net->layers[l];
+    const size_t c0 = cols->c0;
+    REAL *a = layer->a, *z = layer->z ? layer->z : a;
+    const int in_place_identity = layer->act == FGD_ACT_IDENTITY && z == a;
+    TYPE(layer_pass) pass = {.net = net, .t = t, .layer = layer, .c0 = c0};
+    const int elementwise = want_a && layer->act != FGD_ACT_SOFTMAX && !in_place_identity;
+    TYPE(pre_activation)(net, t, l, cols, dropout, z, elementwise ? TYPE(activate_tile) : NULL,
+                         &pass);
+    if (want_a && layer->act == FGD_ACT_SOFTMAX)
+        t->softmax(layer->fan_out, cols->n, z + c0, net->ldb, a + c0, net->ldb);
 }
 
 static void TYPE(drop)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t c0, size_t n,
@@ -127,28 +197,39 @@ static void TYPE(loss)(const fgd_net *net, const TYPE(table) * t, size_t c0, siz
     if (want_delta && !from_z) TYPE(output_grad)(net, t, c0, n);
 }
 
+/* The rows of dL/da become rows of delta: pass->layer is the layer below. */
+static void TYPE(derive_tile)(void *context, size_t i, size_t rows, size_t j, size_t n,
+                              const REAL *c, size_t ldc)
+{
+    const TYPE(layer_pass) *pass = context;
+    const fgd_layer *below = pass->layer;
+    const size_t ldb = pass->net->ldb, at = i * ldb + pass->c0 + j;
+    const REAL *x = (fgd_act_consumes_z(below->act) ? (REAL *)below->z : (REAL *)below->a) + at;
+    REAL *d = (REAL *)below->delta + at;
+    (void)c, (void)ldc; /* they are d and ldb */
+    if (pass->mask) pass->t->multiply(rows, n, d, ldb, pass->mask + at, ldb);
+    pass->t->act_grad[below->act](rows, n, x, ldb, d, ldb, (REAL)below->act_param);
+}
+
 /* delta of layer l - 1 = (W_l delta_l) * mask * f'. */
-static void TYPE(backward)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t c0,
-                           size_t n_all, int dropout)
+static void TYPE(backward)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t c0, size_t n,
+                           int dropout)
 {
     const fgd_layer *layer = &net->layers[l], *below = &net->layers[l - 1];
-    const size_t ldb = net->ldb;
-    const REAL *w = layer->w, *delta = layer->delta, *mask = dropout ? below->mask : NULL;
-    const REAL *x = fgd_act_consumes_z(below->act) ? below->z : below->a;
-    REAL *d = below->delta;
-    const size_t block = TYPE(block_columns)(n_all, layer->fan_out);
-    for (size_t c = c0; c < c0 + n_all; c += block) {
-        const size_t n = c0 + n_all - c < block ? c0 + n_all - c : block;
-        const size_t most = TYPE(band_rows)(t, n);
-        FOR_BANDS(i, rows, layer->fan_in, most)
-        {
-            REAL *di = d + i * ldb + c;
-            TYPE(gemm_band)(t, 0, rows, n, layer->fan_out, w + i * layer->ldw, layer->ldw,
-                            delta + c, ldb, di, ldb, NULL);
-            if (mask) t->multiply(rows, n, di, ldb, mask + i * ldb + c, ldb);
-            t->act_grad[below->act](rows, n, x + i * ldb + c, ldb, di, ldb, (REAL)below->act_param);
-        }
-    }
+    TYPE(layer_pass) pass = {.net = net, .t = t, .layer = below, .c0 = c0};
+    pass.mask = dropout ? below->mask : NULL;
+    const TYPE(product) product = {.m = layer->fan_in,
+                                   .n = n,
+                                   .k = layer->fan_out,
+                                   .a = layer->w,
+                                   .as = layer->ldw,
+                                   .b = (REAL *)layer->delta + c0,
+                                   .ldb = net->ldb,
+                                   .c = (REAL *)below->delta + c0,
+                                   .ldc = net->ldb,
+                                   .epilogue = TYPE(derive_tile),
+                                   .context = &pass};
+    TYPE(gemm)(t, &product);
 }
 
 /* Columns [c0, c0 + n) of delta become rows of delta_t. */
@@ -163,7 +244,7 @@ static void TYPE(turn_delta)(const fgd_net *net, const TYPE(table) * t, size_t l
 /* Where a row of an optional state array starts. */
 static REAL *TYPE(at)(void *base, size_t offset) { return base ? (REAL *)base + offset : NULL; }
 
-/* Asks for the lines of a band that will be written once its sums are there: they come from
+/* Asks for the lines of a tile that will be written once its sums are there: they come from
  * beyond the second-level cache in large layers, while the micro-kernel works. */
 static void TYPE(prefetch_rows)(const REAL *rows, size_t n_rows, size_t n, size_t stride)
 {
@@ -172,33 +253,67 @@ static void TYPE(prefetch_rows)(const REAL *rows, size_t n_rows, size_t n, size_
         for (size_t j = 0; j < n; j += line) __builtin_prefetch(rows + i * stride + j, 1);
 }
 
-/* Gradient sums of rows [r0, r1) of W go, band by band, straight into the update: no gradient
- * is stored.  k = samples of the batch. */
-static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t r0,
-                             size_t r1, size_t k, int dropout, const fgd_update_params *params,
-                             REAL *scratch)
+static void TYPE(announce_update)(void *context, size_t i, size_t rows, size_t j, size_t n,
+                                  const REAL *c, size_t ldc)
+{
+    const TYPE(layer_pass) *pass = context;
+    const fgd_layer *layer = pass->layer;
+    /* After few samples the tile is there at once: those of the next group are asked for. */
+    const size_t ahead = pass->is_thin ? FGD_GROUP_ROWS : 0;
+    const size_t at = (pass->r0 + i + ahead) * layer->ldw + j;
+    (void)c, (void)ldc;
+    if (i + ahead + rows > pass->n_rows) return;
+    TYPE(prefetch_rows)((REAL *)layer->w + at, rows, n, layer->ldw);
+    if (layer->w_s1) TYPE(prefetch_rows)((REAL *)layer->w_s1 + at, rows, n, layer->ldw);
+    if (layer->w_s2) TYPE(prefetch_rows)((REAL *)layer->w_s2 + at, rows, n, layer->ldw);
+}
+
+static void TYPE(update_tile)(void *context, size_t i, size_t rows, size_t j, size_t n,
+                              const REAL *g, size_t ldg)
+{
+    TYPE(layer_pass) *pass = context;
+    const fgd_layer *layer = pass->layer;
+    const size_t at = (pass->r0 + i) * layer->ldw + j;
+    pass->diverged |= pass->t->update[pass->net->opt](
+        rows, n, (REAL *)layer->w + at, TYPE(at)(layer->w_s1, at), TYPE(at)(layer->w_s2, at),
+        layer->ldw, g, ldg, pass->params);
+    if (pass->ahead) fgd_look_ahead(pass->ahead);
+}
+
+/* Gradient sums of rows [r0, r1) of W: dW[r1 - r0][padded]; k = samples of the batch. */
+static TYPE(product) TYPE(gradient)(const fgd_net *net, size_t l, size_t r0, size_t r1, size_t k,
+                                    int dropout)
 {
     const fgd_layer *layer = &net->layers[l];
-    const REAL *a = TYPE(layer_input)(net, l, dropout), *delta_t = layer->delta_t;
-    int diverged = 0;
-    for (size_t j = 0; j < layer->padded; j += FGD_SCRATCH_COLUMNS) {
-        const size_t left = layer->padded - j;
-        const size_t n = left < FGD_SCRATCH_COLUMNS ? left : FGD_SCRATCH_COLUMNS;
-        const size_t most = TYPE(band_rows)(t, n);
-        FOR_BANDS(i, rows, r1 - r0, most)
-        {
-            const size_t r = r0 + i, at = r * layer->ldw + j;
-            TYPE(prefetch_rows)((REAL *)layer->w + at, rows, n, layer->ldw);
-            if (layer->w_s1) TYPE(prefetch_rows)((REAL *)layer->w_s1 + at, rows, n, layer->ldw);
-            if (layer->w_s2) TYPE(prefetch_rows)((REAL *)layer->w_s2 + at, rows, n, layer->ldw);
-            TYPE(gemm_band)(t, 0, rows, n, k, a + r * net->ldb, net->ldb, delta_t + j, layer->ldw,
-                            scratch, n, NULL);
-            diverged |=
-                t->update[net->opt](rows, n, (REAL *)layer->w + at, TYPE(at)(layer->w_s1, at),
-                                    TYPE(at)(layer->w_s2, at), layer->ldw, scratch, n, params);
-        }
-    }
-    return diverged;
+    return (TYPE(product)){.m = r1 - r0,
+                           .n = layer->padded,
+                           .k = k,
+                           .a = TYPE(layer_input)(net, l, dropout) + r0 * net->ldb,
+                           .as = net->ldb,
+                           .b = layer->delta_t,
+                           .ldb = layer->ldw};
+}
+
+/* Gradient sums of rows [r0, r1) of W go, tile by tile, straight into the update: no gradient
+ * is stored. */
+static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t r0,
+                             size_t r1, size_t k, int dropout, const fgd_update_params *params,
+                             REAL *scratch, fgd_ahead *ahead)
+{
+    const fgd_layer *layer = &net->layers[l];
+    TYPE(layer_pass) pass = {
+        .net = net, .t = t, .layer = layer, .r0 = r0, .params = params, .ahead = ahead};
+    TYPE(product) product = TYPE(gradient)(net, l, r0, r1, k, dropout);
+    pass.n_rows = r1 - r0;
+    pass.is_thin = k <= FGD_ALIGN_BYTES / sizeof(REAL);
+    if (pass.is_thin) product.most_m = FGD_GROUP_ROWS; /* rows of W are written as they lie */
+    product.scratch = scratch;
+    product.epilogue = TYPE(update_tile);
+    if (layer->fan_in * layer->ldw * sizeof(REAL) > FGD_RESIDENT_BYTES)
+        product.announce = TYPE(announce_update);
+    product.context = &pass;
+    TYPE(gemm)(t, &product);
+    return pass.diverged;
 }
 
 static int TYPE(update_bias)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t k,
@@ -207,9 +322,9 @@ static int TYPE(update_bias)(const fgd_net *net, const TYPE(table) * t, size_t l
     const fgd_layer *layer = &net->layers[l];
     int diverged = 0;
     if (!layer->use_bias) return 0;
-    for (size_t j = 0; j < layer->padded; j += FGD_SCRATCH_COLUMNS) {
-        const size_t left = layer->padded - j;
-        const size_t n = left < FGD_SCRATCH_COLUMNS ? left : FGD_SCRATCH_COLUMNS;
+    const size_t most = FGD_SCRATCH_BYTES / sizeof(REAL);
+    for (size_t j = 0; j < layer->padded; j += most) {
+        const size_t left = layer->padded - j, n = left < most ? left : most;
         t->column_sums(k, n, (const REAL *)layer->delta_t + j, layer->ldw, scratch);
         diverged |=
             t->update[net->opt](1, n, (REAL *)layer->b + j, TYPE(at)(layer->b_s1, j),
@@ -223,12 +338,11 @@ static void TYPE(gradient_rows)(const fgd_net *net, const TYPE(table) * t, size_
                                 size_t r1, size_t k, int dropout)
 {
     const fgd_layer *layer = &net->layers[l];
-    const REAL *a = TYPE(layer_input)(net, l, dropout), *delta_t = layer->delta_t;
-    const size_t most = TYPE(band_rows)(t, layer->padded);
-    FOR_BANDS(i, rows, r1 - r0, most)
-    TYPE(gemm_band)(t, 0, rows, layer->padded, k, a + (r0 + i) * net->ldb, net->ldb, delta_t,
-                    layer->ldw, (REAL *)layer->dw + (r0 + i) * layer->ldw, layer->ldw, NULL);
-    if (r0 == 0) t->column_sums(k, layer->padded, delta_t, layer->ldw, layer->db);
+    TYPE(product) product = TYPE(gradient)(net, l, r0, r1, k, dropout);
+    product.c = (REAL *)layer->dw + r0 * layer->ldw;
+    product.ldc = layer->ldw;
+    TYPE(gemm)(t, &product);
+    if (r0 == 0) t->column_sums(k, layer->padded, layer->delta_t, layer->ldw, layer->db);
 }
 
 /* Penalties and clipping by value join the stored gradient of rows [r0, r1). */
@@ -313,14 +427,15 @@ static void TYPE(put_outputs)(const fgd_net *net, const TYPE(table) * t, const f
 }
 
 /* Everything of a step that one sample's column needs, up to delta of every layer. */
-static void TYPE(columns)(const fgd_net *net, const TYPE(table) * t, const fgd_batch *batch,
+static void TYPE(run_columns)(const fgd_net *net, const TYPE(table) * t, const fgd_batch *batch,
                           uint64_t step, size_t c0, size_t n, REAL *scratch)
 {
     const size_t last = net->n_layers - 1;
+    const TYPE(columns) cols = TYPE(columns_of)(batch, c0, n, scratch);
     TYPE(load)(net, t, batch, c0, n, 1);
     for (size_t l = 0; l <= last; l++) {
         const int want_a = l < last || batch->data->outputs || !fgd_loss_from_z(net->loss);
-        TYPE(forward)(net, t, l, c0, n, 1, want_a);
+        TYPE(forward)(net, t, l, &cols, 1, want_a);
         if (net->layers[l].dropped) TYPE(drop)(net, t, l, c0, n, step);
     }
     if (batch->data->outputs) TYPE(put_outputs)(net, t, batch, c0, n, scratch);
@@ -341,12 +456,90 @@ static void TYPE(batch_loss)(const fgd_net *net, const fgd_batch *batch, double 
     *weight_sum = weight ? t->sum16(batch->n, weight, NULL) : (double)batch->n;
 }
 
+/* What the thread will gather in step i of the run, spread over its update of the first layer;
+ * nothing (share 0) where the data stay in the caches anyway. */
+static fgd_ahead TYPE(plan_ahead)(const fgd_run *run, const TYPE(table) * t, size_t i,
+                                  const fgd_worker *worker)
+{
+    const fgd_matrix *x = &run->data->x;
+    const size_t done = i * run->batch_size, row_lines = fgd_row_lines(x);
+    fgd_ahead ahead = {.data = run->data, .order = run->order};
+    if (i >= run->n_steps || x->rows * row_lines * FGD_ALIGN_BYTES < FGD_FAR_BYTES)
+        return ahead;
+    const size_t id = (size_t)worker->id, workers = (size_t)worker->n_threads;
+    const size_t left = run->n_rows - done, n = left < run->batch_size ? left : run->batch_size;
+    const fgd_layer *layer = &run->net->layers[0];
+    const size_t tiles = (layer->fan_in / workers / FGD_GROUP_ROWS + 1) *
+                         (layer->padded / (t->max_vectors * t->lanes) + 1);
+    ahead.at = run->first + done + n * id / workers;
+    ahead.end = run->first + done + n * (id + 1) / workers;
+    ahead.share = ((ahead.end - ahead.at) * row_lines + tiles - 1) / tiles;
+    return ahead;
+}
+
+/* Whether the steps of a run are those of template/online.h. */
+static int TYPE(is_online)(const fgd_run *run)
+{
+    const fgd_net *net = run->net;
+    const fgd_layer *layer = &net->layers[0];
+    const fgd_update_params *p = &net->params;
+    return net->n_layers == 1 && layer->fan_out == 1 && run->batch_size == 1 &&
+           net->opt == FGD_OPT_SGD && p->weight_decay == 0 && p->clip_value == 0 &&
+           net->clip_norm == 0 && !fgd_has_penalty(layer) && layer->dropout == 0 &&
+           run->data->y.data && !run->data->weights && !run->data->outputs &&
+           2 * (layer->fan_in + 16) * sizeof(REAL) <= FGD_SCRATCH_BYTES;
+}
+
+static void TYPE(train_online)(fgd_run *run)
+{
+    fgd_net *net = run->net;
+    const TYPE(table) *t = &run->kernels->TABLE;
+    fgd_layer *layer = &net->layers[0];
+    fgd_progress *progress = run->progress;
+    const size_t fan_in = layer->fan_in, padded = (fan_in + 15) / 16 * 16;
+    REAL *w = net->scratch[0], *column = layer->w;
+    const int is_identity = layer->act == FGD_ACT_IDENTITY;
+    TYPE(online_run) online = {.loss_sum = progress->loss_sum, /* one sum, however it is cut */
+                               .x = &run->data->x,
+                               .y = &run->data->y,
+                               .order = run->order,
+                               .first = run->first,
+                               .lrs = run->lrs,
+                               .act = is_identity ? NULL : t->act[layer->act],
+                               .act_grad = is_identity ? NULL : t->act_grad[layer->act],
+                               .loss = t->loss[net->loss],
+                               .act_param = (REAL)layer->act_param,
+                               .loss_param = (REAL)net->loss_param,
+                               .loss_from_z = fgd_loss_from_z(net->loss),
+                               .grad_from_z = fgd_act_consumes_z(layer->act),
+                               .use_bias = layer->use_bias,
+                               .w = w,
+                               .b = layer->b,
+                               .buffer = w + padded};
+    for (size_t i = 0; i < padded; i++) w[i] = i < fan_in ? column[i * layer->ldw] : -(REAL)0;
+    while (online.done < run->n_steps && online.outcome == FGD_TRAINED) {
+        const size_t left = run->n_steps - online.done;
+        t->online(&online, left < FGD_ONLINE_STEPS ? left : FGD_ONLINE_STEPS);
+        if (fgd_seconds() > run->deadline) break;
+    }
+    for (size_t i = 0; i < fan_in; i++) column[i * layer->ldw] = w[i];
+    progress->n_steps += online.done;
+    progress->loss_sum = online.loss_sum;
+    progress->weight_sum += (double)online.done;
+    progress->last_loss = online.last_loss;
+    progress->outcome = online.outcome;
+}
+
 static void TYPE(train_region)(void *context, const fgd_worker *worker)
 {
     fgd_run *run = context;
     fgd_net *net = run->net;
     const TYPE(table) *t = &run->kernels->TABLE;
     REAL *scratch = net->scratch[worker->id];
+    if (TYPE(is_online)(run)) {
+        if (worker->id == 0) TYPE(train_online)(run);
+        return;
+    }
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL);
     const size_t id = (size_t)worker->id, workers = (size_t)worker->n_threads;
     fgd_batch batch = {.data = run->data, .order = run->order};
@@ -359,7 +552,7 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
 
         const size_t units = (batch.n + unit - 1) / unit;
         const size_t c0 = units * id / workers * unit, c1 = units * (id + 1) / workers * unit;
-        if (c1 > c0) TYPE(columns)(net, t, &batch, step, c0, c1 - c0, scratch);
+        if (c1 > c0) TYPE(run_columns)(net, t, &batch, step, c0, c1 - c0, scratch);
         for (size_t l = 0; l < net->n_layers; l++) {
             const size_t rows = net->layers[l].fan_in;
             if (fgd_has_penalty(&net->layers[l]))
@@ -383,6 +576,7 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         }
 
         fgd_update_params params = fgd_step_params(net, step, batch.lr);
+        fgd_ahead ahead = TYPE(plan_ahead)(run, t, i + 1, worker);
         int diverged = 0;
         const int by_norm = net->clip_norm > 0;
         for (size_t l = 0; l < net->n_layers; l++) {
@@ -401,7 +595,8 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
                 p.l1 = layer->l1;
                 p.l2 = layer->l2;
                 if (r1 > r0)
-                    diverged |= TYPE(update_rows)(net, t, l, r0, r1, batch.n, 1, &p, scratch);
+                    diverged |= TYPE(update_rows)(net, t, l, r0, r1, batch.n, 1, &p, scratch,
+                                                  l == 0 && ahead.share ? &ahead : NULL);
             }
         }
         if (by_norm) {
@@ -440,7 +635,8 @@ static void TYPE(infer_region)(void *context, const fgd_worker *worker)
     const size_t c0 = units * id / workers * unit, n = units * (id + 1) / workers * unit - c0;
     if (n == 0) return;
     TYPE(load)(net, t, &batch, c0, n, run->losses != NULL);
-    for (size_t l = 0; l < net->n_layers; l++) TYPE(forward)(net, t, l, c0, n, 0, 1);
+    const TYPE(columns) cols = TYPE(columns_of)(&batch, c0, n, net->scratch[worker->id]);
+    for (size_t l = 0; l < net->n_layers; l++) TYPE(forward)(net, t, l, &cols, 0, 1);
     if (batch.data->outputs) TYPE(put_outputs)(net, t, &batch, c0, n, net->scratch[worker->id]);
     if (run->losses) {
         TYPE(loss)(net, t, c0, n, 0);
@@ -456,7 +652,7 @@ static int TYPE(update)(fgd_net *net, const fgd_batch *batch, size_t l,
     REAL *scratch = net->scratch[0];
     fgd_update_params p = *params;
     int diverged = TYPE(update_rows)(net, t, l, 0, net->layers[l].fan_in, batch->n, batch->dropout,
-                                     &p, scratch);
+                                     &p, scratch, NULL);
     p.l1 = p.l2 = 0;
     return diverged | TYPE(update_bias)(net, t, l, batch->n, &p, scratch);
 }
@@ -467,11 +663,14 @@ static void TYPE(operate)(fgd_net *net, const fgd_batch *batch, fgd_op op, size_
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL);
     const size_t n = (batch->n + unit - 1) / unit * unit;
     const fgd_layer *layer = &net->layers[l];
+    const TYPE(columns) cols = TYPE(columns_of)(batch, 0, n, net->scratch[0]);
     const int dropout = batch->dropout;
     switch (op) {
     case FGD_OP_LOAD: TYPE(load)(net, t, batch, 0, n, 1); break;
-    case FGD_OP_PRE_ACTIVATION: TYPE(pre_activation)(net, t, l, 0, n, dropout, layer->delta); break;
-    case FGD_OP_FORWARD: TYPE(forward)(net, t, l, 0, n, dropout, 1); break;
+    case FGD_OP_PRE_ACTIVATION:
+        TYPE(pre_activation)(net, t, l, &cols, dropout, layer->delta, NULL, NULL);
+        break;
+    case FGD_OP_FORWARD: TYPE(forward)(net, t, l, &cols, dropout, 1); break;
     case FGD_OP_ACTIVATE:
         if (layer->act == FGD_ACT_SOFTMAX)
             t->softmax(layer->fan_out, n, layer->z, net->ldb, layer->a, net->ldb);

@@ -82,6 +82,9 @@ typedef enum {
 /* Which published form of an optimiser's formula is meant where they differ. */
 typedef enum { FGD_VARIANT_TORCH, FGD_VARIANT_SKLEARN } fgd_variant;
 
+/* How a run of training steps ended. */
+typedef enum { FGD_TRAINED, FGD_LOSS_NOT_FINITE, FGD_WEIGHT_NOT_FINITE } fgd_outcome;
+
 /* One update of one array of weights.  Everything is kept in double and rounded once to the
  * kernel's type.  Order: g = scale * sum over samples; + l2 * w + l1 * sign(w);
  * clip to [-clip_value, clip_value]; * norm_scale; + weight_decay * w (all but AdamW);

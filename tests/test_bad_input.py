@@ -51,6 +51,7 @@ BAD_X = {
     "records": (np.zeros((12, 4), [("a", float)]), "X has dtype"),
     "ragged": ([[1.0, 2.0], [3.0]], "X cannot be read as an array"),
     "masked": (np.ma.masked_greater(X, 0), "X has masked elements"),
+    "sparse": (type("Sparse", (), {"toarray": None})(), r"X is sparse; give X\.toarray\(\)"),
 }
 CALLS = ["fit", "train_step", "loss_and_grad", "evaluate", "validate"]
 
@@ -101,6 +102,8 @@ BAD_LABELS = {
         r"label y\[9\] = 3 is beyond the network's 3 outputs: labels run from 0 to 2",
     ),
     "far beyond": (np.full(12, 2**63, np.uint64), "is beyond the network's 3 outputs"),
+    "floats": (with_value(LABELS, 9, 3), r"label y\[9\] = 3 is beyond"),
+    "a huge float": (with_value(LABELS, 9, 1e300), r"y\[9\] = 1\.\d*e\+300 is beyond"),
     "not integers": (with_value(LABELS, 2, 1.5), r"must be integers, but y\[2\] is 1.5"),
     "nan": (with_value(LABELS, 2, np.nan), r"must be integers, but y\[2\] is nan"),
     "inf": (with_value(LABELS, 2, np.inf), r"must be integers, but y\[2\] is inf"),
@@ -181,6 +184,11 @@ BAD_WEIGHTS = {
     "nan": (with_value(np.ones(12), 3, np.nan), r"sample_weight\[3\] is nan"),
     "inf": (with_value(np.ones(12), 3, np.inf), r"sample_weight\[3\] is inf"),
     "zeros": (np.zeros(12), "sum of sample_weight must be positive"),
+    "zeros in float32": (np.full(12, 1e-40), "below 1.18e-38, the smallest number"),
+    "too large for float32": (
+        with_value(np.ones(12), 3, 1e39),
+        r"sample_weight\[3\] is 1e\+39, beyond the range of float32",
+    ),
     "strings": (np.full(12, "a"), "sample_weight has dtype"),
     "object": (np.ones(12, object), "sample_weight has dtype object"),
 }
@@ -196,6 +204,13 @@ def test_bad_weights_are_refused_and_nothing_is_written(case, method):
     with pytest.raises(ValueError, match=message):
         call(net, method, X, LABELS, sample_weight=bad)
     assert state(net) == before
+
+
+def test_weights_whose_sum_overflows_are_refused():
+    net = network(dtype="float64")
+    with pytest.raises(ValueError, match="sum of sample_weight must be positive and finite"):
+        net.fit(X, LABELS, sample_weight=np.full(12, 1e308), verbose=0)
+    assert net.step == 0
 
 
 @pytest.mark.parametrize("case", BAD_X)
@@ -256,7 +271,9 @@ def test_bad_validation_data_of_other_kinds():
         ({"callbacks": ["stop"]}, TypeError, "callbacks must be fastgd.Callback objects"),
         ({"callbacks": [fastgd.EarlyStopping]}, TypeError, "callbacks must be fastgd.Callback"),
         ({"callbacks": [fastgd.EarlyStopping()]}, ValueError, "EarlyStopping monitors 'val_loss'"),
+        ({"callbacks": 3}, TypeError, "callbacks must be fastgd.Callback objects, not 3"),
         ({"metrics": "f1"}, ValueError, "choose from accuracy, mse, mae, r2"),
+        ({"metrics": 3}, TypeError, "metrics must be names or callables, not 3"),
         ({"resume": True}, ValueError, "there is no fit to resume"),
         ({"resume": 1}, TypeError, "resume must be True or False"),
         (
@@ -274,6 +291,21 @@ def test_bad_arguments_of_fit_are_refused(arguments, error, message):
         net.fit(X, LABELS, **{"verbose": 0} | arguments)
     assert state(net) == before
     assert net.history is None
+
+
+def test_none_means_no_callbacks_and_no_metrics():
+    net = network()
+    history = net.fit(X, LABELS, callbacks=None, metrics=None, verbose=0)
+    assert sorted(history.history) == ["loss", "lr", "seconds"]
+    assert net.evaluate(X, LABELS, metrics=None) == net.evaluate(X, LABELS)
+
+
+def test_weights_that_are_no_list_are_refused():
+    net = network()
+    before = state(net)
+    with pytest.raises(TypeError, match="weights must be a list of arrays, not None"):
+        net.set_weights(None)
+    assert state(net) == before
 
 
 def test_integers_of_numpy_are_integers():

@@ -364,6 +364,27 @@ def test_scaled_inputs_give_the_bits_of_inputs_that_were_scaled_before(source, d
     assert max(direct.validate(raw, CLASSES).shares) <= 1
 
 
+@pytest.mark.parametrize("source", ["u1", "f4"])
+def test_scaled_inputs_train_online_to_the_same_bits(source, isa):
+    """One unit, one sample a step: a path of its own in the C core."""
+    raw, y = IMAGES.astype(source), RNG.normal(size=40).astype(np.float32)
+    plain, direct = (
+        Network([Dense(1)], "squared_error", fastgd.SGD(1e-3), 70, input_scale=scale)
+        for scale in (1.0, SCALE)
+    )
+    plain.fit(scaled("float32"), y, 2, 1, verbose=0)
+    direct.fit(raw, y, 2, 1, verbose=0)
+    assert weights(plain) == weights(direct)
+
+
+def test_short_predict_leaves_broken_weights_to_the_long_way():
+    net = network()
+    net.predict(X)
+    net.layers[0].weight[1, 2] = np.nan
+    with pytest.raises(ValueError, match=r"weights are not finite: layers\.0\.weight"):
+        net.predict(X)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_scaled_inputs_of_any_layout(layout):
     wanted = imager().predict(scaled("float32"))

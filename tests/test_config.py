@@ -139,6 +139,7 @@ def environment(monkeypatch):
         (None, "many", None, 12),
         (None, "0", None, 12),
         (None, "", "", 12),
+        (None, "9" * 5000, None, 12),
     ],
 )
 def test_default_threads_come_from_four_places(environment, quota, openmp, own, wanted):
@@ -154,11 +155,23 @@ def test_default_threads_come_from_four_places(environment, quota, openmp, own, 
         assert threads_in_force() == 8
 
 
-@pytest.mark.parametrize("bad", ["0", "-1", "two", "1.5"])
+@pytest.mark.parametrize("bad", ["0", "-1", "two", "1.5", "2147483648", "9" * 5000])
 def test_own_variable_must_be_a_positive_integer(environment, bad):
     environment.setenv("FASTGD_NUM_THREADS", bad)
     with pytest.raises(ValueError, match=f"FASTGD_NUM_THREADS must be a positive.*{bad}"):
         default_n_threads()
+
+
+def test_threads_beyond_a_c_int_are_refused():
+    net = fastgd.Network([fastgd.Dense(1)], "squared_error", n_inputs=1)
+    message = "n_threads must be at most 2147483647, not 2147483648"
+    with pytest.raises(ValueError, match=message):
+        fastgd.config(n_threads=2**31)
+    with pytest.raises(ValueError, match=message):
+        net.fit([[1.0]], [1.0], n_threads=2**31, verbose=0)
+    with pytest.raises(ValueError, match=message):
+        net.predict([[1.0]], n_threads=2**31)
+    assert net.predict([[1.0]], n_threads=2**31 - 1).shape == (1, 1)
 
 
 def test_threads_without_affinity(environment):

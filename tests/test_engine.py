@@ -305,6 +305,58 @@ def test_outputs_are_those_met_in_training():
     assert outputs.tobytes() == before.tobytes()
 
 
+def test_arrays_that_do_not_fit_are_refused():
+    # Network has checked them, but a wrong size here would be written beyond the end.
+    case = Case(n=33)
+    engine = case.engine()
+    for shape in ((32, 7), (33, 6)):
+        with pytest.raises(ValueError, match="do not fit the bound data"):
+            case.fit(engine, epochs=1, outputs=np.zeros(shape, np.float32))
+    wide, out = np.zeros((33, case.n_inputs + 1), np.float32), np.empty((33, 7), np.float32)
+    for call in (
+        lambda: engine.predict(wide, out),
+        lambda: engine.train_step(wide, case.y, None, 0.1),
+        lambda: engine.evaluate(wide, case.y, None),
+    ):
+        with pytest.raises(ValueError, match="features"):
+            call()
+
+
+def test_denormals_count_as_zero_in_every_sum():
+    # Products of weight and loss, and half of the weights, are below the smallest normal number.
+    case = Case(loss="squared_error", output="identity", dtype="float64", dropout=0.0, penalty=0.0)
+    case.weights = np.where(np.arange(len(case.X)) % 2, 1e-155, 1e-310)
+    for i, (W, b) in enumerate(case.arrays):
+        case.arrays[i] = np.zeros_like(W), np.zeros_like(b)
+    case.y = np.full_like(case.y, 1e-77)
+    data = case.X, case.y, case.weights
+    plain, checked = case.engine(), case.engine()
+    loss, weight = plain.evaluate(*data)
+    assert loss == 0.0
+    assert weight == pytest.approx(1e-155 * (len(case.X) // 2), rel=1e-12, abs=0)
+    steps = plain.train_step(*data, 0.1), checked.checked_step(*data, 0.1, lambda *_: None)
+    assert steps == (0.0, 0.0)
+
+
+def test_number_of_threads_has_a_ceiling():
+    engine = Case().engine()
+    for asked, used in ((1, 1), (3, 3), (257, 256), (2**31, 256), (10**30, 256)):
+        engine.n_threads = asked
+        assert engine.n_threads == used
+
+
+def test_data_cannot_be_replaced_while_they_are_trained_on():
+    case = Case(n=33)
+    engine = case.engine()
+
+    def replace(step, loss):
+        with pytest.raises(RuntimeError, match="is being fitted"):
+            engine.bind(case.X, case.y, None, 1, False)
+
+    case.fit(engine, epochs=1, batch_size=8, on_batch=replace)
+    case.fit(engine, epochs=1)
+
+
 def test_loss_and_grad_changes_nothing_and_matches_reference():
     case = Case(dtype="float64", optimizer=("sgd", {"clip_value": 1e-3}))
     engine = case.engine()
@@ -564,3 +616,56 @@ def test_thread_count_may_change_while_another_thread_trains():
         stop.set()
         other.join()
     assert engine.all_finite()
+
+
+ONLINE = [
+    ("identity", "squared_error"),
+    ("tanh", "squared_error"),
+    ("gelu", "huber"),
+    ("relu", "absolute_error"),
+    ("sigmoid", "log_loss"),
+    ("tanh", "log_loss"),
+    ("exp", "poisson"),
+]
+
+
+@pytest.mark.parametrize("isa", _kernels.available_isas())
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("output", "loss"), ONLINE)
+def test_online_steps_have_the_bits_of_the_general_path(isa, dtype, output, loss):
+    # Weights of one leave the arithmetic as it is, but take the general path.
+    _kernels.set_isa(isa)
+    for n_inputs in (1, 5, 16, 20, 37):
+        options = {"hidden": (), "units": 1, "output": output, "loss": loss, "dtype": dtype}
+        case = Case(**options, dropout=0, penalty=0, n=40, n_inputs=n_inputs)
+        if loss == "log_loss" and output == "tanh":
+            case.arrays[0] = (np.abs(case.arrays[0][0]), np.abs(case.arrays[0][1]))
+            case.X = np.abs(case.X)  # a logarithm of the output is taken
+        case.X[3, 0] = -0.0
+        case.weights = None
+        for X in (case.X, case.X[:, ::-1], case.X.astype("float16").astype("float64")):
+            case.X = X
+            online = case.engine()
+            losses = case.fit(online, batch_size=1)
+            case.weights = np.ones(len(X))
+            general = case.engine()
+            assert digest(general, case.fit(general, batch_size=1)) == digest(online, losses)
+            case.weights = None
+
+
+@pytest.mark.parametrize("spoilt", ["target", "rate"])
+def test_online_steps_end_where_the_general_path_does(spoilt):
+    case = Case(hidden=(), units=1, output="identity", loss="squared_error", dropout=0, penalty=0)
+    rate = 0.01
+    if spoilt == "target":
+        case.y[77] = np.inf
+    else:
+        rate = 1e30
+    ends = []
+    for weights in (None, np.ones(len(case.X))):
+        case.weights = weights
+        engine = case.engine()
+        with pytest.raises(Divergence) as caught:
+            case.fit(engine, batch_size=1, lr=rate)
+        ends.append((caught.value.what, caught.value.step_in_call, digest(engine)))
+    assert ends[0] == ends[1]

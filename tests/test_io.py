@@ -550,6 +550,7 @@ MALICIOUS = {
     "history": set_in("history", {"epoch": [0]}),
     "history epoch": set_in("history", "epoch", ["x"]),
     "history value": set_in("history", "values", {"loss": ["os"]}),
+    "history is longer than its epochs": set_in("history", "values", {"loss": [1.0, 2.0]}),
     "history is text": set_in("history", "values", "loss"),
     "resume": set_in("resume", {"done": 1}),
     "resume done": set_in("resume", "done", -1),
@@ -677,13 +678,43 @@ def test_failed_save_leaves_everything_as_it_was(name, old, path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(module, function, fail)
-        with pytest.raises(type(error)):
+        with pytest.raises(type(error)) as caught:
             net.save(path)
+    if isinstance(error, OSError):
+        assert caught.value.filename == os.path.realpath(path)
     assert os.listdir(path.parent) == ([path.name] if old else [])
     if old:
         assert path.read_bytes() == before
     net.save(path)
     assert_same(net, fastgd.load(path))
+
+
+@pytest.mark.parametrize("name", ["layers.1.weight", "optimizer.exp_avg_sq.0.bias"])
+def test_values_that_are_not_finite_do_not_replace_a_file(name, path):
+    net = network("adam")
+    net.save(path)
+    before = path.read_bytes()
+    net._arrays()[name][...] = np.inf
+    with pytest.raises(ValueError, match=f"not finite are not saved: {name}$"):
+        net.save(path)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_more_than_a_header_holds_does_not_replace_a_file(path, monkeypatch):
+    net = network()
+    net.fit(X, Y, epochs=300, verbose=0)
+    net.save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr(model_io, "_HEADER_LIMIT", 8000)
+    with pytest.raises(ValueError, match=r"history and metadata take .*; a model file holds 8,000"):
+        net.save(path)
+    assert path.read_bytes() == before
+    net.save(path, include_optimizer=False)
+    fastgd.load(path)
+    net.history = None
+    net.save(path)
+    fastgd.load(path)
 
 
 def run_limited(path, prepare):
@@ -737,12 +768,24 @@ def test_really_unwritable_folder_leaves_the_old_file():
 
 def test_save_into_a_missing_folder_or_onto_a_folder(tmp_path):
     net = network()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"missing.model'$"):
         net.save(tmp_path / "missing" / "model")
     (tmp_path / "folder").mkdir()
     with pytest.raises(IsADirectoryError):
         net.save(tmp_path / "folder")
     assert os.listdir(tmp_path) == ["folder"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a file that is not a regular one")
+def test_save_does_not_replace_what_is_no_regular_file(tmp_path):
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for place in (pipe, link):
+        with pytest.raises(OSError, match="pipe: it is not a regular file"):
+            network().save(place)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
 
 
 def test_save_keeps_the_mode_and_follows_links(tmp_path):

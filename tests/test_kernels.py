@@ -659,3 +659,39 @@ def test_examples_run():
 def test_pairing_knows_every_loss_and_activation():
     names = {name for loss in _pairing.LOSSES for name in _pairing.fitting_outputs(loss)}
     assert names == set(_kernels.ACTIVATIONS)
+
+
+def unaligned(array):
+    """Return a copy whose elements lie one byte beyond where their type wants them."""
+    array = np.asarray(array)
+    memory = np.zeros(array.nbytes + 1, np.uint8)
+    copy = memory[1:].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    assert not copy.flags.aligned
+    return copy
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_unaligned_arrays_give_the_bits_of_aligned_ones(dtype):
+    # What this guards against is undefined behaviour: run it with FASTGD_SANITIZE=undefined.
+    rng = np.random.default_rng(0)
+    z, da, X = (rng.normal(size=(37, 5)).astype(dtype) for _ in range(3))
+    W = rng.normal(size=(5, 5)).astype(dtype)
+    out = unaligned(np.empty_like(z))
+    for call, arrays in (
+        (lambda z, out=None: kernels.activation("gelu", z, out=out), (z,)),
+        (lambda z, out=None: kernels.activation("softmax", z, out=out), (z,)),
+        (lambda d, z, out=None: kernels.activation_grad("gelu", d, z=z, out=out), (da, z)),
+        (lambda X, W, out=None: kernels.forward(X, W, None, "tanh", out=out), (X, W)),
+        (lambda d, W, z, out=None: kernels.backward(d, W, "gelu", z=z, out=out), (da, W, z)),
+    ):
+        call(*map(unaligned, arrays), out=out)
+        assert out.tobytes() == call(*arrays).tobytes()
+    weights, labels = rng.uniform(size=37), rng.integers(0, 5, 37)
+    value, delta = kernels.loss("cross_entropy", z, labels, sample_weight=weights.astype(dtype))
+    got = kernels.loss(
+        "cross_entropy",
+        *map(unaligned, (z, labels)),
+        sample_weight=unaligned(weights.astype(dtype)),
+    )
+    assert (got[0], got[1].tobytes()) == (value, delta.tobytes())

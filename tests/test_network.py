@@ -420,6 +420,75 @@ def test_network_is_one_fit_at_a_time():
     assert_same(one, two)
 
 
+def test_unaligned_arrays_give_the_bits_of_aligned_ones():
+    # As of a memory map that begins anywhere; undefined behaviour if C is told of other types.
+    X, y = blobs()
+    given = X, y.astype(np.int64), np.linspace(1, 2, len(y))
+    moved = []
+    for array in given:
+        memory = np.zeros(array.nbytes + 1, np.uint8)
+        moved.append(memory[1:].view(array.dtype).reshape(array.shape))
+        moved[-1][...] = array
+    one, two = network(), network()
+    for net, (X_, y_, w) in ((one, given), (two, moved)):
+        net.fit(X_, y_, sample_weight=w, epochs=2, verbose=0)
+        net.train_step(X_, y_, w)
+        for _ in range(2):
+            net.train_step(X_, y_)
+    assert_same(one, two)
+    assert one.evaluate(*given) == two.evaluate(*moved)
+    assert one.predict(X).tobytes() == two.predict(moved[0]).tobytes()
+
+
+def test_of_two_fits_that_begin_at_once_one_is_refused():
+    # Both pass the first check: the data of one arrive only while the other trains. Batches of the
+    # larger would be written into the outputs of the smaller.
+    began, tried = threading.Event(), threading.Event()
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(8, 2)), np.zeros(8, dtype=int)
+    large = rng.normal(size=(4096, 2))
+    net = fastgd.Network([fastgd.Dense(2)], loss="cross_entropy", n_inputs=2)
+
+    class Hold(fastgd.Callback):
+        def on_epoch_begin(self, epoch):
+            began.set()
+            tried.wait(30)
+
+    first = threading.Thread(
+        target=net.fit,
+        args=(X, y),
+        kwargs={"batch_size": 1, "metrics": "accuracy", "callbacks": Hold(), "verbose": 0},
+    )
+
+    class Late:
+        def __array__(self, dtype=None, copy=None):
+            first.start()
+            began.wait(30)
+            return large
+
+    with pytest.raises(RuntimeError, match="is being fitted"):
+        net.fit(Late(), np.zeros(4096, dtype=int), batch_size=4096, verbose=0)
+    tried.set()
+    first.join()
+    assert len(net.history.history["accuracy"]) == 1
+    net.fit(X, y, verbose=0)
+
+
+def test_number_of_inputs_may_be_settled_while_data_are_read():
+    net = fastgd.Network([fastgd.Dense(2)], loss="cross_entropy")
+    narrow = np.ones((4, 1))
+
+    class Late:
+        def __array__(self, dtype=None, copy=None):
+            net.train_step(narrow, np.zeros(4, dtype=int))
+            return np.zeros(4096, dtype=int)
+
+    for call in (net.fit, net.train_step):
+        with pytest.raises(ValueError, match="features"):
+            call(np.ones((4096, 999)), Late())
+        net = fastgd.Network([fastgd.Dense(2)], loss="cross_entropy")
+
+
 # ---- use ------------------------------------------------------------------------------------
 
 
@@ -657,12 +726,24 @@ def test_copies_of_a_network_without_weights():
 
 def test_weights_spoilt_through_the_view_are_found():
     X, y = blobs()
-    for call in ("fit", "train_step"):
+    for call in ("fit", "train_step", "loss_and_grad", "evaluate", "validate", "predict"):
         net = network()
         net.layers[1].weight[0, 0] = np.nan
         with pytest.raises(ValueError, match=r"weights are not finite: layers\.1\.weight"):
-            getattr(net, call)(X, y)
+            getattr(net, call)(*(X, y)[: 1 if call == "predict" else 2])
         assert net.step == 0
+
+
+def test_weights_spoilt_between_two_steps_are_found():
+    X, y = blobs()
+    for data in ((X.astype(np.float64), y), (X.astype(np.float32), y.astype(np.int64))):
+        net = network(dtype="float32")
+        net.train_step(*data)
+        net.train_step(*data)
+        net.layers[1].weight[0, 0] = np.nan
+        with pytest.raises(ValueError, match=r"weights are not finite: layers\.1\.weight"):
+            net.train_step(*data)
+        assert net.step == 2
 
 
 def test_network_is_freed():

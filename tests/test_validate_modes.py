@@ -238,6 +238,25 @@ def test_validate_takes_at_most_its_samples():
     assert net.validate(data, np.zeros(5000, int)).n_samples == 1024
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "optimizer",
+    ["adam", fastgd.AdamW(weight_decay=0.0), "rmsprop", fastgd.RMSprop(momentum=0.9), "adagrad"],
+    ids=str,
+)
+@pytest.mark.parametrize("validate", ["off", "always"])
+def test_mean_square_that_overflows_is_a_divergence(optimizer, dtype, validate):
+    """The square of a finite gradient is infinite, and its weight stays where it was."""
+    net = fastgd.Network([fastgd.Dense(1)], "squared_error", optimizer, 1, dtype)
+    size = 1e12 if dtype == "float32" else 1e100
+    before = net.layers[0].weight.copy()
+    with fastgd.config(validate=validate), pytest.raises(fastgd.DivergenceError):
+        net.fit([[size]], [size], verbose=0)
+    assert (net.layers[0].weight == before).all()
+    for pairs in net._live().optimizer_state().values():
+        assert all(np.isfinite(array).all() for pair in pairs for array in pair)
+
+
 def test_validate_says_when_the_step_diverges():
     net = fastgd.Network([fastgd.Dense(1)], "squared_error", fastgd.SGD(1e38), 1)
     before = state(net)

@@ -96,6 +96,14 @@ FGD_INLINE vf32 vf32_ldexp(vf32 a, vf32 n)
     return vf32_mul(vf32_mul(a, vf32_shl(half, 23)), vf32_shl(vf32_isub(t, half), 23));
 }
 
+/* The lanes' sum in the tree that adds lane r + h to lane r for h = LANES / 2, ..., 1. */
+FGD_INLINE float vf32_tree(vf32 a)
+{
+    const __m128 h4 = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    const __m128 h2 = _mm_add_ps(h4, _mm_movehl_ps(h4, h4));
+    return _mm_cvtss_f32(_mm_add_ss(h2, _mm_movehdup_ps(h2)));
+}
+
 typedef __m256d vf64;
 typedef __m256d vm64;
 FGD_INLINE vf64 vf64_load(const double *p) { return _mm256_loadu_pd(p); }
@@ -179,6 +187,12 @@ FGD_INLINE vf64 vf64_zip_lo(vf64 a, vf64 b)
 FGD_INLINE vf64 vf64_zip_hi(vf64 a, vf64 b)
 {
     return _mm256_permute2f128_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b), 0x31);
+}
+
+FGD_INLINE double vf64_tree(vf64 a)
+{
+    const __m128d h2 = _mm_add_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(h2, _mm_unpackhi_pd(h2, h2)));
 }
 
 /* dst[j * ldd + i] = row[i][offset + j] for one block of LANES x LANES. */

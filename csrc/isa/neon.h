@@ -93,6 +93,13 @@ FGD_INLINE vf32 vf32_ldexp(vf32 a, vf32 n)
     return vf32_mul(vf32_mul(a, vf32_shl(half, 23)), vf32_shl(vf32_isub(t, half), 23));
 }
 
+/* The lanes' sum in the tree that adds lane r + h to lane r for h = LANES / 2, ..., 1. */
+FGD_INLINE float vf32_tree(vf32 a)
+{
+    const float32x2_t h2 = vadd_f32(vget_low_f32(a), vget_high_f32(a));
+    return vget_lane_f32(h2, 0) + vget_lane_f32(h2, 1);
+}
+
 typedef float64x2_t vf64;
 typedef uint64x2_t vm64;
 FGD_INLINE vf64 vf64_load(const double *p) { return vld1q_f64(p); }
@@ -166,6 +173,8 @@ FGD_INLINE vf64 vf64_umul(vf64 a, vf64 b)
 }
 FGD_INLINE vf64 vf64_zip_lo(vf64 a, vf64 b) { return vzip1q_f64(a, b); }
 FGD_INLINE vf64 vf64_zip_hi(vf64 a, vf64 b) { return vzip2q_f64(a, b); }
+
+FGD_INLINE double vf64_tree(vf64 a) { return vgetq_lane_f64(a, 0) + vgetq_lane_f64(a, 1); }
 
 /* dst[j * ldd + i] = row[i][offset + j] for one block of LANES x LANES. */
 FGD_INLINE void vf32_transpose(const float *const *row, size_t offset, float *dst, size_t ldd)

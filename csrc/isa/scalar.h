@@ -94,6 +94,9 @@ FGD_INLINE vf32 vf32_ldexp(vf32 a, vf32 n)
     return vf32_mul(vf32_mul(a, vf32_shl(half, 23)), vf32_shl(vf32_isub(t, half), 23));
 }
 
+/* The lanes' sum in the tree that adds lane r + h to lane r for h = LANES / 2, ..., 1. */
+FGD_INLINE float vf32_tree(vf32 a) { return a; }
+
 typedef double vf64;
 typedef int vm64;
 FGD_INLINE vf64 vf64_load(const double *p) { return *p; }
@@ -153,6 +156,8 @@ FGD_INLINE vf64 vf64_zip_hi(vf64 a, vf64 b)
     (void)a;
     return b;
 }
+
+FGD_INLINE double vf64_tree(vf64 a) { return a; }
 
 /* dst[j * ldd + i] = row[i][offset + j] for one block of LANES x LANES. */
 FGD_INLINE void vf32_transpose(const float *const *row, size_t offset, float *dst, size_t ldd)

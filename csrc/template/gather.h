@@ -37,70 +37,46 @@ static void FN(convert)(fgd_dtype dtype, size_t count, const char *src, ptrdiff_
 #undef FGD_CONVERT
 #undef FGD_CONVERT_EITHER
 
-/* Bytes between two elements of a row, and of a row that is not strided. */
-static size_t FN(element_bytes)(fgd_dtype dtype)
+/* By what the elements are multiplied. */
+static REAL FN(scale_of)(const fgd_matrix *x) { return x->scale != 0 ? (REAL)x->scale : 1; }
+
+/* Whether rows can be read as they are: REAL, unscaled, aligned, neighbours side by side. */
+static int FN(is_direct)(const fgd_matrix *x)
 {
-    switch (dtype) {
-    case FGD_U8:
-    case FGD_I8: return 1;
-    case FGD_U16:
-    case FGD_I16: return 2;
-    case FGD_F32:
-    case FGD_U32:
-    case FGD_I32: return 4;
-    default: return 8;
-    }
+    return x->dtype == (REAL_BITS == 32 ? FGD_F32 : FGD_F64) &&
+           x->col_stride == (ptrdiff_t)sizeof(REAL) && (x->scale == 0 || x->scale == 1) &&
+           ((uintptr_t)x->data | (uintptr_t)x->row_stride) % sizeof(REAL) == 0;
 }
 
 /* dst[features][ldd], columns col0 .. col0 + n - 1, from matrix rows
  * order[first + column] (or first + column if order is NULL); columns from n_samples on are
- * zero.  col0 and n are multiples of LANES; dst has features rounded up to LANES rows.  An
- * order names each row of matrix once: rows that come later in it are prefetched. */
+ * zero.  col0 and n are multiples of LANES; dst has features rounded up to LANES rows. */
 static void FN(gather)(const fgd_matrix *matrix, const int64_t *order, size_t first,
                        size_t n_samples, size_t col0, size_t n, REAL *dst, size_t ldd)
 {
     enum { CHUNK = 64 };
     const size_t features = matrix->cols;
-    const int direct =
-        matrix->dtype == (REAL_BITS == 32 ? FGD_F32 : FGD_F64) &&
-        matrix->col_stride == (ptrdiff_t)sizeof(REAL) &&
-        (matrix->scale == 0 || matrix->scale == 1) &&
-        ((uintptr_t)matrix->data | (uintptr_t)matrix->row_stride) % sizeof(REAL) == 0;
-    const REAL scale = matrix->scale != 0 ? (REAL)matrix->scale : 1;
-    const size_t size = FN(element_bytes)(matrix->dtype);
-    const int prefetches = order && features > 0 && matrix->col_stride == (ptrdiff_t)size;
-    const size_t ahead = prefetches ? fgd_places_ahead(n_samples, features * size) : 0;
+    const int direct = FN(is_direct)(matrix);
+    const REAL scale = FN(scale_of)(matrix);
     REAL buffer[LANES][CHUNK];
-    const char *source[LANES], *later[LANES];
+    const char *source[LANES];
     for (size_t j = col0; j < col0 + n; j += LANES) {
         int whole = 1; /* all lanes hold a sample */
-        /* Without room for a batch: the next lanes, at the end those of the next batch. */
-        const size_t skip = ahead ? ahead : j + LANES < col0 + n ? LANES : n_samples + col0 - j;
         for (size_t r = 0; r < LANES; r++) {
             const size_t s = j + r;
-            source[r] = later[r] = NULL;
+            source[r] = NULL;
             if (s < n_samples) {
                 const int64_t row = order ? order[first + s] : (int64_t)(first + s);
                 source[r] = (const char *)matrix->data + row * matrix->row_stride;
             } else {
                 whole = 0;
             }
-            if (prefetches && s < n_samples) {
-                const size_t place = first + s + skip;
-                const int64_t row = order[place < matrix->rows ? place : first];
-                later[r] = (const char *)matrix->data + row * matrix->row_stride;
-                __builtin_prefetch(later[r] + features * size - 1);
-            }
         }
         size_t f = 0;
         if (direct && whole) {
             const REAL *row[LANES];
             for (size_t r = 0; r < LANES; r++) row[r] = (const REAL *)(const void *)source[r];
-            for (; f + LANES <= features; f += LANES) {
-                for (size_t r = 0; prefetches && r < LANES; r++)
-                    __builtin_prefetch(later[r] + f * size, 0, 2);
-                V(transpose)(row, f, dst + f * ldd + j, ldd);
-            }
+            for (; f + LANES <= features; f += LANES) V(transpose)(row, f, dst + f * ldd + j, ldd);
         }
         const REAL *row[LANES];
         for (size_t r = 0; r < LANES; r++) row[r] = buffer[r];
@@ -109,8 +85,6 @@ static void FN(gather)(const fgd_matrix *matrix, const int64_t *order, size_t fi
             const size_t padded = (count + LANES - 1) / LANES * LANES;
             for (size_t r = 0; r < LANES; r++) {
                 const size_t have = source[r] ? count : 0;
-                for (size_t i = 0; later[r] && i < count * size; i += FGD_ALIGN_BYTES)
-                    __builtin_prefetch(later[r] + f * size + i);
                 if (have)
                     FN(convert)(matrix->dtype, count, source[r] + (ptrdiff_t)f * matrix->col_stride,
                                 matrix->col_stride, scale, buffer[r]);

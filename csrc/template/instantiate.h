@@ -6,5 +6,6 @@
 #include "gather.h"
 #include "gemm.h"
 #include "losses.h"
+#include "online.h"
 #include "optimizers.h"
 #include "reduce.h"

@@ -53,7 +53,9 @@ FGD_INLINE int FN(update)(size_t rows, size_t n, REAL *w, REAL *s1, REAL *s2, si
                 grad = V(fma)(t->decay, w_old, grad);
             }
             const VF w_new = step(w_old, grad, &s1_new, &s2_new, rule);
-            const VM ok = V(lt)(V(abs)(w_new), V(infinity)());
+            VM ok = V(lt)(V(abs)(w_new), V(infinity)());
+            if (n_states > 0) ok = V(mand)(ok, V(lt)(V(abs)(s1_new), V(infinity)()));
+            if (n_states > 1) ok = V(mand)(ok, V(lt)(V(abs)(s2_new), V(infinity)()));
             V(store)(w + at, V(select)(ok, w_new, w_old));
             if (n_states > 0) V(store)(s1 + at, V(select)(ok, s1_new, s1_old));
             if (n_states > 1) V(store)(s2 + at, V(select)(ok, s2_new, s2_old));
@@ -75,8 +77,8 @@ FGD_INLINE int FN(run_update)(size_t rows, size_t n, REAL *w, REAL *s1, REAL *s2
 
 /* update_<name>: w, s1 and s2 [rows][n], rows ldw apart; g [rows][n] the gradient summed over
  * samples, rows ldg apart, not overlapping them; n a multiple of UNIT.  A weight that would
- * become inf or NaN keeps its old value and states; the result is then nonzero.  Adam, RMSprop
- * and Adagrad need eps >= the smallest normal of REAL, else pads would become 0 / 0. */
+ * become inf or NaN, or one of whose states would, keeps its old value and states; the result is
+ * then nonzero.  Adam, RMSprop and Adagrad need eps >= the smallest normal of REAL, else pads would become 0 / 0. */
 #define FGD_UPDATE(name)                                                                         \
     static int FN(update_##name)(size_t rows, size_t n, REAL *w, REAL *s1, REAL *s2, size_t ldw, \
                                  const REAL *g, size_t ldg, const fgd_update_params *p)

@@ -6,4 +6,5 @@
 #define VM vm64
 #define V(op) vf64_##op
 #define LANES VF64_LANES
+#define TYPE(name) fgd_d##name
 #define FN(name) FGD_CAT4(fgd_d, name, _, FGD_ISA)

@@ -5,4 +5,5 @@
 #undef VM
 #undef V
 #undef LANES
+#undef TYPE
 #undef FN

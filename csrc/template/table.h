@@ -41,6 +41,7 @@
     .row_sumabs = FN(row_sumabs),
     .all_finite = FN(all_finite),
     .dropout = FN(dropout),
+    .online = FN(online),
     .fma_burn = FN(fma_burn),
 },
 #undef FGD_BY_ROW

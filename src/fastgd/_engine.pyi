@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from typing_extensions import disjoint_base
 
 _Array = NDArray[Any]
+BUSY: str
+
 _Verify = Callable[[str, int, Mapping[str, Any], Mapping[str, Any]], object]
 
 class Divergence(ArithmeticError):

@@ -30,6 +30,8 @@ cdef object empty = np.empty
 cdef object INT64 = np.dtype(np.int64)
 cdef object UINT8 = np.dtype(np.uint8)
 
+BUSY = "the network is being fitted; wait until fit has returned"
+
 cdef dict STATE_NAMES = {
     k.FGD_OPT_SGD: (), k.FGD_OPT_MOMENTUM: ("velocity",),
     k.FGD_OPT_ADAM: ("exp_avg", "exp_avg_sq"), k.FGD_OPT_ADAMW: ("exp_avg", "exp_avg_sq"),
@@ -178,7 +180,7 @@ cdef class Data:
         self.c.x.scale = x_scale
         self.n = self.c.x.rows
         if sample_weight is not None:
-            self.sample_weight = np.ascontiguousarray(sample_weight)
+            self.sample_weight = np.require(sample_weight, requirements=("C", "A"))
             self.w_matrix = k.Matrix(self.sample_weight)
             self.c.weights = <const double *>self.w_matrix.c.data
 
@@ -188,8 +190,9 @@ cdef class Data:
         self.y_matrix = k.Matrix(self.y)
         self.labels = as_labels and self.y_matrix.buffer.ndim == 1
         if self.labels:
-            if self.y_matrix.c.row_stride != sizeof(int64_t):
-                self.y = np.ascontiguousarray(self.y)
+            if (self.y_matrix.c.row_stride != sizeof(int64_t)
+                    or <size_t>self.y_matrix.c.data % sizeof(int64_t) != 0):
+                self.y = np.require(self.y, requirements=("C", "A"))
                 self.y_matrix = k.Matrix(self.y)
             self.c.labels = <const int64_t *>self.y_matrix.c.data
         else:
@@ -221,7 +224,7 @@ cdef class Engine:
     cdef public object custom_loss
     # By which X is multiplied, in the network's dtype, as a batch is gathered.
     cdef public double input_scale
-    cdef bint in_step
+    cdef bint in_step, running
     cdef object lock
     cdef int threads
     cdef str loss_kind
@@ -307,7 +310,7 @@ cdef class Engine:
         return self.threads
 
     @n_threads.setter
-    def n_threads(self, int value):
+    def n_threads(self, value):
         self.threads = max(1, min(value, 256))
 
     @property
@@ -492,11 +495,28 @@ cdef class Engine:
             # Python computes this loss from the caller's y; the C core has no target to load.
             data.c.labels = NULL
             memset(&data.c.y, 0, sizeof(data.c.y))
+        self.check_shapes(data)
+        return 0
+
+    cdef int check_shapes(self, Data data) except -1:
+        # Callers have checked, but another thread may have given the network its inputs since.
+        cdef size_t units = self.net.layers[self.net.n_layers - 1].fan_out
+        if data.c.x.cols != self.net.n_inputs or data.c.y.cols > units:
+            raise ValueError(f"X has {data.c.x.cols} features and y {data.c.y.cols} columns, but "
+                             f"the network takes {self.net.n_inputs} and gives {units}")
         return 0
 
     def bind(self, X, y, sample_weight, batch_size, bint shuffle):
-        """Attach the data of a fit: borrowed, not copied."""
+        """Attach the data of a fit: borrowed, not copied.
+
+        Raises
+        ------
+        RuntimeError
+            From a callback of `run_epochs`, which counts on what it began with.
+        """
         with self.lock:
+            if self.running:
+                raise RuntimeError(BUSY)
             data = Data(X, y, sample_weight, self.input_scale)
             self.data = data
             self.batch_size = min(<size_t>batch_size, data.n)
@@ -543,8 +563,14 @@ cdef class Engine:
             self.check_not_in_step()
             if self.data is None:
                 raise RuntimeError("no data is bound: another thread has ended this fit")
-            return self.run_epochs_locked(lrs, n_epochs, outputs, on_slice, on_batch, verify,
-                                          verify_all)
+            if self.running:
+                raise RuntimeError(BUSY)
+            self.running = True
+            try:
+                return self.run_epochs_locked(lrs, n_epochs, outputs, on_slice, on_batch, verify,
+                                              verify_all)
+            finally:
+                self.running = False
 
     cdef object run_epochs_locked(self, lrs, size_t n_epochs, outputs, on_slice, on_batch,
                                   verify, bint verify_all):
@@ -571,6 +597,9 @@ cdef class Engine:
         data.c.outputs = NULL
         if outputs is not None:
             output_matrix = k.Matrix(outputs, True)
+            if (output_matrix.c.rows != data.n
+                    or output_matrix.c.cols != self.net.layers[self.net.n_layers - 1].fan_out):
+                raise ValueError(f"outputs of shape {outputs.shape} do not fit the bound data")
             data.c.outputs = <void *>output_matrix.c.data
             data.c.output_stride = output_matrix.c.cols
         result = np.empty(n_epochs, dtype=np.float64)
@@ -1032,6 +1061,9 @@ cdef class Engine:
             if not self.takes(&x_buffer, &data):
                 return None
             n = data.x.rows
+            # The long way names the weights that are not.
+            if not self.all_finite():
+                return None
             # More is worth threads, and Ctrl-C must be looked for.
             if n > PREDICT_BLOCK or self.weights * <double>n > BRIEF:
                 return None
@@ -1059,6 +1091,7 @@ cdef class Engine:
         cdef char *loss_at = NULL
         cdef double polled = k.seconds_now()
         self.check_not_in_step()
+        self.check_shapes(data)
         # Not all of the capacity: a batch of the whole data may have set it, and Ctrl-C is looked
         # for between blocks.
         block = PREDICT_BLOCK * <size_t>threads
@@ -1093,7 +1126,7 @@ cdef class Engine:
             losses = k.Matrix(values)
             weight_sum = <double>data.n
             if sample_weight is not None:
-                cast = np.ascontiguousarray(sample_weight, dtype=self.dtype)
+                cast = np.ascontiguousarray(data.sample_weight, dtype=self.dtype)
                 weights = k.Matrix(cast)
                 weight_sum = k.weighted_sum(self.net.dtype, data.n, weights.c.data, NULL)
             if weights is None:

@@ -265,7 +265,7 @@ def all_finite(array):
         dtype = format_dtype(buffer.format, buffer.itemsize)
         if dtype != FGD_F32 and dtype != FGD_F64:
             return True
-        if is_contiguous(&buffer):
+        if is_contiguous(&buffer) and <size_t>buffer.buf % <size_t>buffer.itemsize == 0:
             n = buffer.len // buffer.itemsize
             with nogil:
                 finite = fgd_all_finite(dtype, n, buffer.buf)
@@ -291,7 +291,7 @@ cdef bint is_contiguous(Py_buffer *buffer) noexcept:
 
 # ---- raw operations -------------------------------------------------------------------------
 # Each runs the engine's own operation on a temporary network of one or two layers, so that
-# what is tested here is what trains there.  Inputs are C-contiguous and of one dtype.
+# what is tested here is what trains there.  Arrays are C-contiguous, aligned and of one dtype.
 
 cdef class TemporaryNet:
     """A network that lives for one operation."""
@@ -420,7 +420,7 @@ def weight_grad(A_prev, delta, dW, db):
 def loss(str kind, double param, str output_act, double act_param, z, y, sample_weight, delta_out):
     cdef Matrix source = Matrix(z), target = Matrix(y), delta = Matrix(delta_out, True)
     cdef Matrix weights = (None if sample_weight is None else
-                           Matrix(np.ascontiguousarray(sample_weight, dtype=np.float64)))
+                           Matrix(np.require(sample_weight, np.float64, ("C", "A"))))
     cdef TemporaryNet t = TemporaryNet(source.c.dtype, source.c.cols, [source.c.cols],
                                        [output_act], [act_param])
     cdef bint labels = kind == "cross_entropy" and target.buffer.ndim == 1

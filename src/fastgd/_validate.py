@@ -24,6 +24,7 @@ __all__ = [
     "Array",
     "boolean",
     "choice",
+    "count_as_zero",
     "features",
     "integer",
     "labels",
@@ -123,6 +124,8 @@ def real_array(name: str, value: object) -> Array:
     mask = getattr(value, "mask", None)
     if isinstance(mask, np.ndarray | np.bool_) and np.any(mask):
         raise ValueError(f"{name} has masked elements; fill them first")
+    if hasattr(value, "toarray"):
+        raise ValueError(f"{name} is sparse; give {name.split()[-1]}.toarray()")
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -244,8 +247,10 @@ def labels(y: Array, n_classes: int, name: str = "y") -> NDArray[np.int64]:
     if len(y) and not (y.min() >= 0 and y.max() < n_classes):
         i = int(np.flatnonzero((y < 0) | (y >= n_classes))[0])
         problem = "is negative" if y[i] < 0 else f"is beyond the network's {n_classes} outputs"
+        # The integer 1e300 would be three hundred digits.
+        value = f"{y[i]:.17g}" if y.dtype.kind == "f" else int(y[i])
         raise ValueError(
-            f"label {name}[{i}] = {int(y[i])} {problem}: labels run from 0 to {n_classes - 1}"
+            f"label {name}[{i}] = {value} {problem}: labels run from 0 to {n_classes - 1}"
         )
     return np.ascontiguousarray(y, dtype=np.int64)
 
@@ -317,10 +322,19 @@ def _outside(name: str, array: Array, bad: Array, need: str) -> None:
     raise ValueError(f"{need}, but {name}[{row}, {column}] is {array[row, column]}")
 
 
+def count_as_zero(weights: NDArray[np.float64], dtype: np.dtype[Any]) -> bool:
+    """Return whether a network of the dtype takes all these weights for 0."""
+    return bool(weights.max() < np.finfo(dtype).tiny)
+
+
 def sample_weights(
-    weights: object, n_samples: int, name: str = "sample_weight", of: str = "X"
+    weights: object,
+    n_samples: int,
+    dtype: np.dtype[Any],
+    name: str = "sample_weight",
+    of: str = "X",
 ) -> NDArray[np.float64] | None:
-    """Return weights (n_samples,) as float64, checked, or None."""
+    """Return weights (n_samples,) as float64, checked for a network of the dtype, or None."""
     if weights is None:
         return None
     array = real_array(name, weights)
@@ -328,10 +342,17 @@ def sample_weights(
     if array.ndim != 1:
         raise ValueError(f"{name} must have shape ({n_samples},), not {array.shape}")
     array = np.ascontiguousarray(array, dtype=np.float64)
-    _finite(name, array, array.dtype)
+    _finite(name, array, dtype)
     if array.min() < 0:
         i = int(np.argmin(array))
         raise ValueError(f"{name} must not be negative, but {name}[{i}] is {array[i]}")
-    if not 0 < float(array.sum()) < np.inf:
+    with np.errstate(over="ignore"):
+        total = float(array.sum())
+    if not 0 < total < np.inf:
         raise ValueError(f"the sum of {name} must be positive and finite")
+    if count_as_zero(array, dtype):
+        raise ValueError(
+            f"all of {name} are below {np.finfo(dtype).tiny:.3g}, the smallest number that {dtype} "
+            "tells from 0; multiply them by a constant"
+        )
     return array

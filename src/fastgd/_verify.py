@@ -552,14 +552,15 @@ def _measure_array_update(
         step + 1,
         params,
     )
-    for (comparison, got), new in zip(after, [new_w, *new_states], strict=True):
+    results = [new_w, *new_states]
+    magnitudes = [np.maximum(np.abs(new.lo), np.abs(new.hi)) for new in results]
+    # A weight keeps its value, and its states theirs, where one of them would overflow.
+    greatest = np.maximum.reduce(magnitudes)
+    for (comparison, got), new, magnitude in zip(after, results, magnitudes, strict=True):
         middle = 0.5 * (new.lo + new.hi)
-        magnitude = np.maximum(np.abs(new.lo), np.abs(new.hi))
         half = 0.5 * (new.hi - new.lo) + arithmetic.u * magnitude
-        # A weight that would overflow keeps its value, and its states theirs.
-        magnitude = np.maximum(magnitude, np.maximum(np.abs(new_w.lo), np.abs(new_w.hi)))
-        half[~(magnitude <= arithmetic.max)] = np.inf
-        comparison.add(arithmetic, got, middle, half, origin, magnitude)
+        half[~(greatest <= arithmetic.max)] = np.inf
+        comparison.add(arithmetic, got, middle, half, origin, greatest)
 
 
 def _measure_update(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> list[Comparison]:

@@ -22,6 +22,8 @@ __all__ = ["config", "default_n_threads", "set_isa"]
 
 ValidateMode = Literal["first_step", "always", "off"]
 _MODES = ("first_step", "always", "off")
+# The engine takes a C int, and uses no more threads than FGD_MAX_THREADS of csrc/fgd_team.h.
+_MAX_THREADS = 2**31 - 1
 
 
 class Settings:
@@ -102,7 +104,7 @@ class config:
             choice("n_threads", n_threads, ("auto",), " or a number")
             threads = None
         elif n_threads is not None:
-            threads = integer("n_threads", n_threads)
+            threads = integer("n_threads", n_threads, 1, _MAX_THREADS)
         self._before = before, _kernels.active_isa()
         if isa is not None:
             set_isa(isa)
@@ -166,7 +168,7 @@ def set_isa(name: str) -> None:
 def threads_in_force(n_threads: int | None = None) -> int:
     """Return the argument of a call, or else the setting, or else the default."""
     if n_threads is not None:
-        return integer("n_threads", n_threads)
+        return integer("n_threads", n_threads, 1, _MAX_THREADS)
     chosen = active.settings.n_threads
     return default_n_threads() if chosen is None else chosen
 
@@ -188,12 +190,16 @@ def default_n_threads() -> int:
     """
     own = os.environ.get("FASTGD_NUM_THREADS", "").strip()
     if own:
-        if not own.isdecimal() or int(own) < 1:
-            raise ValueError(f"FASTGD_NUM_THREADS must be a positive integer, not {own!r}")
+        # Longer texts are not read at all: Python refuses some of them with another message.
+        if not (own.isdecimal() and len(own) <= 10 and 1 <= int(own) <= _MAX_THREADS):
+            raise ValueError(
+                f"FASTGD_NUM_THREADS must be a positive integer, at most {_MAX_THREADS}, "
+                f"not {own!r}"
+            )
         return int(own)
     # OpenMP allows a list, one number for each level of nesting.
     openmp = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if openmp.isdecimal() and int(openmp) >= 1:
+    if openmp.isdecimal() and len(openmp) <= 10 and 1 <= int(openmp) <= _MAX_THREADS:
         return int(openmp)
     if hasattr(os, "sched_getaffinity"):
         n_cpus = len(os.sched_getaffinity(0))

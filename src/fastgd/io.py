@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["load", "save"]
 
 _FORMAT = "fastgd 1"
+# that of safetensors itself
 _HEADER_LIMIT = 100_000_000
 _TENSORS = "tensors"
 _CONFIG_KEYS = {
@@ -80,6 +81,10 @@ def save(
         name: np.ascontiguousarray(view)
         for name, view in network._arrays(optimizer=include).items()
     }
+    # A file that load would refuse must not take the place of a good one.
+    bad = [name for name, array in tensors.items() if not np.isfinite(array).all()]
+    if bad:
+        raise ValueError(f"values that are not finite are not saved: {', '.join(bad)}")
     resume = network._resume_state() if include else None
     lr = network.optimizer.lr
     config: dict[str, Any] = {
@@ -106,6 +111,13 @@ def save(
         # Left out otherwise, so that older versions read the file.
         config["input_scale"] = network.input_scale
     text = json.dumps(config, allow_nan=False, separators=(",", ":"))
+    # The text is quoted within the header, where each tensor has an entry too.
+    size = len(json.dumps(text)) + 300 * (len(tensors) + 1)
+    if size > _HEADER_LIMIT:
+        raise ValueError(
+            f"history and metadata take {size:,} bytes; a model file holds {_HEADER_LIMIT:,}. Set "
+            "network.history to None, or save with include_optimizer=False"
+        )
     header = {"format": _FORMAT, "config": text, "sha256": _digest(text, tensors)}
     from safetensors.numpy import save as to_bytes
 
@@ -116,21 +128,28 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file in one step; whatever fails, the old file stays and no other is left."""
     path = Path(os.path.realpath(path))
     if path.is_dir():
-        raise IsADirectoryError(f"cannot write a model to {path}: it is a folder")
+        raise IsADirectoryError(f"cannot write to {path}: it is a folder")
+    # Replacing would take the place of a device such as /dev/null, for everybody.
+    if path.exists() and not path.is_file():
+        raise OSError(f"cannot write to {path}: it is not a regular file")
     temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(temporary, flags, 0o666)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            if path.exists() and hasattr(os, "fchmod"):
-                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        descriptor = os.open(temporary, flags, 0o666)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                if path.exists() and hasattr(os, "fchmod"):
+                    os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        # Name the file that was asked for, which the operation itself may not know.
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     if os.name == "posix":
         # The new name itself must reach the disk.
         folder = os.open(path.parent, os.O_RDONLY)
@@ -498,6 +517,8 @@ def _history(plain: Any) -> History | None:
     history.epoch = [integer("epoch", epoch, 0) for epoch in plain["epoch"]]
     for name, column in plain["values"].items():
         history.history[name] = [_number(value) for value in column]
+        if len(column) > len(history.epoch):
+            raise ModelFileError(f"its history has more values of {name} than epochs")
     return history
 
 

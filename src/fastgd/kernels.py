@@ -44,6 +44,7 @@ def _target(out: Array | None, shape: tuple[int, ...], dtype: Any, *read: Array 
     if (
         out is not None
         and out.flags.c_contiguous
+        and out.flags.aligned
         and not any(x is not None and np.may_share_memory(out, x) for x in read)
     ):
         return out
@@ -58,8 +59,12 @@ def _deliver(result: Array, out: Array | None) -> Array:
     return out
 
 
+def _plain(x: Array) -> Array:
+    return np.require(x, requirements=("C", "A"))
+
+
 def _read(x: Array | None) -> Array | None:
-    return None if x is None else np.ascontiguousarray(x)
+    return None if x is None else _plain(x)
 
 
 @_documented
@@ -88,9 +93,7 @@ def activation(name: str | Activation, z: ArrayLike, *, out: Array | None = None
     a = _target(out, z.shape, z.dtype, None if z is out else z)
     if z.size:
         rows = z.shape if act.name == "softmax" else (-1,)
-        _kernels.activation(
-            act.name, act.param, np.ascontiguousarray(z).reshape(rows), a.reshape(rows)
-        )
+        _kernels.activation(act.name, act.param, _plain(z).reshape(rows), a.reshape(rows))
     return _deliver(a, out)
 
 
@@ -119,7 +122,7 @@ def activation_grad(
     dz = _target(out, da.shape, da.dtype, None if da is out else da, x)
     if da.size:
         rows = da.shape if act.name == "softmax" else (-1,)
-        given, consumed = (np.ascontiguousarray(v).reshape(rows) for v in (da, x))
+        given, consumed = (_plain(v).reshape(rows) for v in (da, x))
         _kernels.activation_grad(act.name, act.param, given, consumed, dz.reshape(rows))
     return _deliver(dz, out)
 

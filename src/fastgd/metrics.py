@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -122,6 +122,8 @@ def get(metrics: Metrics) -> dict[str, MetricFunction]:
     """
     if isinstance(metrics, str) or callable(metrics):
         metrics = (metrics,)
+    if not isinstance(metrics, Iterable):
+        raise TypeError(f"metrics must be names or callables, not {metrics!r}")
     found: dict[str, MetricFunction] = {}
     for metric in metrics:
         if callable(metric):

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from _thread import allocate_lock
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from . import _kernels, losses, metrics, optimizers
 from . import callbacks as _callbacks
-from ._engine import Divergence, Engine
+from ._engine import BUSY, Divergence, Engine
 from ._pairing import canonical_output, check_pairing
 from ._training import (
     Data,
@@ -28,6 +29,7 @@ from ._training import (
 from ._validate import (
     Array,
     boolean,
+    count_as_zero,
     features,
     integer,
     real,
@@ -139,6 +141,8 @@ class Network:
         self.stop_training = False
         self._engine: Engine | None = None
         self._training: Training | None = None
+        # Held by the thread whose fit is running.
+        self._fitting = allocate_lock()
         self._resume: dict[str, Any] | None = None
         # The settings under which train_step and predict may take their short ways.
         self._short: Settings | None = None
@@ -290,7 +294,7 @@ class Network:
 
         Raises
         ------
-        ValueError
+        ValueError, TypeError
             If the number of arrays, a shape, a dtype or a value is wrong. Nothing is changed then.
 
         Examples
@@ -303,6 +307,8 @@ class Network:
         array([[7.]], dtype=float32)
         """
         views = self._arrays(optimizer=False)
+        if not isinstance(weights, Iterable):
+            raise TypeError(f"weights must be a list of arrays, not {weights!r}")
         weights = list(weights)
         if len(weights) != len(views):
             raise ValueError(
@@ -376,11 +382,12 @@ class Network:
         checked = features(X, self._n_inputs, self.dtype, x_name, self._input_scale)
         n_samples = len(checked)
         target = targets(y, self._loss_name, self.n_outputs, n_samples, self.dtype, y_name, x_name)
-        return Data(checked, target, sample_weights(sample_weight, n_samples, w_name, x_name))
+        weights = sample_weights(sample_weight, n_samples, self.dtype, w_name, x_name)
+        return Data(checked, target, weights)
 
     def _check_idle(self) -> None:
         if self._training is not None:
-            raise RuntimeError("the network is being fitted; wait until fit has returned")
+            raise RuntimeError(BUSY)
 
     def _check_weights(self) -> None:
         """Refuse weights that were made NaN or infinite through the live views."""
@@ -408,8 +415,8 @@ class Network:
         sample_weight: ArrayLike | None = None,
         validation_data: Sequence[ArrayLike] | None = None,
         validation_split: float = 0.0,
-        callbacks: Callback | Sequence[Callback] = (),
-        metrics: Metrics = (),
+        callbacks: Callback | Sequence[Callback] | None = (),
+        metrics: Metrics | None = (),
         verbose: Literal["auto", 0, 1, 2] = "auto",
         n_threads: int | None = None,
         resume: bool = False,
@@ -438,8 +445,8 @@ class Network:
         validation_split : float
             Share of the samples, from 0 to below 1, that is kept for validation instead: the last
             ones, so shuffle sorted data first.
-        callbacks : sequence of Callback
-        metrics : sequence of str or callable
+        callbacks : sequence of Callback, optional
+        metrics : sequence of str or callable, optional
             As in `fastgd.metrics.get`; of the training data they use the outputs of the epoch's
             steps as the weights moved.
         verbose : {"auto", 0, 1, 2}
@@ -496,7 +503,7 @@ class Network:
         if split:
             if validation is not None:
                 raise ValueError("give either validation_data or validation_split, not both")
-            data, validation = _split(data, split)
+            data, validation = _split(data, split, self.dtype)
         names = ["loss", "lr", "seconds", *functions]
         if validation is not None:
             names += ["val_loss", *(f"val_{name}" for name in functions)]
@@ -511,31 +518,35 @@ class Network:
             stopped = self._resume["stopped"]
             restore_callbacks(hooks, self._resume["callbacks"])
 
-        if self._engine is None:
-            self._build(data.X.shape[1])
-        else:
-            self._check_weights()
-        self._live().n_threads = threads
-        self._resume = self._short = None
-        self.history = history
-        self.stop_training = stopped
-        self._training = Training(
-            self,
-            data,
-            validation,
-            epochs=epochs,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            functions=functions,
-            callbacks=hooks,
-            reporters=reporters,
-            history=history,
-            first_epoch=first_epoch,
-        )
+        # Checking takes its time: another thread's fit may have begun meanwhile.
+        if not self._fitting.acquire(blocking=False):
+            raise RuntimeError(BUSY)
         try:
+            if self._engine is None:
+                self._build(data.X.shape[1])
+            else:
+                self._check_weights()
+            self._live().n_threads = threads
+            self._resume = self._short = None
+            self.history = history
+            self.stop_training = stopped
+            self._training = Training(
+                self,
+                data,
+                validation,
+                epochs=epochs,
+                batch_size=batch_size,
+                shuffle=shuffle,
+                functions=functions,
+                callbacks=hooks,
+                reporters=reporters,
+                history=history,
+                first_epoch=first_epoch,
+            )
             self._training.run()
         finally:
             self._training = None
+            self._fitting.release()
         return history
 
     def _validation(self, given: Sequence[ArrayLike] | None, data: Data) -> Data | None:
@@ -551,8 +562,8 @@ class Network:
             )
         return checked
 
-    def _metric_functions(self, given: Metrics) -> dict[str, MetricFunction]:
-        functions = metrics.get(given)
+    def _metric_functions(self, given: Metrics | None) -> dict[str, MetricFunction]:
+        functions = metrics.get(() if given is None else given)
         if functions.get("accuracy") is metrics.accuracy and self._loss_name == "log_loss":
             functions["accuracy"] = _multilabel_accuracy
         return functions
@@ -595,6 +606,7 @@ class Network:
             except Divergence as error:
                 if error.lr is None:
                     raise
+                self._check_weights()
                 number = engine.step - (error.what == "weight")
                 raise divergence(error, self._optimizer, error.lr, None, number) from None
             if loss is not None:
@@ -624,6 +636,7 @@ class Network:
             else:
                 loss = float(engine.train_step(*data, lr))
         except Divergence as error:
+            self._check_weights()
             raise divergence(error, optimizer, lr, None, number) from None
         if settings.validate != "always" and self._loss_name != "custom":
             self._short = settings
@@ -672,6 +685,7 @@ class Network:
         self._check_idle()
         engine = self._live()
         data = self._check(X, y, sample_weight)
+        self._check_weights()
         engine.n_threads = threads_in_force()
         loss, gradients = engine.loss_and_grad(*data)
         return float(loss), gradients
@@ -706,6 +720,7 @@ class Network:
         settings = active.settings
         threads = threads_in_force(n_threads)
         checked = features(X, self._n_inputs, self.dtype, scale=self._input_scale)
+        self._check_weights()
         out = np.empty((len(checked), self.n_outputs), self.dtype)
         self._use_threads(threads)
         engine.predict(checked, out)
@@ -719,6 +734,7 @@ class Network:
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
+        metrics: None = None,
         n_threads: int | None = None,
     ) -> float: ...
 
@@ -739,7 +755,7 @@ class Network:
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
-        metrics: Metrics = (),
+        metrics: Metrics | None = (),
         n_threads: int | None = None,
     ) -> float | dict[str, float]:
         """Return the mean loss, without penalties and dropout.
@@ -748,7 +764,7 @@ class Network:
         ----------
         X, y, sample_weight
             As in `fit`.
-        metrics : sequence of str or callable
+        metrics : sequence of str or callable, optional
             As in `fastgd.metrics.get`.
         n_threads : int, optional
 
@@ -769,6 +785,7 @@ class Network:
         threads = threads_in_force(n_threads)
         functions = self._metric_functions(metrics)
         data = self._check(X, y, sample_weight)
+        self._check_weights()
         self._use_threads(threads)
         values = self._evaluate(data, functions)
         return values if functions else values["loss"]
@@ -921,6 +938,9 @@ class Network:
             If the network has no weights yet.
         TypeError, ValueError
             If metadata is not made of JSON values.
+        ValueError
+            If a weight, or a value of the optimiser's state, is not finite, or if the history (of
+            more than a million epochs) and the metadata are more than a file holds.
 
         Notes
         -----
@@ -1046,7 +1066,11 @@ def _scale(input_scale: float, dtype: np.dtype[Any]) -> float:
     return scale
 
 
-def _callback_list(callbacks: Callback | Sequence[Callback]) -> list[Callback]:
+def _callback_list(callbacks: Callback | Sequence[Callback] | None) -> list[Callback]:
+    if callbacks is None:
+        return []
+    if not isinstance(callbacks, Callback | Iterable):
+        raise TypeError(f"callbacks must be fastgd.Callback objects, not {callbacks!r}")
     found = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
     for callback in found:
         if not isinstance(callback, Callback):
@@ -1064,7 +1088,7 @@ def _check_monitors(lr: object, callbacks: Sequence[Callback], names: Sequence[s
             )
 
 
-def _split(data: Data, share: float) -> tuple[Data, Data]:
+def _split(data: Data, share: float, dtype: np.dtype[Any]) -> tuple[Data, Data]:
     """Return views of the first samples and of the last ones."""
     n_samples = len(data.X)
     first = n_samples - round(n_samples * share)
@@ -1078,7 +1102,7 @@ def _split(data: Data, share: float) -> tuple[Data, Data]:
         for rows in (slice(first), slice(first, None))
     ]
     for part in parts:
-        if part.sample_weight is not None and part.sample_weight.sum() == 0:
+        if part.sample_weight is not None and count_as_zero(part.sample_weight, dtype):
             raise ValueError("validation_split leaves a part whose sample weights are all zero")
     return parts[0], parts[1]
 

@@ -698,10 +698,10 @@ def _new_values(
 def _update_array(
     name: str, w: Array, g: Array, states: list[Array], t: int, p: dict[str, Any]
 ) -> bool:
-    """Update an array and its states in place; return whether a new weight was not finite."""
+    """Update an array and its states in place; return whether a new number was not finite."""
     with _quiet():
         new_w, new_states = _new_values(name, w, g, states, t, p)
-    finite = np.isfinite(new_w)
+    finite = np.isfinite([new_w, *new_states]).all(axis=0)
     np.copyto(w, new_w, where=finite)
     for state, new in zip(states, new_states, strict=True):
         np.copyto(state, new, where=finite)
