@@ -24,6 +24,7 @@ $(BIN)/python:
 $(VENV)/.built: $(BIN)/python $(SOURCES)
 	@echo "Building fastgd in $(VENV) ..."
 	$(PIP) install -e .
+	@$(BIN)/python -m compileall -q src/fastgd
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.built

@@ -648,24 +648,37 @@ static void philox(uint32_t counter[4], uint32_t k0, uint32_t k1)
     }
 }
 
-void fgd_permutation(int64_t *order, size_t n, uint64_t seed, uint64_t epoch)
+size_t fgd_permutation(int64_t *order, size_t n, uint64_t seed, uint64_t epoch, size_t done)
 {
-    uint32_t words[4] = {0};
-    for (size_t i = 0; i < n; i++) order[i] = (int64_t)i;
-    for (size_t t = 0; t + 1 < n; t++) {
-        if (t % 2 == 0) {
-            const uint64_t block = t / 2;
-            words[0] = (uint32_t)block;
-            words[1] = (uint32_t)(block >> 32);
-            words[2] = (uint32_t)epoch;
-            words[3] = 0x53484653u; /* "SHFS": keeps this stream apart from dropout's */
+    enum {
+        AHEAD = 32,                /* partners drawn, and asked for, before they are swapped */
+        MOST_SWAPS = 8192 * AHEAD, /* some 25 ms where every partner is far away */
+    };
+    size_t partner[AHEAD];
+    for (size_t i = 0; done == 0 && i < n; i++) order[i] = (int64_t)i;
+    for (size_t t0 = done; t0 + 1 < n; t0 += AHEAD) {
+        if (t0 - done == MOST_SWAPS) return t0;
+        const size_t count = n - 1 - t0 < AHEAD ? n - 1 - t0 : AHEAD;
+        for (size_t t = 0; t < count; t += 2) {
+            const uint64_t block = (t0 + t) / 2;
+            /* "SHFS" keeps this stream apart from dropout's. */
+            uint32_t words[4] = {(uint32_t)block, (uint32_t)(block >> 32), (uint32_t)epoch,
+                                 0x53484653u};
             philox(words, (uint32_t)seed, (uint32_t)(seed >> 32));
+            for (size_t h = 0; h < 2; h++) {
+                const uint64_t random = words[2 * h] | (uint64_t)words[2 * h + 1] << 32;
+                /* Past the last pair n - (t0 + t + h) may be 0, and the draw is not used. */
+                const size_t j = (size_t)(((unsigned __int128)random * (n - t0 - t - h)) >> 64);
+                partner[t + h] = j;
+                __builtin_prefetch(order + j, 1);
+            }
         }
-        const uint64_t random = words[2 * (t % 2)] | (uint64_t)words[2 * (t % 2) + 1] << 32;
-        const size_t i = n - 1 - t;
-        const size_t j = (size_t)(((unsigned __int128)random * (i + 1)) >> 64);
-        const int64_t swapped = order[i];
-        order[i] = order[j];
-        order[j] = swapped;
+        for (size_t t = 0; t < count; t++) {
+            const size_t i = n - 1 - t0 - t, j = partner[t];
+            const int64_t swapped = order[i];
+            order[i] = order[j];
+            order[j] = swapped;
+        }
     }
+    return n;
 }

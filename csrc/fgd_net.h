@@ -192,8 +192,9 @@ double fgd_net_penalty(const fgd_net *net);
 /* Updates all weights from the stored gradients, clipped by the global norm if asked for. */
 int fgd_net_apply_gradients(fgd_net *net, double lr);
 
-/* order[n] = the permutation of 0 .. n-1 that belongs to (seed, epoch). */
-void fgd_permutation(int64_t *order, size_t n, uint64_t seed, uint64_t epoch);
+/* order[n] = the permutation of 0 .. n-1 that belongs to (seed, epoch), some swaps at a time:
+ * done is 0 at first and then what the call before returned, until that is n. */
+size_t fgd_permutation(int64_t *order, size_t n, uint64_t seed, uint64_t epoch, size_t done);
 
 /* base^n by repeated squaring: the same bits everywhere, which pow() does not promise. */
 double fgd_power(double base, uint64_t n);

@@ -499,7 +499,8 @@ static void TYPE(train_online)(fgd_run *run)
     REAL *w = net->scratch[0], *column = layer->w;
     const int is_identity = layer->act == FGD_ACT_IDENTITY;
     TYPE(online_run)
-    online = {.x = &run->data->x,
+    online = {.loss_sum = progress->loss_sum, /* one sum, however it is cut */
+              .x = &run->data->x,
               .y = &run->data->y,
               .order = run->order,
               .first = run->first,
@@ -523,7 +524,7 @@ static void TYPE(train_online)(fgd_run *run)
     }
     for (size_t i = 0; i < fan_in; i++) column[i * layer->ldw] = w[i];
     progress->n_steps += online.done;
-    progress->loss_sum += online.loss_sum;
+    progress->loss_sum = online.loss_sum;
     progress->weight_sum += (double)online.done;
     progress->last_loss = online.last_loss;
     progress->outcome = online.outcome;

@@ -30,6 +30,7 @@ typedef struct {
     fgd_dtype dtype;
     size_t rows, cols;
     ptrdiff_t row_stride, col_stride;
+    double scale; /* gathered as REAL(element) * REAL(scale); 0 means 1 */
 } fgd_matrix;
 
 /* Activations.  SOFTMAX couples the units of a sample, so it has kernels of its own. */

@@ -105,11 +105,11 @@ def test_set_isa_is_noticed_by_train_step():
     net = fastgd.Network([fastgd.Dense(1)], "squared_error", n_inputs=1)
     X, y = np.ones((2, 1), np.float32), np.ones((2, 1), np.float32)
     net.train_step(X, y)
-    assert net._short[0] is active.settings
+    assert net._short is active.settings
     fastgd.set_isa(fastgd.available_isas()[0])
-    assert net._short[0] is not active.settings
+    assert net._short is not active.settings
     net.train_step(X, y)
-    assert net._short[0] is active.settings
+    assert net._short is active.settings
 
 
 # ---- the number of threads ------------------------------------------------------------------

@@ -618,6 +618,30 @@ def test_thread_count_may_change_while_another_thread_trains():
     assert engine.all_finite()
 
 
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=optimizer_id)
+def test_long_steps_have_the_bits_of_short_ones(optimizer, n_threads):
+    case = Case(optimizer=optimizer, dtype="float64", hidden=(70, 65))
+    short, long = case.engine(), case.engine(n_threads)
+    long.long_flop = 1.0
+    assert digest(long, case.fit(long)) == digest(short, case.fit(short))
+
+
+def test_interrupt_abandons_a_long_step_before_a_weight_has_changed():
+    case = Case(n=400_000, hidden=(300, 200), dropout=0, penalty=0)
+    engine = case.engine()
+    before = digest(engine)
+    interrupt = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        case.fit(engine, batch_size=400_000)
+    assert engine.step == 0, "the step must be long, or this tests nothing"
+    assert digest(engine) == before
+    interrupt.join()
+    case.fit(engine, epochs=1)
+    assert engine.step > 0
+
+
 ONLINE = [
     ("identity", "squared_error"),
     ("tanh", "squared_error"),

@@ -690,6 +690,8 @@ def test_unaligned_arrays_give_the_bits_of_aligned_ones(dtype):
     weights, labels = rng.uniform(size=37), rng.integers(0, 5, 37)
     value, delta = kernels.loss("cross_entropy", z, labels, sample_weight=weights.astype(dtype))
     got = kernels.loss(
-        "cross_entropy", *map(unaligned, (z, labels)), sample_weight=unaligned(weights.astype(dtype))
+        "cross_entropy",
+        *map(unaligned, (z, labels)),
+        sample_weight=unaligned(weights.astype(dtype)),
     )
     assert (got[0], got[1].tobytes()) == (value, delta.tobytes())

@@ -373,6 +373,14 @@ def test_divergence_in_train_step():
     assert net.train_step(X, y) < 1e9
 
 
+def test_loss_without_a_gradient_is_refused():
+    net = Network([Dense(1)], "poisson", n_inputs=1)
+    net.loss_and_grad([[1.0]], [1.0])
+    net.layers[0].weight = [[1000.0]]
+    with pytest.raises(fastgd.DivergenceError, match="loss of these samples is not finite"):
+        net.loss_and_grad([[1.0]], [1.0])
+
+
 def test_divergence_advice_depends_on_the_optimizer():
     X, y = exploding()
     net = Network([Dense(1)], "squared_error", fastgd.SGD(1e30, clip_norm=1e30), 5)

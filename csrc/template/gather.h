@@ -6,7 +6,7 @@
     for (size_t i = 0; i < count; i++, src += stride) { \
         T value;                                        \
         __builtin_memcpy(&value, src, sizeof value);    \
-        dst[i] = (REAL)value;                           \
+        dst[i] = (REAL)value * scale;                   \
     }                                                   \
     break
 #define FGD_CONVERT_EITHER(T)                                                             \
@@ -16,9 +16,9 @@
     }                                                                                     \
     FGD_CONVERT(T)
 
-/* dst[count] = count elements of type dtype at src, stride bytes apart. */
+/* dst[count] = scale * count elements of type dtype at src, stride bytes apart. */
 static void FN(convert)(fgd_dtype dtype, size_t count, const char *src, ptrdiff_t stride,
-                        REAL *FGD_RESTRICT dst)
+                        REAL scale, REAL *FGD_RESTRICT dst)
 {
     switch (dtype) {
     case FGD_F32: FGD_CONVERT_EITHER(float);
@@ -37,11 +37,14 @@ static void FN(convert)(fgd_dtype dtype, size_t count, const char *src, ptrdiff_
 #undef FGD_CONVERT
 #undef FGD_CONVERT_EITHER
 
-/* Whether rows can be read as they are: REAL, aligned, neighbours side by side. */
+/* By what the elements are multiplied. */
+static REAL FN(scale_of)(const fgd_matrix *x) { return x->scale != 0 ? (REAL)x->scale : 1; }
+
+/* Whether rows can be read as they are: REAL, unscaled, aligned, neighbours side by side. */
 static int FN(is_direct)(const fgd_matrix *x)
 {
     return x->dtype == (REAL_BITS == 32 ? FGD_F32 : FGD_F64) &&
-           x->col_stride == (ptrdiff_t)sizeof(REAL) &&
+           x->col_stride == (ptrdiff_t)sizeof(REAL) && (x->scale == 0 || x->scale == 1) &&
            ((uintptr_t)x->data | (uintptr_t)x->row_stride) % sizeof(REAL) == 0;
 }
 
@@ -54,6 +57,7 @@ static void FN(gather)(const fgd_matrix *matrix, const int64_t *order, size_t fi
     enum { CHUNK = 64 };
     const size_t features = matrix->cols;
     const int direct = FN(is_direct)(matrix);
+    const REAL scale = FN(scale_of)(matrix);
     REAL buffer[LANES][CHUNK];
     const char *source[LANES];
     for (size_t j = col0; j < col0 + n; j += LANES) {
@@ -83,7 +87,7 @@ static void FN(gather)(const fgd_matrix *matrix, const int64_t *order, size_t fi
                 const size_t have = source[r] ? count : 0;
                 if (have)
                     FN(convert)(matrix->dtype, count, source[r] + (ptrdiff_t)f * matrix->col_stride,
-                                matrix->col_stride, buffer[r]);
+                                matrix->col_stride, scale, buffer[r]);
                 for (size_t i = have; i < padded; i++) buffer[r][i] = 0;
             }
             for (size_t i = 0; i < padded; i += LANES)

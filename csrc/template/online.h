@@ -7,7 +7,7 @@ FGD_INLINE const REAL *FN(online_row)(const fgd_matrix *x, int64_t row, int dire
 {
     const char *source = (const char *)x->data + row * x->row_stride;
     if (direct) return (const REAL *)(const void *)source;
-    FN(convert)(x->dtype, x->cols, source, x->col_stride, buffer);
+    FN(convert)(x->dtype, x->cols, source, x->col_stride, FN(scale_of)(x), buffer);
     return buffer;
 }
 
@@ -36,7 +36,7 @@ static void FN(online)(TYPE(online_run) * run, size_t n_steps)
         if (y_direct)
             y = *(const REAL *)(const void *)target;
         else
-            FN(convert)(run->y->dtype, 1, target, (ptrdiff_t)sizeof(REAL), &y);
+            FN(convert)(run->y->dtype, 1, target, (ptrdiff_t)sizeof(REAL), 1, &y);
 
         VF acc[VECTORS];
         acc[0] = V(select)(first, V(set1)(b), V(zero)());

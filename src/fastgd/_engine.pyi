@@ -16,16 +16,21 @@ class Divergence(ArithmeticError):
     epoch_in_call: int
     step_in_call: int
     what: str
-    def __init__(self, epoch_in_call: int, step_in_call: int, what: str) -> None: ...
+    lr: float | None
+    def __init__(
+        self, epoch_in_call: int, step_in_call: int, what: str, lr: float | None = None
+    ) -> None: ...
 
 @disjoint_base
 class Engine:
     custom_loss: Any
+    input_scale: float
     step: int
     epoch: int
     seed: int
     n_threads: int
     serial_flop: float
+    long_flop: float
     def __new__(
         cls,
         n_inputs: int,
@@ -61,7 +66,7 @@ class Engine:
     def unbind(self) -> None: ...
     def run_epochs(
         self,
-        lrs: NDArray[np.float64],
+        lrs: float | NDArray[np.float64],
         n_epochs: int,
         *,
         outputs: _Array | None = None,
@@ -73,6 +78,7 @@ class Engine:
     def train_step(
         self, X: _Array, y: _Array, sample_weight: _Array | None, lr: float
     ) -> float: ...
+    def short_step(self, X: object, y: object, optimizer: Any) -> float | None: ...
     def checked_step(
         self, X: _Array, y: _Array, sample_weight: _Array | None, lr: float, verify: _Verify
     ) -> float: ...
@@ -80,6 +86,7 @@ class Engine:
         self, X: _Array, y: _Array, sample_weight: _Array | None
     ) -> tuple[float, list[tuple[_Array, _Array | None]]]: ...
     def predict(self, X: _Array, out: _Array) -> None: ...
+    def short_predict(self, X: object) -> _Array | None: ...
     def evaluate(
         self,
         X: _Array,

@@ -1,9 +1,12 @@
 # The engine behind Network: owns weights, optimiser states and work buffers, and runs whole
 # fits without the GIL.  Arguments are validated by the callers; names come as they are public.
 
-from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
+from libc.float cimport DBL_MAX
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -17,6 +20,15 @@ from fastgd._threads import fork_safe_lock
 cdef double SLICE_SECONDS = 0.04
 # Samples of a forward pass at a time where no fit has set the size.
 cdef size_t PREDICT_BLOCK = 256
+# Calls of fewer multiply-adds in a pass keep the GIL: they last some microseconds.
+cdef double BRIEF = 1e5
+# Steps with one learning rate that a native call gets at once.
+cdef size_t FIXED_RATES = 8192
+
+cdef object ndarray = np.ndarray
+cdef object empty = np.empty
+cdef object INT64 = np.dtype(np.int64)
+cdef object UINT8 = np.dtype(np.uint8)
 
 BUSY = "the network is being fitted; wait until fit has returned"
 
@@ -36,13 +48,16 @@ class Divergence(ArithmeticError):
         Counted from 0 within the call of `Engine.run_epochs`.
     what : str
         ``"loss"`` or ``"weight"``.
+    lr : float or None
+        The learning rate of the step where the engine has asked for it itself.
     """
 
-    def __init__(self, epoch_in_call, step_in_call, what):
+    def __init__(self, epoch_in_call, step_in_call, what, lr=None):
         super().__init__(f"{what} is not finite at step {step_in_call}")
         self.epoch_in_call = epoch_in_call
         self.step_in_call = step_in_call
         self.what = what
+        self.lr = lr
 
 
 cdef tuple custom_sums(values, weights, size_t n):
@@ -58,6 +73,58 @@ cdef tuple custom_sums(values, weights, size_t n):
     if weights is None:
         return float(values.sum()), float(n)
     return float(values @ weights), float(weights.sum())
+
+
+# What the targets of a loss must be besides finite.
+cdef enum Targets:
+    ANY, NOT_NEGATIVE, PROBABILITIES, LABELS
+
+
+ctypedef fused real:
+    float
+    double
+
+
+cdef bint in_range(const real *y, size_t n, double highest) noexcept nogil:
+    # Comparisons with NaN fail.
+    cdef size_t i
+    for i in range(n):
+        if not 0 <= y[i] <= highest:
+            return False
+    return True
+
+
+cdef bint labels_fit(const int64_t *y, size_t n, int64_t units) noexcept nogil:
+    cdef size_t i
+    for i in range(n):
+        if not 0 <= y[i] < units:
+            return False
+    return True
+
+
+cdef bint finite_rows(k.fgd_dtype dtype, const k.fgd_matrix *x) noexcept nogil:
+    # Whether all elements are finite; False also where a row's elements are not side by side.
+    cdef size_t i
+    cdef Py_ssize_t size = k.element_size(dtype)
+    if x.col_stride != size:
+        return False
+    if x.row_stride == <Py_ssize_t>x.cols * size:
+        return k.all_finite_block(dtype, x.rows * x.cols, x.data)
+    for i in range(x.rows):
+        if not k.all_finite_block(dtype, x.cols,
+                                  <const char *>x.data + <Py_ssize_t>i * x.row_stride):
+            return False
+    return True
+
+
+cdef void describe(k.fgd_matrix *matrix, k.fgd_dtype dtype, const Py_buffer *buffer) noexcept:
+    # A buffer of one or two dimensions in the C core's terms.
+    matrix.data = buffer.buf
+    matrix.dtype = dtype
+    matrix.rows = buffer.shape[0]
+    matrix.row_stride = buffer.strides[0]
+    matrix.cols = buffer.shape[1] if buffer.ndim == 2 else 1
+    matrix.col_stride = buffer.strides[1] if buffer.ndim == 2 else buffer.itemsize
 
 
 cdef class StateBlock:
@@ -105,11 +172,12 @@ cdef class Data:
     cdef size_t n
     cdef bint labels
 
-    def __cinit__(self, X, y=None, sample_weight=None):
+    def __cinit__(self, X, y, sample_weight, double x_scale):
         memset(&self.c, 0, sizeof(self.c))
         self.X, self.y, self.sample_weight = X, y, sample_weight
         self.x_matrix = k.Matrix(X)
         self.c.x = self.x_matrix.c
+        self.c.x.scale = x_scale
         self.n = self.c.x.rows
         if sample_weight is not None:
             self.sample_weight = np.require(sample_weight, requirements=("C", "A"))
@@ -130,6 +198,20 @@ cdef class Data:
         else:
             self.c.y = self.y_matrix.c
         return 0
+
+
+cdef int is_interrupted(void *context) noexcept with gil:
+    # Asked in the middle of a long step: whether a signal's handler has raised.
+    cdef Engine engine = <Engine>context
+    engine.in_step = True
+    try:
+        PyErr_CheckSignals()
+    except BaseException as error:
+        engine.interruption = error
+        return 1
+    finally:
+        engine.in_step = False
+    return 0
 
 
 cdef class Engine:
@@ -154,11 +236,18 @@ cdef class Engine:
     cdef readonly list units
     cdef readonly list activations
     cdef public object custom_loss
+    # By which X is multiplied, in the network's dtype, as a batch is gathered.
+    cdef public double input_scale
     cdef bint in_step, running
+    cdef object interruption
     cdef object lock
     cdef int threads
     cdef str loss_kind
     cdef double loss_param
+    cdef Targets target_kind
+    cdef int short_loss  # of short_step
+    cdef double weights  # how many the network has
+    cdef object acquire, release
     cdef str optimizer_name
     cdef dict optimizer_params
     cdef list state_blocks
@@ -171,9 +260,11 @@ cdef class Engine:
                   seed):
         cdef size_t i, n_layers = len(units)
         self.lock = fork_safe_lock()
+        self.acquire, self.release = self.lock.acquire, self.lock.release
         self.dtype = np.dtype(dtype)
         self.units, self.activations = list(units), list(activations)
         self.threads = 1
+        self.input_scale = 1.0
         sizes = np.array(units, dtype=np.uintp)
         cdef size_t[::1] view = sizes
         if k.net_init(&self.net, k.FGD_F32 if dtype == "float32" else k.FGD_F64, n_inputs,
@@ -185,7 +276,10 @@ cdef class Engine:
             self.net.layers[i].act = k.activation_number(name)
             self.net.layers[i].act_param = param
             self.net.layers[i].use_bias = use_bias[i]
+            self.weights += <double>self.net.layers[i].fan_in * <double>self.net.layers[i].fan_out
         self.net.seed = seed
+        self.net.poll.is_interrupted = is_interrupted
+        self.net.poll.context = <void *>self
         self.state_blocks = []
         self.set_loss("squared_error", 0.0)
         self.set_optimizer("sgd", {})
@@ -245,6 +339,15 @@ cdef class Engine:
     def serial_flop(self, double value):
         self.net.serial_flop = value
 
+    @property
+    def long_flop(self):
+        """Arithmetic of a step, in operations, above which it looks for Ctrl-C while it runs."""
+        return self.net.long_flop
+
+    @long_flop.setter
+    def long_flop(self, double value):
+        self.net.long_flop = value
+
     cdef object view(self, object owner, void *data, k.fgd_layer *layer, bint is_weight):
         cdef ArrayView exporter = ArrayView.__new__(ArrayView)
         cdef size_t size = k.element_size(self.net.dtype)
@@ -285,7 +388,10 @@ cdef class Engine:
 
     def set_loss(self, str kind, double param):
         self.loss_kind, self.loss_param = kind, param
-        k.loss_number(kind, self.net.layers[self.net.n_layers - 1].act, False)
+        self.target_kind = {"cross_entropy": LABELS, "log_loss": PROBABILITIES,
+                            "poisson": NOT_NEGATIVE}.get(kind, ANY)
+        self.short_loss = k.loss_number(kind, self.net.layers[self.net.n_layers - 1].act,
+                                        self.target_kind == LABELS)
 
     # ---- optimiser --------------------------------------------------------------------------
 
@@ -398,6 +504,14 @@ cdef class Engine:
             raise MemoryError(f"no memory for the work buffers of {n} samples")
         return 0
 
+    cdef object failure(self, k.fgd_outcome outcome, size_t epoch, size_t step, lr=None):
+        # The exception for a run that did not end as a run should.
+        if outcome == k.FGD_INTERRUPTED:
+            interruption, self.interruption = self.interruption, None
+            return interruption
+        return Divergence(epoch, step,
+                          "loss" if outcome == k.FGD_LOSS_NOT_FINITE else "weight", lr)
+
     cdef int check_not_in_step(self) except -1:
         # Within a step the work buffers hold its batch.
         if self.in_step:
@@ -437,7 +551,7 @@ cdef class Engine:
         with self.lock:
             if self.running:
                 raise RuntimeError(BUSY)
-            data = Data(X, y, sample_weight)
+            data = Data(X, y, sample_weight, self.input_scale)
             self.data = data
             self.batch_size = min(<size_t>batch_size, data.n)
             self.order = np.empty(data.n, dtype=np.int64) if shuffle else None
@@ -457,8 +571,8 @@ cdef class Engine:
 
         Parameters
         ----------
-        lrs : ndarray of float64, shape (n_epochs * n_steps_per_epoch,)
-            The learning rate of every step.
+        lrs : float or ndarray of float64, shape (n_epochs * n_steps_per_epoch,)
+            The learning rate of all steps, or of each.
         n_epochs : int
         outputs : ndarray, shape (n_samples, units), optional
             Receives every sample's output as it was when the sample was trained on.
@@ -495,7 +609,8 @@ cdef class Engine:
     cdef object run_epochs_locked(self, lrs, size_t n_epochs, outputs, on_slice, on_batch,
                                   verify, bint verify_all):
         cdef Data data = self.data
-        cdef double[::1] rates = lrs
+        cdef bint fixed = isinstance(lrs, float)
+        cdef double[::1] rates
         cdef double[::1] losses
         cdef int64_t[::1] order_view
         cdef int64_t *order = NULL
@@ -506,7 +621,9 @@ cdef class Engine:
         cdef int threads = self.threads
         cdef bint stepwise
         cdef bint custom = self.loss_kind == "custom"
-        if <size_t>rates.shape[0] < n_epochs * n_steps:
+        # One rate for all steps is repeated for as many as a native call gets at once.
+        rates = np.full(min(n_epochs * n_steps, FIXED_RATES), lrs) if fixed else lrs
+        if not fixed and <size_t>rates.shape[0] < n_epochs * n_steps:
             raise ValueError(f"lrs holds {rates.shape[0]} rates for {n_epochs * n_steps} steps")
         if self.order is not None:
             order_view = self.order
@@ -523,9 +640,13 @@ cdef class Engine:
         losses = result
         for epoch in range(n_epochs):
             memset(&progress, 0, sizeof(progress))
-            if order != NULL:
+            done = 0
+            while order != NULL and done < data.n:
                 with nogil:
-                    k.permutation(order, data.n, self.net.seed, self.net.epoch)
+                    done = k.permutation(order, data.n, self.net.seed, self.net.epoch, done)
+                if k.seconds_now() - polled > SLICE_SECONDS / 2:
+                    polled = k.seconds_now()
+                    PyErr_CheckSignals()
             done = 0
             while done < n_steps:
                 # A callback may have predicted, evaluated or changed the optimiser: what a step
@@ -536,19 +657,21 @@ cdef class Engine:
                 stepwise = custom or (verify is not None and (verify_all or total == 0))
                 if stepwise:
                     self.operate_step(data, order, first, min(self.batch_size, data.n - first),
-                                      rates[total], verify if verify_all or total == 0 else None,
-                                      True, &progress)
+                                      rates[0 if fixed else total],
+                                      verify if verify_all or total == 0 else None, True,
+                                      &progress)
                 else:
                     chunk = 1 if on_batch is not None else n_steps - done
+                    if fixed:
+                        chunk = min(chunk, <size_t>rates.shape[0])
                     with nogil:
                         k.net_train(&self.net, &data.c, order, first, data.n - first,
-                                    self.batch_size, chunk, &rates[total], threads,
+                                    self.batch_size, chunk, &rates[0 if fixed else total], threads,
                                     SLICE_SECONDS, &progress)
                 if progress.outcome != k.FGD_TRAINED:
                     # A step that met a weight counts as done, one that met a loss does not.
-                    raise (Divergence(epoch, epoch * n_steps + progress.n_steps, "loss")
-                           if progress.outcome == k.FGD_LOSS_NOT_FINITE else
-                           Divergence(epoch, epoch * n_steps + progress.n_steps - 1, "weight"))
+                    at = progress.n_steps - (progress.outcome == k.FGD_WEIGHT_NOT_FINITE)
+                    raise self.failure(progress.outcome, epoch, epoch * n_steps + at)
                 total += progress.n_steps - done
                 done = progress.n_steps
                 if on_batch is not None:
@@ -574,7 +697,7 @@ cdef class Engine:
         with self.lock:
             self.check_not_in_step()
             threads = self.threads
-            data = Data.__new__(Data, X, y, sample_weight)
+            data = Data.__new__(Data, X, y, sample_weight, self.input_scale)
             self.use_data(data)
             self.reserve(data.n, threads, False)
             memset(&progress, 0, sizeof(progress))
@@ -585,9 +708,114 @@ cdef class Engine:
                     k.net_train(&self.net, &data.c, NULL, 0, data.n, data.n, 1, &lr, threads,
                                 SLICE_SECONDS, &progress)
             if progress.outcome != k.FGD_TRAINED:
-                raise Divergence(0, 0, "loss" if progress.outcome == k.FGD_LOSS_NOT_FINITE
-                                 else "weight")
+                raise self.failure(progress.outcome, 0, 0)
             return progress.last_loss
+
+    def short_step(self, X, y, optimizer):
+        """Check and train a mini-batch of plain arrays; None, and nothing done, for any other.
+
+        Parameters
+        ----------
+        X : object
+            Taken if it is an ndarray, shape (n_samples, n_inputs), whose rows are contiguous, of
+            uint8 or of finite numbers of the network's dtype that input_scale cannot enlarge.
+        y : object
+            Taken if it is a contiguous ndarray that the loss accepts as it is: int64 labels for
+            cross_entropy, else of the network's dtype, shape (n_samples, units).
+        optimizer : Optimizer
+            Asked for the learning rate once the arrays are taken.
+
+        Returns
+        -------
+        float or None
+            The mean loss, penalties included.
+        """
+        cdef k.fgd_data data
+        cdef Py_buffer x_buffer, y_buffer
+        cdef bint labels = self.target_kind == LABELS
+        if type(X) is not ndarray or type(y) is not ndarray or self.loss_kind == "custom":
+            return None
+        if (y.dtype is not (INT64 if labels else self.dtype)
+                or not self.takes_dtype(X.dtype, &data)):
+            return None
+        PyObject_GetBuffer(X, &x_buffer, PyBUF_STRIDES)
+        try:
+            PyObject_GetBuffer(y, &y_buffer, PyBUF_STRIDES)
+            try:
+                if not self.takes(&x_buffer, &data) or not self.takes_target(&y_buffer, &data):
+                    return None
+                return self.step_of(&data, optimizer)
+            finally:
+                PyBuffer_Release(&y_buffer)
+        finally:
+            PyBuffer_Release(&x_buffer)
+
+    cdef bint takes_dtype(self, dtype, k.fgd_data *data) noexcept:
+        # Whether short_step and short_predict take X of this dtype; begins to describe it.
+        if self.input_scale > 1 or (dtype is not self.dtype and dtype is not UINT8):
+            return False
+        memset(data, 0, sizeof(data[0]))
+        data.x.dtype = self.net.dtype if dtype is self.dtype else k.FGD_U8
+        return True
+
+    cdef bint takes(self, const Py_buffer *buffer, k.fgd_data *data) noexcept:
+        # Whether X is as short_step and short_predict want it; describes it in data.
+        if (buffer.ndim != 2 or <size_t>buffer.shape[1] != self.net.n_inputs
+                or buffer.shape[0] == 0):
+            return False
+        describe(&data.x, data.x.dtype, buffer)
+        data.x.scale = self.input_scale
+        return data.x.dtype == k.FGD_U8 or finite_rows(self.net.dtype, &data.x)
+
+    cdef bint takes_target(self, const Py_buffer *buffer, k.fgd_data *data) noexcept:
+        # Whether y is as short_step wants it beside data.x; describes it in data.
+        cdef size_t n = data.x.rows, units = self.net.layers[self.net.n_layers - 1].fan_out
+        cdef double highest
+        if <size_t>buffer.shape[0] != n or buffer.strides[buffer.ndim - 1] != buffer.itemsize:
+            return False
+        if self.target_kind == LABELS:
+            data.labels = <const int64_t *>buffer.buf
+            return buffer.ndim == 1 and labels_fit(data.labels, n, <int64_t>units)
+        if (buffer.ndim != 2 or <size_t>buffer.shape[1] != units
+                or buffer.strides[0] != <Py_ssize_t>units * buffer.itemsize):
+            return False
+        describe(&data.y, self.net.dtype, buffer)
+        if not k.all_finite_block(self.net.dtype, n * units, buffer.buf):
+            return False
+        if self.target_kind == ANY:
+            return True
+        highest = 1.0 if self.target_kind == PROBABILITIES else DBL_MAX
+        if self.net.dtype == k.FGD_F32:
+            return in_range[float](<const float *>buffer.buf, n * units, highest)
+        return in_range[double](<const double *>buffer.buf, n * units, highest)
+
+    cdef object step_of(self, k.fgd_data *data, optimizer):
+        cdef k.fgd_progress progress
+        cdef size_t n = data.x.rows
+        cdef int threads
+        cdef double lr
+        self.acquire()
+        try:
+            self.check_not_in_step()
+            fixed = optimizer.fixed_lr
+            lr = optimizer.learning_rates(self.step, 1)[0] if fixed is None else fixed
+            threads = self.threads
+            self.net.loss = self.short_loss
+            self.net.loss_param = self.loss_param
+            self.reserve(n, threads, False)
+            memset(&progress, 0, sizeof(progress))
+            if self.weights * <double>n < BRIEF:
+                k.net_train(&self.net, data, NULL, 0, n, n, 1, &lr, threads, SLICE_SECONDS,
+                            &progress)
+            else:
+                with nogil:
+                    k.net_train(&self.net, data, NULL, 0, n, n, 1, &lr, threads, SLICE_SECONDS,
+                                &progress)
+        finally:
+            self.release()
+        if progress.outcome != k.FGD_TRAINED:
+            raise self.failure(progress.outcome, 0, 0, lr)
+        return progress.last_loss
 
     def checked_step(self, X, y, sample_weight, double lr, verify):
         """Train one mini-batch operation by operation, to the same bits as `train_step`.
@@ -602,14 +830,13 @@ cdef class Engine:
         cdef k.fgd_progress progress
         with self.lock:
             self.check_not_in_step()
-            data = Data(X, y, sample_weight)
+            data = Data(X, y, sample_weight, self.input_scale)
             self.use_data(data)
             self.reserve(data.n, self.threads, True)
             memset(&progress, 0, sizeof(progress))
             self.operate_step(data, NULL, 0, data.n, lr, verify, True, &progress)
             if progress.outcome != k.FGD_TRAINED:
-                raise Divergence(0, 0, "loss" if progress.outcome == k.FGD_LOSS_NOT_FINITE
-                                 else "weight")
+                raise self.failure(progress.outcome, 0, 0)
             return progress.last_loss
 
     def loss_and_grad(self, X, y, sample_weight):
@@ -620,7 +847,7 @@ cdef class Engine:
         cdef k.fgd_layer *layer
         with self.lock:
             self.check_not_in_step()
-            data = Data(X, y, sample_weight)
+            data = Data(X, y, sample_weight, self.input_scale)
             self.use_data(data)
             self.reserve(data.n, self.threads, True)
             memset(&progress, 0, sizeof(progress))
@@ -629,6 +856,8 @@ cdef class Engine:
                 self.operate_step(data, NULL, 0, data.n, 0.0, None, False, &progress)
             finally:
                 self.net.params.clip_value = clip_value
+            if progress.outcome != k.FGD_TRAINED:
+                raise self.failure(progress.outcome, 0, 0)
             grads = []
             for i in range(self.net.n_layers):
                 layer = &self.net.layers[i]
@@ -854,7 +1083,41 @@ cdef class Engine:
     def predict(self, X, out):
         """Fill `out`, shape (n_samples, units), with the outputs of X."""
         with self.lock:
-            self.infer(Data(X), out, None)
+            self.infer(Data(X, None, None, self.input_scale), out, None)
+
+    def short_predict(self, X):
+        """Return the outputs of a small batch that `short_step` would take, or None."""
+        cdef k.fgd_data data
+        cdef Py_buffer x_buffer, out_buffer
+        cdef size_t n
+        if type(X) is not ndarray or not self.takes_dtype(X.dtype, &data):
+            return None
+        PyObject_GetBuffer(X, &x_buffer, PyBUF_STRIDES)
+        try:
+            if not self.takes(&x_buffer, &data):
+                return None
+            n = data.x.rows
+            # The long way names the weights that are not.
+            if not self.all_finite():
+                return None
+            # More is worth threads, and Ctrl-C must be looked for.
+            if n > PREDICT_BLOCK or self.weights * <double>n > BRIEF:
+                return None
+            data.output_stride = self.net.layers[self.net.n_layers - 1].fan_out
+            out = empty((n, data.output_stride), self.dtype)
+            PyObject_GetBuffer(out, &out_buffer, PyBUF_WRITABLE)
+            data.outputs = out_buffer.buf
+            self.acquire()
+            try:
+                self.check_not_in_step()
+                self.reserve(n, 1, False)
+                k.net_infer(&self.net, &data, 0, n, 1, NULL)
+            finally:
+                self.release()
+                PyBuffer_Release(&out_buffer)
+            return out
+        finally:
+            PyBuffer_Release(&x_buffer)
 
     cdef int infer(self, Data data, out, losses) except -1:
         cdef k.Matrix target = None if out is None else k.Matrix(out, True)
@@ -890,7 +1153,7 @@ cdef class Engine:
         cdef Data data
         cdef k.Matrix losses, weights = None
         with self.lock:
-            data = Data(X, y, sample_weight)
+            data = Data(X, y, sample_weight, self.input_scale)
             self.use_data(data)
             if self.loss_kind == "custom":
                 return self.evaluate_custom(data, outputs)

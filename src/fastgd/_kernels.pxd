@@ -11,6 +11,7 @@ cdef extern from "fgd_types.h" nogil:
         fgd_dtype dtype
         size_t rows, cols
         ptrdiff_t row_stride, col_stride
+        double scale
     ctypedef enum fgd_act:
         FGD_N_ELEMENTWISE_ACTS
     ctypedef enum fgd_loss:
@@ -47,6 +48,9 @@ cdef extern from "fgd_net.h" nogil:
         void *db
         void *z
         void *a
+    ctypedef struct fgd_poll:
+        int (*is_interrupted)(void *context) noexcept nogil
+        void *context
     ctypedef struct fgd_net:
         fgd_dtype dtype
         size_t n_inputs, n_layers
@@ -57,7 +61,8 @@ cdef extern from "fgd_net.h" nogil:
         fgd_update_params params
         double lr_decay, clip_norm
         uint64_t seed, step, epoch
-        double serial_flop
+        double serial_flop, long_flop
+        fgd_poll poll
         size_t capacity, ldb
     ctypedef struct fgd_data:
         fgd_matrix x, y
@@ -66,7 +71,7 @@ cdef extern from "fgd_net.h" nogil:
         void *outputs
         size_t output_stride
     ctypedef enum fgd_outcome:
-        FGD_TRAINED, FGD_LOSS_NOT_FINITE, FGD_WEIGHT_NOT_FINITE
+        FGD_TRAINED, FGD_LOSS_NOT_FINITE, FGD_WEIGHT_NOT_FINITE, FGD_INTERRUPTED
     ctypedef struct fgd_progress:
         fgd_outcome outcome
         size_t n_steps
@@ -111,7 +116,8 @@ cdef void net_batch_loss(const fgd_net *net, const fgd_batch *batch, double *los
                          double *weight_sum) noexcept nogil
 cdef double net_penalty(const fgd_net *net) noexcept nogil
 cdef int net_apply_gradients(fgd_net *net, double lr) noexcept nogil
-cdef void permutation(int64_t *order, size_t n, uint64_t seed, uint64_t epoch) noexcept nogil
+cdef size_t permutation(int64_t *order, size_t n, uint64_t seed, uint64_t epoch,
+                        size_t done) noexcept nogil
 cdef double weighted_sum(fgd_dtype dtype, size_t n, const void *x,
                          const void *weights) noexcept nogil
 cdef int all_finite_block(fgd_dtype dtype, size_t n, const void *x) noexcept nogil

@@ -47,7 +47,7 @@ cdef extern from "fgd_net.h" nogil:
     void fgd_net_batch_loss(const fgd_net *, const fgd_batch *, double *, double *)
     double fgd_net_penalty(const fgd_net *)
     int fgd_net_apply_gradients(fgd_net *, double)
-    void fgd_permutation(int64_t *, size_t, uint64_t, uint64_t)
+    size_t fgd_permutation(int64_t *, size_t, uint64_t, uint64_t, size_t)
     void fgd_activate(fgd_dtype, fgd_act, double, size_t, const void *, void *)
     void fgd_activate_grad(fgd_dtype, fgd_act, double, size_t, const void *, void *)
     int fgd_act_consumes_z(int)
@@ -115,8 +115,9 @@ cdef double net_penalty(const fgd_net *net) noexcept nogil:
 cdef int net_apply_gradients(fgd_net *net, double lr) noexcept nogil:
     return fgd_net_apply_gradients(net, lr)
 
-cdef void permutation(int64_t *order, size_t n, uint64_t seed, uint64_t epoch) noexcept nogil:
-    fgd_permutation(order, n, seed, epoch)
+cdef size_t permutation(int64_t *order, size_t n, uint64_t seed, uint64_t epoch,
+                        size_t done) noexcept nogil:
+    return fgd_permutation(order, n, seed, epoch, done)
 
 cdef double weighted_sum(fgd_dtype dtype, size_t n, const void *x,
                          const void *weights) noexcept nogil:

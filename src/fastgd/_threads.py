@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from threading import RLock
+from _thread import RLock
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__

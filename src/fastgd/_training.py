@@ -23,8 +23,8 @@ __all__ = ["Data", "DivergenceError", "Training"]
 
 # A native call for many epochs returns at about this interval when something shows progress.
 _REPORT_SECONDS = 0.1
-# Learning rates of at most this many steps are laid out for one native call.
-_MAX_RATES = 1 << 20
+# Learning rates of at most this many steps, or of one epoch, are laid out for one native call.
+_MAX_RATES = 1 << 16
 
 # (ISA, dtype, operations) whose first step was repeated by the reference in this process
 verified: set[tuple[object, ...]] = set()
@@ -152,7 +152,10 @@ class Training:
         every_epoch = [callback for callback in self.all_callbacks if callback.every_epoch]
         for callback in every_epoch:
             callback.on_epoch_begin(self.done)
-        lrs = network.optimizer.learning_rates(engine.step, n_epochs * self.steps)
+        optimizer = network.optimizer
+        lrs: float | Array | None = optimizer.fixed_lr
+        if lrs is None:
+            lrs = optimizer.learning_rates(engine.step, n_epochs * self.steps)
         outputs = None
         if self.functions:
             outputs = np.zeros((len(self.data.X), network.n_outputs), network.dtype)
@@ -161,20 +164,20 @@ class Training:
             losses = self._native(lrs, n_epochs, outputs)
         except Divergence as error:
             step = self.done * self.steps + error.step_in_call
-            lr = float(lrs[error.step_in_call])
+            lr = lrs if isinstance(lrs, float) else float(lrs[error.step_in_call])
             epoch = self.done + error.epoch_in_call
-            raise divergence(error, network.optimizer, lr, epoch, step) from None
+            raise divergence(error, optimizer, lr, epoch, step) from None
         took = time.perf_counter() - began
         self._chunk = max(1, min(8 * n_epochs, int(n_epochs * _REPORT_SECONDS / max(took, 1e-9))))
         for i in range(n_epochs):
             logs = {
                 "loss": float(losses[i]),
-                "lr": float(lrs[(i + 1) * self.steps - 1]),
+                "lr": lrs if isinstance(lrs, float) else float(lrs[(i + 1) * self.steps - 1]),
                 "seconds": took / n_epochs,
             }
             self._end_epoch(logs, outputs)
 
-    def _native(self, lrs: Array, n_epochs: int, outputs: Array | None) -> Array:
+    def _native(self, lrs: float | Array, n_epochs: int, outputs: Array | None) -> Array:
         engine = self.network._live()
         before = self.done * self.steps
         progress = [c for c in self.all_callbacks if overrides(c, "on_progress")]
@@ -277,8 +280,15 @@ class Snapshot:
 
 
 def operations(network: Network) -> tuple[object, ...]:
-    """Return the instruction set, the dtype and the set of operations that a step consists of."""
-    layers = network.layers
+    """Return the instruction set, the dtype and the set of operations that a step consists of.
+
+    It is kept in the network, since it costs more than a small step: all that it depends on is
+    fixed, or replaced by another object.
+    """
+    isa, layers, optimizer = _kernels.active_isa(), network.layers, network.optimizer
+    kept = network._operations
+    if kept is not None and kept[0] is layers and kept[1] is optimizer and kept[2][0] == isa:
+        return kept[2]
     found: set[object] = set()
     for layer in layers:
         assert layer.activation is not None
@@ -287,10 +297,11 @@ def operations(network: Network) -> tuple[object, ...]:
         found.update(name for name in ("l1", "l2", "dropout") if getattr(layer, name))
     for layer in layers[:-1]:
         found.add(("backward", layer.activation))
-    optimizer = network.optimizer
     found.add(("loss", network.loss_name, layers[-1].activation))
     found.add(("update", *optimizer.state_layout(), getattr(optimizer, "nesterov", False)))
     found.update(
         name for name in ("weight_decay", "clip_value", "clip_norm") if getattr(optimizer, name)
     )
-    return _kernels.active_isa(), network.dtype.name, frozenset(found)
+    key = isa, network.dtype.name, frozenset(found)
+    network._operations = layers, optimizer, key
+    return key

@@ -7,15 +7,18 @@ and data are copied only when their dtype must be converted.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import _kernels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = [
     "Array",
@@ -32,7 +35,7 @@ __all__ = [
     "targets",
 ]
 
-Array = NDArray[Any]
+Array: TypeAlias = "NDArray[Any]"
 
 # dtypes that the engine gathers as they are; the others are converted first
 _NATIVE = frozenset(np.dtype(code) for code in ("f4", "f8", *(k + s for k in "iu" for s in "1248")))
@@ -66,13 +69,16 @@ def real(
     below: float | None = None,
 ) -> float:
     """Return a finite Python float within the given bounds; booleans are refused."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+    # float itself needs no look at the abstract class, which is slow.
+    if type(value) is not float and (
+        isinstance(value, bool | np.bool_) or not isinstance(value, Real)
+    ):
         raise TypeError(f"{name} must be a number, not {value!r}")
     number = float(value)
     wanted = [
         text
         for text, broken in (
-            ("finite", not np.isfinite(number)),
+            ("finite", not math.isfinite(number)),
             (f"at least {minimum:g}" if minimum is not None else "", not _ge(number, minimum)),
             (f"greater than {above:g}" if above is not None else "", not _gt(number, above)),
             (f"at most {maximum:g}" if maximum is not None else "", not _ge(maximum, number)),
@@ -176,8 +182,27 @@ def _finite(name: str, array: Array, dtype: np.dtype[Any]) -> None:
             raise ValueError(f"{where}; all values must be finite")
 
 
-def features(X: object, n_inputs: int | None, dtype: np.dtype[Any], name: str = "X") -> Array:
-    """Return X (n_samples, n_inputs), checked."""
+def _scalable(name: str, array: Array, dtype: np.dtype[Any], scale: float) -> None:
+    """Refuse finite values that the network's dtype cannot hold once they are multiplied."""
+    with np.errstate(over="ignore"):
+        for place in (array.argmin(), array.argmax()):
+            at = np.unravel_index(int(place), array.shape)
+            if not np.isfinite(array[at].astype(dtype) * dtype.type(scale)):
+                index = ", ".join(str(int(i)) for i in at)
+                raise ValueError(
+                    f"{name}[{index}] is {array[at]}; times input_scale={scale:g} it is beyond "
+                    f"the range of {dtype}"
+                )
+
+
+def features(
+    X: object,
+    n_inputs: int | None,
+    dtype: np.dtype[Any],
+    name: str = "X",
+    scale: float = 1.0,
+) -> Array:
+    """Return X (n_samples, n_inputs), checked; scale is what it will be multiplied by."""
     array = real_array(name, X)
     # Empty lists have one dimension, so this message comes first.
     if array.size == 0 and array.shape[:1] == (0,):
@@ -195,6 +220,8 @@ def features(X: object, n_inputs: int | None, dtype: np.dtype[Any], name: str = 
     if n_inputs is not None and array.shape[1] != n_inputs:
         raise ValueError(f"{name} has {array.shape[1]} features, but the network takes {n_inputs}")
     _finite(name, array, dtype)
+    if scale > 1:
+        _scalable(name, array, dtype, scale)
     return array
 
 
@@ -208,14 +235,17 @@ def _same_length(name: str, array: Array, n_samples: int, of: str) -> None:
 def labels(y: Array, n_classes: int, name: str = "y") -> NDArray[np.int64]:
     """Return class numbers (n_samples,) as int64; floats pass if their values are integers."""
     y = y.reshape(len(y))
-    if y.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            bad = np.flatnonzero(~(np.rint(y) == y) | np.isinf(y))
-        if len(bad):
-            raise ValueError(f"class labels must be integers, but {name}[{bad[0]}] is {y[bad[0]]}")
-    bad = np.flatnonzero((y < 0) | (y >= n_classes))
-    if len(bad):
-        i = int(bad[0])
+    # In parts, so that no temporary array is as long as the data.
+    for start in range(0, len(y), _CHUNK):
+        part = y[start : start + _CHUNK]
+        if part.dtype.kind == "f":
+            with np.errstate(invalid="ignore"):
+                bad = np.flatnonzero(~(np.rint(part) == part) | np.isinf(part))
+            if len(bad):
+                i = int(bad[0]) + start
+                raise ValueError(f"class labels must be integers, but {name}[{i}] is {y[i]}")
+    if len(y) and not (y.min() >= 0 and y.max() < n_classes):
+        i = int(np.flatnonzero((y < 0) | (y >= n_classes))[0])
         problem = "is negative" if y[i] < 0 else f"is beyond the network's {n_classes} outputs"
         # The integer 1e300 would be three hundred digits.
         value = f"{y[i]:.17g}" if y.dtype.kind == "f" else int(y[i])

@@ -3,8 +3,9 @@
 The arithmetic is not here: it is in the compiled kernels and in ``fastgd.reference``.
 """
 
+from __future__ import annotations
+
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 __all__ = [
@@ -13,7 +14,6 @@ __all__ = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True)
 class Activation:
     """Base of all activations.
 
@@ -38,12 +38,29 @@ class Activation:
     name: ClassVar[str]
     consumes: ClassVar[str] = "a"
 
+    # Written out, since fifteen dataclasses cost more than the rest of the package's import.
+
     @property
     def param(self) -> float:
         return 0.0
 
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
 
-@dataclass(frozen=True)
+    def __eq__(self, other: object) -> bool:
+        return vars(self) == vars(other) if type(self) is type(other) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is fixed; make a new one")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is fixed; make a new one")
+
+
 class Identity(Activation):
     """f(z) = z; f' = 1.
 
@@ -58,7 +75,6 @@ class Identity(Activation):
     name = "identity"
 
 
-@dataclass(frozen=True)
 class ReLU(Activation):
     """f(z) = max(z, 0); f' = 1 where a > 0, else 0 (also at zero).
 
@@ -73,7 +89,6 @@ class ReLU(Activation):
     name = "relu"
 
 
-@dataclass(frozen=True)
 class LeakyReLU(Activation):
     """f(z) = z where z > 0, else alpha z; f' = 1 where a > 0, else alpha.
 
@@ -91,18 +106,18 @@ class LeakyReLU(Activation):
     """
 
     name = "leaky_relu"
-    alpha: float = 0.01
+    alpha: float
 
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.alpha) and self.alpha >= 0):
-            raise ValueError(f"LeakyReLU: alpha must be finite and >= 0, got {self.alpha!r}")
+    def __init__(self, alpha: float = 0.01) -> None:
+        if not (math.isfinite(alpha) and alpha >= 0):
+            raise ValueError(f"LeakyReLU: alpha must be finite and >= 0, got {alpha!r}")
+        self.__dict__["alpha"] = alpha
 
     @property
     def param(self) -> float:
         return float(self.alpha)
 
 
-@dataclass(frozen=True)
 class ELU(Activation):
     """f(z) = z where z > 0, else alpha (exp(z) - 1); f' = 1 where a > 0, else a + alpha.
 
@@ -120,18 +135,18 @@ class ELU(Activation):
     """
 
     name = "elu"
-    alpha: float = 1.0
+    alpha: float
 
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.alpha) and self.alpha > 0):
-            raise ValueError(f"ELU: alpha must be finite and > 0, got {self.alpha!r}")
+    def __init__(self, alpha: float = 1.0) -> None:
+        if not (math.isfinite(alpha) and alpha > 0):
+            raise ValueError(f"ELU: alpha must be finite and > 0, got {alpha!r}")
+        self.__dict__["alpha"] = alpha
 
     @property
     def param(self) -> float:
         return float(self.alpha)
 
 
-@dataclass(frozen=True)
 class SELU(Activation):
     """f(z) = s z where z > 0, else s t (exp(z) - 1); f' = s where a > 0, else a + s t.
 
@@ -149,7 +164,6 @@ class SELU(Activation):
     name = "selu"
 
 
-@dataclass(frozen=True)
 class GELU(Activation):
     """f(z) = z Phi(z), Phi the normal distribution function (by erf, not the tanh approximation).
 
@@ -167,7 +181,6 @@ class GELU(Activation):
     consumes = "z"
 
 
-@dataclass(frozen=True)
 class SiLU(Activation):
     """f(z) = z sigmoid(z).
 
@@ -183,7 +196,6 @@ class SiLU(Activation):
     consumes = "z"
 
 
-@dataclass(frozen=True)
 class Mish(Activation):
     """f(z) = z tanh(softplus(z)).
 
@@ -201,7 +213,6 @@ class Mish(Activation):
     consumes = "z"
 
 
-@dataclass(frozen=True)
 class Softplus(Activation):
     """f(z) = log(1 + exp(z)); f' = sigmoid(z).
 
@@ -217,7 +228,6 @@ class Softplus(Activation):
     consumes = "z"
 
 
-@dataclass(frozen=True)
 class Softsign(Activation):
     """f(z) = z / (1 + |z|); f' = 1 / (1 + |z|)^2.
 
@@ -233,7 +243,6 @@ class Softsign(Activation):
     consumes = "z"
 
 
-@dataclass(frozen=True)
 class Tanh(Activation):
     """f(z) = tanh(z); f' = 1 - a^2.
 
@@ -248,7 +257,6 @@ class Tanh(Activation):
     name = "tanh"
 
 
-@dataclass(frozen=True)
 class Sigmoid(Activation):
     """f(z) = 1 / (1 + exp(-z)); f' = a (1 - a).
 
@@ -263,7 +271,6 @@ class Sigmoid(Activation):
     name = "sigmoid"
 
 
-@dataclass(frozen=True)
 class HardSigmoid(Activation):
     """f(z) = min(max(z + 3, 0), 6) / 6; f' = 1/6 where -3 < z < 3, else 0.
 
@@ -279,7 +286,6 @@ class HardSigmoid(Activation):
     consumes = "z"
 
 
-@dataclass(frozen=True)
 class Exp(Activation):
     """f(z) = exp(z); f' = a.
 
@@ -294,7 +300,6 @@ class Exp(Activation):
     name = "exp"
 
 
-@dataclass(frozen=True)
 class Softmax(Activation):
     """f(z)_j = exp(z_j) / sum_k exp(z_k), over the units of a sample; an output activation only.
 

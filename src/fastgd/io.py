@@ -6,7 +6,6 @@ fixed tables; everything is checked before a network is made of it.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -88,7 +87,7 @@ def save(
         raise ValueError(f"values that are not finite are not saved: {', '.join(bad)}")
     resume = network._resume_state() if include else None
     lr = network.optimizer.lr
-    config = {
+    config: dict[str, Any] = {
         "fastgd": __version__,
         "n_inputs": network.n_inputs,
         "dtype": network.dtype.name,
@@ -108,6 +107,9 @@ def save(
         "resume": _plain_resume(resume, tensors),
         "metadata": kept,
     }
+    if network.input_scale != 1:
+        # Left out otherwise, so that older versions read the file.
+        config["input_scale"] = network.input_scale
     text = json.dumps(config, allow_nan=False, separators=(",", ":"))
     # The text is quoted within the header, where each tensor has an entry too.
     size = len(json.dumps(text)) + 300 * (len(tensors) + 1)
@@ -292,7 +294,8 @@ def _network(
     text, tensors = _open(content)
     try:
         config = _parse(text)
-        _keys("configuration", config, _CONFIG_KEYS)
+        config.setdefault("input_scale", 1.0)
+        _keys("configuration", config, _CONFIG_KEYS | {"input_scale"})
         return _build(config, tensors, loss, lr)
     except ModelFileError:
         raise
@@ -396,6 +399,7 @@ def _build(
         None,
         dtype,
         integer("seed", config["seed"], 0),
+        input_scale=config["input_scale"],
     )
     resume = _resume(config["resume"], tensors)
     history = _history(config["history"])
@@ -440,8 +444,8 @@ def _layer(plain: object) -> Dense:
     assert isinstance(plain, dict)
     activation = activations.get(plain["activation"])
     if hasattr(activation, "alpha"):
-        changes: dict[str, Any] = {"alpha": plain["param"]}
-        activation = dataclasses.replace(activation, **changes)
+        kind: Any = type(activation)
+        activation = kind(alpha=plain["param"])
     elif activation.param != plain["param"]:
         raise ModelFileError(f"{plain['activation']} takes no parameter")
     for name in ("weight_init", "bias_init"):

@@ -93,9 +93,7 @@ def activation(name: str | Activation, z: ArrayLike, *, out: Array | None = None
     a = _target(out, z.shape, z.dtype, None if z is out else z)
     if z.size:
         rows = z.shape if act.name == "softmax" else (-1,)
-        _kernels.activation(
-            act.name, act.param, _plain(z).reshape(rows), a.reshape(rows)
-        )
+        _kernels.activation(act.name, act.param, _plain(z).reshape(rows), a.reshape(rows))
     return _deliver(a, out)
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import copy
 import os
-import threading
+from _thread import allocate_lock
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
 
 from . import _kernels, losses, metrics, optimizers
 from . import callbacks as _callbacks
@@ -21,6 +20,7 @@ from ._engine import BUSY, Divergence, Engine
 from ._pairing import canonical_output, check_pairing
 from ._training import (
     Data,
+    DivergenceError,
     Training,
     divergence,
     operations,
@@ -45,12 +45,13 @@ from .losses import CustomLoss, Loss
 from .metrics import MetricFunction, Metrics
 from .optimizers import Optimizer
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
 __all__ = ["Network"]
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-_ndarray = np.ndarray
 _all_finite = _kernels.all_finite
-_maximum = np.maximum.reduce
 
 
 class Network:
@@ -73,12 +74,16 @@ class Network:
         Of weights and arithmetic. Data of other real dtypes are converted batch by batch.
     seed : int or None
         Of the first weights, shuffling and dropout, from 0 to 2**64 - 1; None draws one.
+    input_scale : float
+        Positive. X is multiplied by it wherever the network takes X, as a batch is gathered: value
+        and input_scale are rounded to dtype, then their product. With 1/255, images of uint8 are
+        trained on as they are, without a copy of the data as floats.
 
     Attributes
     ----------
     layers : tuple of Dense
         With live weight and bias.
-    loss, n_inputs, n_outputs, dtype, seed
+    loss, n_inputs, n_outputs, dtype, seed, input_scale
         As given, and fixed; seed is never None.
     optimizer : Optimizer
         May be assigned. If the new one is of the same kind its state is kept; else the state and
@@ -119,6 +124,8 @@ class Network:
         n_inputs: int | None = None,
         dtype: DTypeLike = "float32",
         seed: int | None = 0,
+        *,
+        input_scale: float = 1.0,
     ) -> None:
         self._loss = losses.get(loss)
         self._loss_name = losses.kind_of(self._loss)
@@ -129,16 +136,20 @@ class Network:
             seed = int.from_bytes(os.urandom(8), "little")
         self._seed = integer("seed", seed, 0, 2**64 - 1)
         self._n_inputs = None if n_inputs is None else integer("n_inputs", n_inputs)
+        self._input_scale = _scale(input_scale, self._dtype)
         self.metadata: dict[str, Any] = {}
         self.history: History | None = None
         self.stop_training = False
         self._engine: Engine | None = None
         self._training: Training | None = None
         # Held by the thread whose fit is running.
-        self._fitting = threading.Lock()
+        self._fitting = allocate_lock()
         self._resume: dict[str, Any] | None = None
-        # What the short way of train_step needs; None while it must not be taken.
-        self._short: tuple[Any, ...] | None = None
+        # The settings under which train_step and predict may take their short ways.
+        self._short: Settings | None = None
+        self._short_predict: Settings | None = None
+        # Kept by _training.operations.
+        self._operations: tuple[object, object, tuple[object, ...]] | None = None
         if self._n_inputs is not None:
             self._build(self._n_inputs)
 
@@ -175,6 +186,7 @@ class Network:
         engine.set_optimizer(self._optimizer.name, self._optimizer.params())
         engine.set_penalties([layer.l1 for layer in layers], [layer.l2 for layer in layers])
         engine.set_dropout([layer.dropout for layer in layers])
+        engine.input_scale = self._input_scale
         self._engine = engine
         self._n_inputs = n_inputs
         self._layers = tuple(
@@ -205,6 +217,10 @@ class Network:
     @property
     def seed(self) -> int:
         return self._seed
+
+    @property
+    def input_scale(self) -> float:
+        return self._input_scale
 
     @property
     def n_inputs(self) -> int | None:
@@ -316,6 +332,7 @@ class Network:
                 "n_inputs": self._n_inputs,
                 "dtype": self.dtype.name,
                 "seed": self.seed,
+                "input_scale": self._input_scale,
             },
             "metadata": self.metadata,
             "history": self.history,
@@ -354,7 +371,8 @@ class Network:
             loss = repr(self.loss)
         return (
             f"Network({list(self._layers)!r}, loss={loss}, optimizer={self._optimizer!r}, "
-            f"n_inputs={self._n_inputs}, dtype={self.dtype.name!r}, seed={self.seed})"
+            f"n_inputs={self._n_inputs}, dtype={self.dtype.name!r}, seed={self.seed}"
+            f"{f', input_scale={self._input_scale!r}' if self._input_scale != 1 else ''})"
         )
 
     # ---- checks ---------------------------------------------------------------------------
@@ -362,7 +380,7 @@ class Network:
     def _check(self, X: object, y: object, sample_weight: object = None, prefix: str = "") -> Data:
         """Return checked X, y and weights; nothing of the network is touched."""
         x_name, y_name, w_name = (prefix + name for name in ("X", "y", "sample_weight"))
-        checked = features(X, self._n_inputs, self.dtype, x_name)
+        checked = features(X, self._n_inputs, self.dtype, x_name, self._input_scale)
         n_samples = len(checked)
         target = targets(y, self._loss_name, self.n_outputs, n_samples, self.dtype, y_name, x_name)
         weights = sample_weights(sample_weight, n_samples, self.dtype, w_name, x_name)
@@ -551,25 +569,6 @@ class Network:
             functions["accuracy"] = _multilabel_accuracy
         return functions
 
-    def _shorten(self, settings: Settings) -> None:
-        """Prepare the short way of train_step: what it compares arrays with, in one tuple."""
-        name, dtype, units = self._loss_name, self.dtype, self.n_outputs
-        if name == "custom":
-            return
-        y_dtype = np.dtype(np.int64) if name == "cross_entropy" else dtype
-        # The bits of floats that are not negative are ordered as unsigned integers, and all
-        # negative numbers, infinities and NaN are above them: one maximum checks both ends.
-        bits = np.dtype(f"u{y_dtype.itemsize}")
-        limit: int | None = None
-        if name == "cross_entropy":
-            limit = units - 1
-        elif name in ("log_loss", "poisson"):
-            highest = 1.0 if name == "log_loss" else np.finfo(dtype).max
-            limit = int(np.array([highest], dtype).view(bits)[0])
-        tail = () if name == "cross_entropy" else (units,)
-        step = self._live().train_step
-        self._short = settings, step, dtype, y_dtype, self._n_inputs, tail, bits, limit
-
     def train_step(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> float:
@@ -601,31 +600,18 @@ class Network:
         >>> net.train_step(X, y) < first
         True
         """
-        short = self._short
-        if short is not None and sample_weight is None and type(X) is type(y) is _ndarray:
-            settings, step, x_dtype, y_dtype, n_inputs, tail, bits, limit = short
-            shape = X.shape
-            if (
-                settings is active.settings
-                and X.dtype is x_dtype
-                and y.dtype is y_dtype
-                and len(shape) == 2
-                and shape[1] == n_inputs
-                and y.shape == shape[:1] + tail
-                and shape[0]
-                and _all_finite(X)
-                and (_all_finite(y) if limit is None else _maximum(y.view(bits), None) <= limit)
-            ):
-                optimizer = self._optimizer
-                lr = optimizer.fixed_lr
-                if lr is None:
-                    lr = float(optimizer.learning_rates(self.step, 1)[0])
-                number = self.step
-                try:
-                    return step(X, y, None, lr)  # type: ignore[no-any-return, unused-ignore]
-                except Divergence as error:
-                    self._check_weights()
-                    raise divergence(error, optimizer, lr, None, number) from None
+        if self._short is active.settings and sample_weight is None:
+            engine: Engine = self._engine  # type: ignore[assignment]
+            try:
+                loss = engine.short_step(X, y, self._optimizer)
+            except Divergence as error:
+                if error.lr is None:
+                    raise
+                self._check_weights()
+                number = engine.step - (error.what == "weight")
+                raise divergence(error, self._optimizer, error.lr, None, number) from None
+            if loss is not None:
+                return loss
         return self._checked_train_step(X, y, sample_weight)
 
     def _checked_train_step(self, X: object, y: object, sample_weight: object) -> float:
@@ -635,7 +621,7 @@ class Network:
         if self._engine is None:
             self._build(data.X.shape[1])
         engine, optimizer, settings = self._live(), self._optimizer, active.settings
-        if self._short is None or self._short[0] is not settings:
+        if self._short is not settings:
             self._check_weights()
         engine.n_threads = threads_in_force()
         number = engine.step
@@ -653,8 +639,8 @@ class Network:
         except Divergence as error:
             self._check_weights()
             raise divergence(error, optimizer, lr, None, number) from None
-        if settings.validate != "always":
-            self._shorten(settings)
+        if settings.validate != "always" and self._loss_name != "custom":
+            self._short = settings
         return loss
 
     def _verified_step(self, data: Data, lr: float) -> float:
@@ -702,7 +688,13 @@ class Network:
         data = self._check(X, y, sample_weight)
         self._check_weights()
         engine.n_threads = threads_in_force()
-        loss, gradients = engine.loss_and_grad(*data)
+        try:
+            loss, gradients = engine.loss_and_grad(*data)
+        except Divergence:
+            raise DivergenceError(
+                "the loss of these samples is not finite, and so has no gradient. Try smaller "
+                "weights, or standardised inputs and targets."
+            ) from None
         return float(loss), gradients
 
     # ---- use ------------------------------------------------------------------------------
@@ -727,13 +719,19 @@ class Network:
         >>> net.predict(np.zeros((4, 2))).shape
         (4, 3)
         """
+        if self._short_predict is active.settings and n_threads is None:
+            found = self._engine.short_predict(X)  # type: ignore[union-attr]
+            if found is not None:
+                return found
         engine = self._live()
+        settings = active.settings
         threads = threads_in_force(n_threads)
-        checked = features(X, self._n_inputs, self.dtype)
+        checked = features(X, self._n_inputs, self.dtype, scale=self._input_scale)
         self._check_weights()
         out = np.empty((len(checked), self.n_outputs), self.dtype)
         self._use_threads(threads)
         engine.predict(checked, out)
+        self._short_predict = settings
         return out
 
     @overload
@@ -912,6 +910,7 @@ class Network:
         lines.append(
             f"loss {self._loss_name}, optimizer {self._optimizer.name}, {self.dtype.name}, "
             f"seed {self.seed}"
+            f"{f', input_scale {self._input_scale:g}' if self._input_scale != 1 else ''}"
         )
         text = "\n".join(lines)
         print(text)
@@ -1065,6 +1064,13 @@ def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
         except TypeError:
             pass
     raise ValueError(f"unknown dtype {dtype!r}; choose from float32, float64")
+
+
+def _scale(input_scale: float, dtype: np.dtype[Any]) -> float:
+    scale = real("input_scale", input_scale, above=0)
+    if not float(np.finfo(dtype).tiny) <= scale <= float(np.finfo(dtype).max):
+        raise ValueError(f"input_scale must be in the normal range of {dtype}, not {input_scale!r}")
+    return scale
 
 
 def _callback_list(callbacks: Callback | Sequence[Callback] | None) -> list[Callback]:

@@ -7,17 +7,21 @@ learning rate are fixed once made.
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import schedules
 from ._spec import Spec
 from ._validate import boolean, choice, real
 from .schedules import LearningRate, Schedule
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
+
+_BLOCK = 1 << 14
 
 
 class Optimizer(Spec):
@@ -94,7 +98,13 @@ class Optimizer(Spec):
 
     def learning_rates(self, step: int, n_steps: int) -> NDArray[np.float64]:
         """Return the learning rates of n_steps steps from the given one on."""
-        return schedules.evaluate(self.lr, np.arange(step, step + n_steps, dtype=np.float64))
+        rates = np.empty(n_steps, dtype=np.float64)
+        # In parts, so that what a schedule computes on the way stays small beside the result.
+        for first in range(0, n_steps, _BLOCK):
+            last = min(first + _BLOCK, n_steps)
+            steps = np.arange(step + first, step + last, dtype=np.float64)
+            rates[first:last] = schedules.evaluate(self.lr, steps)
+        return rates
 
     def _is_fixed(self, lr: LearningRate) -> bool:
         return type(lr) is float

@@ -1236,13 +1236,21 @@ class Layer:
     dropout: float = 0.0
 
 
-def predict(layers: Sequence[Layer], X: ArrayLike) -> Array:
+def _inputs(X: ArrayLike, dtype: np.dtype[Any], scale: float) -> Array:
+    """Return X in the dtype of the weights, times the scale in that dtype."""
+    X = np.asarray(X).astype(dtype)
+    return X if scale == 1 else X * dtype.type(scale)
+
+
+def predict(layers: Sequence[Layer], X: ArrayLike, *, input_scale: float = 1.0) -> Array:
     """Return the outputs of a network, without dropout.
 
     Parameters
     ----------
     layers : sequence of Layer
     X : array_like, shape (n_samples, n_inputs), any real dtype
+        Cast to the dtype of the weights, then multiplied by input_scale, rounded to it as well.
+    input_scale : float
 
     Returns
     -------
@@ -1256,7 +1264,7 @@ def predict(layers: Sequence[Layer], X: ArrayLike) -> Array:
     array([[0.],
            [6.]])
     """
-    a = np.asarray(X).astype(layers[0].W.dtype)
+    a = _inputs(X, layers[0].W.dtype, input_scale)
     for layer in layers:
         a = forward(a, layer.W, layer.b, layer.activation)
     return a
@@ -1325,6 +1333,7 @@ def loss_and_grad(
     *,
     loss: Any,
     sample_weight: ArrayLike | None = None,
+    input_scale: float = 1.0,
 ) -> tuple[float, list[tuple[Array, Array]]]:
     """Return the loss of a network on data and its gradients, penalties included, no dropout.
 
@@ -1337,6 +1346,8 @@ def loss_and_grad(
         As in `loss`.
     loss : str or loss object
     sample_weight : array_like, shape (n_samples,), optional
+    input_scale : float
+        As in `predict`.
 
     Returns
     -------
@@ -1352,7 +1363,7 @@ def loss_and_grad(
     >>> loss_and_grad(net, [[1.0], [3.0]], np.array([0.0, 6.0]), loss="squared_error")
     (1.0, [(array([[1.]]), array([1.]))])
     """
-    X = np.asarray(X).astype(layers[0].W.dtype)
+    X = _inputs(X, layers[0].W.dtype, input_scale)
     loss_sum, total, gradients = _backpropagate(layers, X, y, loss, sample_weight, None)
     finished = [
         (_finished_grad(dW, layer.W, {}, layer.l1, layer.l2), db)
@@ -1450,6 +1461,7 @@ def train_step(
     sample_weight: ArrayLike | None = None,
     seed: int = 0,
     step: int = 0,
+    input_scale: float = 1.0,
 ) -> float:
     """Train one mini-batch: forward, dropout, loss, backward, clipping, update.
 
@@ -1474,6 +1486,8 @@ def train_step(
     sample_weight : array_like, shape (n_samples,), optional
     seed, step : int
         For dropout, and Adam's bias: steps done before this one.
+    input_scale : float
+        As in `predict`.
 
     Returns
     -------
@@ -1501,7 +1515,7 @@ def train_step(
     (array([[1.5]]), array([-0.5]))
     """
     loss_sum, total = _train_batch(
-        layers, np.asarray(X).astype(layers[0].W.dtype), y, loss, optimizer,
+        layers, _inputs(X, layers[0].W.dtype, input_scale), y, loss, optimizer,
         _full_params(optimizer, params), {} if state is None else state, lr, sample_weight, seed,
         step,
     )  # fmt: skip
@@ -1525,12 +1539,13 @@ def fit(
     seed: int = 0,
     step: int = 0,
     epoch: int = 0,
+    input_scale: float = 1.0,
 ) -> Array:
     """Train whole epochs of mini-batches.
 
     Parameters
     ----------
-    layers, X, y, loss, optimizer, params, state, sample_weight, seed, step
+    layers, X, y, loss, optimizer, params, state, sample_weight, seed, step, input_scale
         As in `train_step`.
     lr : float or array_like, shape (n_steps,)
         Learning rate, or one for each step of this call.
@@ -1576,9 +1591,10 @@ def fit(
         for first in range(0, n, batch_size):
             rows = order[first : first + batch_size]
             weights = None if sample_weight is None else np.asarray(sample_weight)[rows]
+            inputs = _inputs(X[rows], layers[0].W.dtype, input_scale)
             batch_sum, batch_total = _train_batch(
-                layers, X[rows].astype(layers[0].W.dtype), y[rows], loss, optimizer, full, state,
-                float(rates[done]), weights, seed, step + done,
+                layers, inputs, y[rows], loss, optimizer, full, state, float(rates[done]), weights,
+                seed, step + done,
             )  # fmt: skip
             loss_sum += batch_sum
             total += batch_total

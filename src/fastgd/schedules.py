@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ._spec import Spec
 from ._validate import choice, integer, real
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = [
     "Constant",
@@ -29,7 +31,7 @@ __all__ = [
     "get",
 ]
 
-Steps: TypeAlias = NDArray[np.float64]
+Steps: TypeAlias = "NDArray[np.float64]"
 
 
 class Schedule(Spec):
