@@ -105,6 +105,8 @@ def networks(options: Options) -> list[Case]:
         series = [one for n in options.threads for one in _training(job, n)]
         wide = job is shapes.WIDE
         name = case_name(job)
+        if options.quick:
+            series = [replace(s, job=replace(s.job, steps=min(s.job.steps, 50))) for s in series]
         cases.append(
             Case("networks", name, series + _peaks(options.threads), max_rounds=5 if wide else 1000)
         )
@@ -172,7 +174,7 @@ def small_batches(options: Options) -> list[Case]:
 def activations(options: Options) -> list[Case]:
     # Weights so small that exp does not overflow.
     job = replace(
-        shapes.IMAGES, variant="fit", weight_scale=0.3, optimizer={"name": "sgd", "lr": 1e-3}
+        shapes.IMAGES, variant="fit", weight_scale=0.3, optimizer={"name": "sgd", "lr": 0.05}
     )
     series = [
         _ours(replace(job, activation=name), 1, label=name) for name in ("relu", *ACTIVATIONS)

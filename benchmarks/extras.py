@@ -137,7 +137,7 @@ def threads(options: Options, rounds: int) -> list[dict[str, Any]]:
         for name, losses in values.items():
             row = {"group": "threads", "case": name, "unit": "loss", **spread(losses)}
             rows.append(row | {"threads": n_threads, "steps": steps[0]["steps"]})
-        park = asdict(replace(shapes.IMAGES, kind="park", variant="fit"))
+        park = asdict(replace(shapes.IMAGES, kind="park", variant="train_step"))
         workers[0].ask("prepare", id=1, job=park, seconds=0.01)
         parked = [workers[0].ask("run", id=1)["value"] * 1e6 for _ in range(rounds)]
         row = {"group": "threads", "case": "parking", "unit": "us", **spread(parked)}

@@ -50,21 +50,25 @@ class Worker:
         reset_peak()
         runner = self.module.make(Job(**(job | {"sizes": tuple(job["sizes"])})), self.threads)
         check = runner.check()
-        # The check was a first warm-up; calibration is the second one. A whole fit needs none,
-        # and what a fit allocates is seen in the first one only.
-        n = done = 1
-        elapsed = seconds
-        while runner.job.kind not in ("fit", "memory"):
+        # A whole fit needs no further warm-up, and what a fit allocates is seen in the first only.
+        n = 1
+        if runner.job.kind not in ("fit", "memory"):
+            n = self.calibrate(runner, seconds)
+        self.runners[id] = runner, n
+        settle()
+        return {"check": check, "steps": n, "peak_memory": peak_memory()}
+
+    @staticmethod
+    def calibrate(runner: Any, seconds: float) -> int:
+        """Run for a while, which is the second warm-up; return the steps for that time."""
+        n = 1
+        while True:
             begin = time.perf_counter()
             done = runner.run(n)
             elapsed = time.perf_counter() - begin
             if elapsed >= seconds / 4 or n >= 10**8:
-                break
+                return max(1, round(done * seconds / elapsed))
             n = max(2 * n, done)
-        n = max(1, round(done * seconds / elapsed))
-        self.runners[id] = runner, n
-        settle()
-        return {"check": check, "steps": n, "peak_memory": peak_memory()}
 
     def run(self, id: int) -> dict[str, Any]:
         runner, n = self.runners[id]
