@@ -60,6 +60,7 @@ class Options:
     quick: bool = False
     fashion: Path = FASHION
     isas: tuple[str, ...] = ()
+    networks: tuple[Job, ...] = shapes.NETWORKS
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def _training(job: Job, threads: int) -> list[Series]:
         "fastgd": ("fit", "train_step"),
         "numpy": ("loop",),
         "sklearn": ("fit", "partial_fit") if len(job.sizes) > 2 else ("SGDRegressor",),
-        "torch": ("eager", "foreach", "fused", "compile"),
+        "torch": ("eager", "foreach", "fused", "compile", "compile_step"),
         # Steps so long that the loop around them cannot count need no unrolling.
         "jax": ("step", "scan", "unrolled") if shapes.flop(job) < 1e7 else ("step", "scan"),
     }
@@ -101,7 +102,7 @@ def _training(job: Job, threads: int) -> list[Series]:
 
 def networks(options: Options) -> list[Case]:
     cases = []
-    for job in shapes.NETWORKS:
+    for job in options.networks:
         series = [one for n in options.threads for one in _training(job, n)]
         wide = job is shapes.WIDE
         name = case_name(job)
@@ -209,7 +210,7 @@ def fit(options: Options) -> list[Case]:
     )
     forms = {
         "fastgd": ("fit",),
-        "torch": ("fused", "compile"),
+        "torch": ("fused", "compile", "compile_step"),
         "sklearn": ("fit",),
         "jax": ("scan",),
         "numpy": ("loop",),

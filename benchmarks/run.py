@@ -78,8 +78,18 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="where to write; table and charts go beside it")
     parser.add_argument("--threads", type=int, nargs="+", help="numbers of threads (1 and all)")
     parser.add_argument("--fashion", type=Path, default=cases.FASHION, help="Fashion-MNIST folder")
+    parser.add_argument(
+        "--network",
+        nargs="+",
+        type=shapes.parse,
+        metavar="SIZES@BATCH",
+        help="measure these instead of the listed networks, such as 300-200-5@64 (one output: "
+        "regression); implies --only networks",
+    )
     parser.epilog = f"groups: {' '.join(groups)}"
     options = parser.parse_args(argv)
+    if options.network:
+        options.only = ["networks"]
     options.whole = set(options.only) == set(groups) and not options.quick
     if options.quick:
         options.rounds = min(options.rounds, 2)
@@ -96,7 +106,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure the groups chosen and return everything that goes into the file."""
     begin = time.perf_counter()
     chosen = cases.Options(
-        tuple(options.threads), options.quick, options.fashion, tuple(fastgd.available_isas())
+        tuple(options.threads),
+        options.quick,
+        options.fashion,
+        tuple(fastgd.available_isas()),
+        tuple(options.network or shapes.NETWORKS),
     )
     seconds = 0.01 if options.quick else 0.1
     rows: list[dict[str, Any]] = []

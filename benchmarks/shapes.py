@@ -6,7 +6,7 @@ that each process makes the same arrays by itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -65,9 +65,23 @@ NETWORKS = (
 TINY, TANH, SMALL, MEDIUM, IMAGES, WIDE, DELTA_RULE = NETWORKS
 
 
+def parse(text: str) -> Job:
+    """Make the job of a network that is written as 300-200-5@64; one output is a regression."""
+    sizes, _, batch = text.partition("@")
+    job = Job(tuple(map(int, sizes.split("-"))), int(batch))
+    if len(job.sizes) < 2 or min(*job.sizes, job.batch) < 1:
+        raise ValueError(text)
+    # An epoch of at most 8 MB, which is long enough to hide the cost of a call.
+    steps = max(2, min(1000, 2_000_000 // (job.batch * job.sizes[0])))
+    loss = "squared_error" if job.sizes[-1] == 1 else "cross_entropy"
+    return replace(job, steps=steps, loss=loss)
+
+
 def case_name(job: Job) -> str:
     """Name a network and its batch, such as '64-100-10 relu, 200'."""
-    activation = f" {job.activation}" if len(job.sizes) > 2 else " delta rule"
+    activation = f" {job.activation}"
+    if len(job.sizes) == 2:
+        activation = " delta rule" if job.batch == 1 else " linear"
     return f"{job.name}{activation}, {job.batch}"
 
 

@@ -79,6 +79,15 @@ def test_bars_take_each_peers_best_form():
     assert (found.measured, found.met, found.required) == (155.0, True, ">= 150x")
 
 
+def test_bars_name_torchs_whole_compiled_step_beside_the_bar():
+    rows = [*ROWS, row("torch", 1, 40.0, variant="compile_step")]
+    name = "4-16-3 relu, 32: torch / ours, 1 thread"
+    assert bar(rows, name).measured == 155.0
+    beside = bar(rows, f"{name}, its whole step compiled (torch.func)")
+    assert (beside.measured, beside.met, beside.required) == (20.0, None, "no bar")
+    assert "40.0 (20.00x)" in readme_numbers.section(result(rows))
+
+
 def test_bars_that_are_not_met_say_so():
     found = bar(ROWS, "4-16-3 relu, 32: jax / ours, 1 thread")
     assert (found.measured, found.met) == (4.5, False)
@@ -196,6 +205,15 @@ def test_flop_counts_samples_of_a_short_last_batch():
 def test_rounded_network_has_multiples_of_16():
     twin = cases.rounded(shapes.Job((64, 100, 10), 200, rows=209))
     assert (twin.sizes, twin.batch, twin.n_samples) == ((64, 112, 16), 208, 224)
+
+
+def test_network_is_parsed_from_the_command_line():
+    job = shapes.parse("300-200-5@64")
+    assert (job.sizes, job.batch, job.loss) == ((300, 200, 5), 64, "cross_entropy")
+    assert shapes.parse("20-1@1").loss == "squared_error"
+    for text in ("300@64", "3-2", "3-0-2@4", "a-b@3"):
+        with pytest.raises(ValueError):  # noqa: PT011
+            shapes.parse(text)
 
 
 def test_mean_loss_is_that_of_the_definition():

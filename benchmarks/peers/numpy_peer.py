@@ -94,6 +94,6 @@ class Fit(WholeFit):
 
 
 def make(job: Job, threads: int) -> Runner:
-    if job.kind == "train" and len(job.sizes) == 2 and job.batch == 1:
+    if job.kind == "train" and job.sizes[1:] == (1,) and job.batch == 1:
         return DeltaRule(job)
     return {"train": Train, "predict": Predict, "fit": Fit}[job.kind](job)

@@ -113,6 +113,8 @@ class Fit(WholeFit):
 
 def make(job: Job, threads: int) -> Runner:
     if job.kind == "train" and len(job.sizes) == 2:
+        if job.batch != 1 or job.loss != "squared_error" or job.sizes[-1] != 1:
+            raise Unsupported("scikit-learn trains linear models one sample at a time")
         return DeltaRule(job)
     if job.kind == "predict":
         raise Unsupported("scikit-learn is not among the peers of predict")

@@ -1,7 +1,9 @@
 """PyTorch: eager with each implementation of its optimiser, and torch.compile.
 
 "eager" loops over tensors in the optimiser, "foreach" and "fused" are its faster forms, and
-"compile" is the compiled forward and backward pass with the fused optimiser.
+"compile" is the compiled forward and backward pass with the fused optimiser. "compile_step" is
+one compiled graph of a whole step, with the gradient by torch.func and the update in place, which
+does without the autograd engine and the optimiser.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import nn
+from torch.func import functional_call, grad_and_value
 
 from benchmarks.peers import Runner, Unsupported, WholeFit, fashion, predicted_loss
 from benchmarks.shapes import Job, first_weights, samples
@@ -58,6 +61,29 @@ class _Stepper:
         self.loss = loss
         if job.variant == "compile":
             self.loss = torch.compile(loss, fullgraph=True, dynamic=False)
+        if job.variant == "compile_step":
+            self.step = self._compiled_step(criterion)
+
+    def _compiled_step(self, criterion):
+        model, lr = self.model, self.optimizer.param_groups[0]["lr"]
+        weights = {name: p.detach() for name, p in model.named_parameters()}
+
+        def loss(weights, x, y):
+            return criterion(functional_call(model, weights, (x,)), y)
+
+        def step(weights, x, y):
+            gradients, value = grad_and_value(loss)(weights, x, y)
+            for name, p in weights.items():
+                p.sub_(gradients[name], alpha=lr)
+            return value
+
+        compiled = torch.compile(step, fullgraph=True, dynamic=False)
+
+        @torch.no_grad()
+        def run(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return compiled(weights, x, y)
+
+        return run
 
     def step(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         self.optimizer.zero_grad(set_to_none=True)
