@@ -257,12 +257,12 @@ def fit(figures: Figures) -> Iterator[Bar]:
 
 def predict(figures: Figures) -> Iterator[Bar]:
     case = "10,000 x 784"
-    ours = figures.best("predict", case, peer="fastgd")
+    ours = figures.best("predict", case, peer="fastgd", kind="predict")
     for peer in ("onnxruntime", "torch"):
         ratio = _quotient(figures.best("predict", case, peer=peer), ours)
         yield at_least("predict", f"{case}: {peer} / ours", 1.0, ratio, "x")
     case = "one sample of 64-100-10"
-    time = figures.best("predict", case, peer="fastgd")
+    time = figures.best("predict", case, peer="fastgd", kind="predict")
     yield at_most("predict", f"{case}: time", 3, time, " us")
 
 
@@ -272,6 +272,7 @@ def memory(figures: Figures) -> Iterator[Bar]:
         ("784-256-128-10, float32", shapes.IMAGES),
         ("784-256-128-10, uint8 input", shapes.IMAGES),
         ("1024-2048-2048-10, float32", shapes.WIDE),
+        ("1024-2048-2048-10, float32, not validated", shapes.WIDE),
     ):
         n_weights = sum((m + 1) * n for m, n in pairwise(job.sizes))
         # Weights and one state; activations, deltas and a transposed copy for each thread.

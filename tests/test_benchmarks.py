@@ -123,6 +123,17 @@ def test_small_batches_are_held_to_the_slower_limit(sweep, peak, met):
     assert bar(rows, f"{case}: share of the bound, 1 thread").measured == pytest.approx(0.9)
 
 
+def test_figures_of_the_peak_are_not_taken_for_times():
+    case = "one sample of 64-100-10"
+    rows = [
+        row("fastgd", 1, 2.0, case, group="predict", kind="predict"),
+        row("fastgd", 1, 0.5, case, group="predict", kind="peak", unit="GFLOP/s"),
+    ]
+    assert bar(rows, f"{case}: time").measured == 2.0
+    rows = [*ROWS, row("fastgd", 1, 0.5, kind="peak", unit="GFLOP/s")]
+    assert bar(rows, "4-16-3 relu, 32: jax / ours, 1 thread").measured == 4.5
+
+
 def test_every_case_that_a_bar_names_is_one_that_is_measured(tmp_path):
     (tmp_path / "train-images-idx3-ubyte.gz").touch()
     options = cases.Options((1, 2), False, tmp_path, ("avx512", "avx2"))
