@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 # Arguments for pytest: make test PYTEST_ARGS="-k digits -x"
 PYTEST_ARGS ?=
+# The peers' environment, and arguments for the benchmark: make bench BENCH_ARGS="--quick"
+BENCH_VENV ?= .venv-bench
+BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -67,8 +70,15 @@ format: $(VENV)/.dev  ## lay out Python and C
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(wildcard csrc/*.[ch] csrc/*/*.h)
 
-bench: $(VENV)/.built  ## measure, and write benchmarks/results/<version>-<machine>.json
-	$(BIN)/python benchmarks/run.py
+# The peers have an environment of their own; fastgd is the one that is built in place.
+$(BENCH_VENV)/.ready: benchmarks/requirements.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	@echo "Installing the peers in $(BENCH_VENV) ..."
+	$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check -q install -r benchmarks/requirements.txt
+	@touch $@
+
+bench: $(VENV)/.built $(BENCH_VENV)/.ready  ## measure beside the peers, and write benchmarks/results/<version>-<machine>.*
+	$(BENCH_VENV)/bin/python benchmarks/run.py $(BENCH_ARGS)
 
 readme:  ## put the newest benchmark file's numbers into README.md
 	$(PYTHON) tools/readme_numbers.py
@@ -77,5 +87,5 @@ package-check: $(VENV)/.dev  ## sdist -> wheel -> empty environment -> import, t
 	$(BIN)/python tools/package_check.py
 
 clean:  ## remove what was built, and the environment
-	rm -rf build dist $(VENV) .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	rm -rf build dist $(VENV) $(BENCH_VENV) .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
 	find src tests -name '*.so' -o -name '__pycache__' | xargs rm -rf

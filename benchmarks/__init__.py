@@ -1,0 +1,1 @@
+"""The benchmark suite: run.py is the entry, docs/benchmarks.md says what is measured and how."""
