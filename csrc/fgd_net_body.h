@@ -499,7 +499,8 @@ static void TYPE(train_online)(fgd_run *run)
     const size_t fan_in = layer->fan_in, padded = (fan_in + 15) / 16 * 16;
     REAL *w = net->scratch[0], *column = layer->w;
     const int is_identity = layer->act == FGD_ACT_IDENTITY;
-    TYPE(online_run) online = {.loss_sum = progress->loss_sum, /* one sum, however it is cut */
+    /* One sum of losses, wherever time cuts the run into calls. */
+    TYPE(online_run) online = {.loss_sum = progress->loss_sum,
                                .x = &run->data->x,
                                .y = &run->data->y,
                                .order = run->order,
