@@ -577,7 +577,7 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         }
 
         fgd_update_params params = fgd_step_params(net, step, batch.lr);
-        fgd_ahead ahead = TYPE(plan_ahead)(run, t, i + 1, worker);
+        fgd_ahead ahead = TYPE(plan_ahead)(run, t, i + fgd_steps_ahead(&batch), worker);
         int diverged = 0;
         const int by_norm = net->clip_norm > 0;
         for (size_t l = 0; l < net->n_layers; l++) {
