@@ -32,7 +32,7 @@ enum {
     FGD_THIN_WEIGHTS = 16 * 1024,
     FGD_ONLINE_STEPS = 4096, /* between two looks at the clock */
     FGD_RESIDENT_BYTES = 1024 * 1024, /* weights above this are not in a private cache */
-    FGD_FAR_BYTES = 64 * 1024 * 1024, /* data above this come from memory, not from a cache */
+    FGD_FAR_BYTES = 4 * 1024 * 1024, /* data above this are not in a private cache */
     FGD_SCRATCH_BYTES = FGD_SCRATCH_ROWS * FGD_ROW_BYTES
 };
 
@@ -190,6 +190,14 @@ static size_t fgd_row_lines(const fgd_matrix *x)
 {
     const size_t stride = (size_t)(x->col_stride < 0 ? -x->col_stride : x->col_stride);
     return x->cols * stride / FGD_ALIGN_BYTES + 1;
+}
+
+/* How many steps before its use a row is asked for: the last moment of the step before is too
+ * late for a small batch, which is gathered sooner than memory answers. */
+static size_t fgd_steps_ahead(const fgd_batch *batch)
+{
+    const size_t bytes = batch->n * fgd_row_lines(&batch->data->x) * FGD_ALIGN_BYTES;
+    return bytes > (size_t)128 << 10 ? 1 : 2 + ((size_t)8 << 10) / bytes;
 }
 
 static void fgd_look_ahead(fgd_ahead *ahead)

@@ -498,8 +498,9 @@ static void TYPE(train_online)(fgd_run *run)
     const size_t fan_in = layer->fan_in, padded = (fan_in + 15) / 16 * 16;
     REAL *w = net->scratch[0], *column = layer->w;
     const int is_identity = layer->act == FGD_ACT_IDENTITY;
+    /* One sum of losses, wherever time cuts the run into calls. */
     TYPE(online_run)
-    online = {.loss_sum = progress->loss_sum, /* one sum, however it is cut */
+    online = {.loss_sum = progress->loss_sum,
               .x = &run->data->x,
               .y = &run->data->y,
               .order = run->order,
@@ -591,7 +592,7 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         }
 
         fgd_update_params params = fgd_step_params(net, step, batch.lr);
-        fgd_ahead ahead = TYPE(plan_ahead)(run, t, i + 1, worker);
+        fgd_ahead ahead = TYPE(plan_ahead)(run, t, i + fgd_steps_ahead(&batch), worker);
         int diverged = 0;
         for (size_t l = 0; l < net->n_layers; l++) {
             const fgd_layer *layer = &net->layers[l];

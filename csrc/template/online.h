@@ -16,7 +16,7 @@ FGD_INLINE const REAL *FN(online_row)(const fgd_matrix *x, int64_t row, int dire
  * or a weight (which keeps its value) is not finite: run->outcome. */
 static void FN(online)(TYPE(online_run) * run, size_t n_steps)
 {
-    enum { VECTORS = 16 / LANES, UNIT = FGD_ALIGN_BYTES / sizeof(REAL) };
+    enum { VECTORS = 16 / LANES, UNIT = FGD_ALIGN_BYTES / sizeof(REAL), AHEAD = 32 };
     const size_t fan_in = run->x->cols, whole = fan_in / 16 * 16, tail = fan_in - whole;
     const int x_direct = FN(is_direct)(run->x), y_direct = FN(is_direct)(run->y);
     REAL *const w = run->w;
@@ -29,6 +29,13 @@ static void FN(online)(TYPE(online_run) * run, size_t n_steps)
     for (size_t step = 0; step < n_steps; step++) {
         const size_t at = run->first + run->done;
         const int64_t row = run->order ? run->order[at] : (int64_t)at;
+        if (run->order && at + AHEAD < run->x->rows) {
+            const int64_t later = run->order[at + AHEAD];
+            const char *next = (const char *)run->x->data + later * run->x->row_stride;
+            __builtin_prefetch(next);
+            __builtin_prefetch(next + FGD_ALIGN_BYTES);
+            __builtin_prefetch((const char *)run->y->data + later * run->y->row_stride);
+        }
         const REAL *x = FN(online_row)(run->x, row, x_direct, run->buffer);
         for (size_t i = 0; i < tail; i++) rest[i] = x[whole + i];
         REAL y = 0;
