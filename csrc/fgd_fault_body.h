@@ -2,17 +2,17 @@
  * TYPE(name), TABLE being the member of fgd_kernels. */
 
 static void TYPE(faulty_ukr)(size_t k, const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb,
-                             REAL *c, ptrdiff_t ldc, const REAL *bias, int load_c)
+                             REAL *c, ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags)
 {
-    sound->TABLE.ukr_by_row[1][1](k, a, as, b, ldb, c, ldc, bias, load_c);
+    sound->TABLE.ukr_by_row[1][1](k, a, as, b, ldb, c, ldc, bias, gate, flags);
     SPOIL(c[0]);
 }
 
 static void TYPE(faulty_ukr_by_column)(size_t k, const REAL *a, ptrdiff_t as, const REAL *b,
                                        ptrdiff_t ldb, REAL *c, ptrdiff_t ldc, const REAL *bias,
-                                       int load_c)
+                                       const REAL *gate, int flags)
 {
-    sound->TABLE.ukr_by_column[1][1](k, a, as, b, ldb, c, ldc, bias, load_c);
+    sound->TABLE.ukr_by_column[1][1](k, a, as, b, ldb, c, ldc, bias, gate, flags);
     SPOIL(c[0]);
 }
 
@@ -100,6 +100,7 @@ static void TYPE(faulty_softmax_grad)(size_t units, size_t n, const REAL *a, siz
 
 static int TYPE(inject)(const char *kernel)
 {
+    faulty.TABLE.fuses_relu = 0; /* so that relu's own kernels are in use */
     if (strcmp(kernel, "gemm") == 0) {
         /* One-by-one tiles only, so that a single wrapper a side serves every shape. */
         faulty.TABLE.max_vectors = 1;

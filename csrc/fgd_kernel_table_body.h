@@ -2,7 +2,7 @@
  * REAL (float, double) and TYPE(name) (fgd_s<name>, fgd_d<name>) defined. */
 
 typedef void (*TYPE(ukr_fn))(size_t k, const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb,
-                             REAL *c, ptrdiff_t ldc, const REAL *bias, int load_c);
+                             REAL *c, ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags);
 typedef void (*TYPE(act_fn))(size_t rows, size_t n, const REAL *z, size_t ldz, REAL *a, size_t lda,
                              REAL param);
 typedef void (*TYPE(act_grad_fn))(size_t rows, size_t n, const REAL *x, size_t ldx, REAL *d,
@@ -34,6 +34,7 @@ typedef struct {
     const char *isa;
     size_t lanes;
     /* Tiles: ukr_by_row[nv][mr], 1 <= nv <= max_vectors, 1 <= mr <= tile_rows[nv]. */
+    int fuses_relu; /* micro-kernels may do the work of act and act_grad of relu */
     size_t max_vectors;
     size_t tile_rows[5];
     TYPE(ukr_fn) ukr_by_row[5][25];    /* A is a[i * as + k] */

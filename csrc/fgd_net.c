@@ -38,8 +38,12 @@ enum {
 
 /* The loop over n in blocks of nearly equal size, none above most: first index and size. */
 #define FOR_BLOCKS(i, size, n, most)                                                              \
-    for (size_t i##_blocks = ((n) + (most) - 1) / (most), i##_block = 0, i = 0, size;             \
-         i##_block < i##_blocks && (size = (n) / i##_blocks + (i##_block < (n) % i##_blocks), 1); \
+    for (size_t i##_n = (n),                                                                      \
+                i##_blocks = i##_n <= (most) ? i##_n > 0 : (i##_n + (most) - 1) / (most),         \
+                i##_block = 0, i = 0, size;                                                       \
+         i##_block < i##_blocks &&                                                                \
+         (size = i##_blocks == 1 ? i##_n : i##_n / i##_blocks + (i##_block < i##_n % i##_blocks), \
+         1);                                                                                      \
          i += size, i##_block++)
 
 /* Lines of memory that will be read soon, asked for a few at a time while others are worked on:
@@ -246,6 +250,12 @@ static int fgd_is_abandoned(fgd_run *run, const fgd_worker *worker, int phase)
         run->next_poll = fgd_seconds() + poll_seconds;
     }
     return atomic_load_explicit(&run->abandoned, memory_order_relaxed);
+}
+
+/* Where the share of thread id in n equal things begins; divisions add up in a small step. */
+static size_t fgd_share(size_t n, size_t id, size_t workers)
+{
+    return workers == 1 ? n * id : n * id / workers;
 }
 
 /* The sum of 16 chains in the contract's tree. */

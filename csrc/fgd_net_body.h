@@ -70,55 +70,21 @@ static void TYPE(thin_pre_activation)(const fgd_net *net, const TYPE(table) * t,
         else
             memset(row, 0, padded * sizeof(REAL));
     }
-    const TYPE(product) product = {.m = cols->n_samples,
-                                   .n = padded,
-                                   .k = layer->fan_in,
-                                   .by_column = 1,
-                                   .a = x,
-                                   .as = net->ldb,
-                                   .b = layer->w,
-                                   .ldb = layer->ldw,
-                                   .c = cols->scratch,
-                                   .ldc = padded,
-                                   .starts_from_c = 1,
-                                   .most_k = FGD_THIN_KC};
+    TYPE(product)
+    product = {.m = cols->n_samples,
+               .n = padded,
+               .k = layer->fan_in,
+               .by_column = 1,
+               .a = x,
+               .as = net->ldb,
+               .b = layer->w,
+               .ldb = layer->ldw,
+               .c = cols->scratch,
+               .ldc = padded,
+               .starts_from_c = 1,
+               .most_k = FGD_THIN_KC};
     TYPE(gemm)(t, &product);
     t->transpose(cols->n, padded, cols->scratch, padded, z + cols->c0, net->ldb);
-}
-
-/* z[fan_out][n] = bias + W^T input; epilogue: see TYPE(product). */
-static void TYPE(pre_activation)(const fgd_net *net, const TYPE(table) * t, size_t l,
-                                 const TYPE(columns) * cols, int dropout, REAL *z,
-                                 TYPE(epilogue_fn) epilogue, void *context)
-{
-    const fgd_layer *layer = &net->layers[l];
-    const size_t c0 = cols->c0, n = cols->n;
-    const REAL *x = TYPE(layer_input)(net, l, dropout) + c0;
-    if (layer->fan_out <= FGD_NARROW_UNITS) {
-        t->chain16(layer->fan_out, layer->fan_in, n, x, net->ldb, layer->w, layer->ldw, layer->b,
-                   z + c0, net->ldb);
-        if (epilogue) epilogue(context, 0, layer->fan_out, 0, n, z + c0, net->ldb);
-        return;
-    }
-    if (TYPE(is_thin)(t, layer, cols)) {
-        TYPE(thin_pre_activation)(net, t, layer, x, cols, z);
-        if (epilogue) epilogue(context, 0, layer->fan_out, 0, n, z + c0, net->ldb);
-        return;
-    }
-    const TYPE(product) product = {.m = layer->fan_out,
-                                   .n = n,
-                                   .k = layer->fan_in,
-                                   .by_column = 1,
-                                   .a = layer->w,
-                                   .as = layer->ldw,
-                                   .b = x,
-                                   .ldb = net->ldb,
-                                   .c = z + c0,
-                                   .ldc = net->ldb,
-                                   .bias = layer->b,
-                                   .epilogue = epilogue,
-                                   .context = context};
-    TYPE(gemm)(t, &product);
 }
 
 /* What the epilogues of a layer need; c0 is where the thread's columns begin. */
@@ -144,6 +110,45 @@ static void TYPE(activate_tile)(void *context, size_t i, size_t rows, size_t j, 
                              (REAL)layer->act_param);
 }
 
+/* z[fan_out][n] = bias + W^T input, followed by the activation of pass unless that is NULL. */
+static void TYPE(pre_activation)(const fgd_net *net, const TYPE(table) * t, size_t l,
+                                 const TYPE(columns) * cols, int dropout, REAL *z,
+                                 TYPE(layer_pass) * pass)
+{
+    const fgd_layer *layer = &net->layers[l];
+    const size_t c0 = cols->c0, n = cols->n;
+    const REAL *x = TYPE(layer_input)(net, l, dropout) + c0;
+    if (layer->fan_out <= FGD_NARROW_UNITS) {
+        t->chain16(layer->fan_out, layer->fan_in, n, x, net->ldb, layer->w, layer->ldw, layer->b,
+                   z + c0, net->ldb);
+        if (pass) TYPE(activate_tile)(pass, 0, layer->fan_out, 0, n, z + c0, net->ldb);
+        return;
+    }
+    if (TYPE(is_thin)(t, layer, cols)) {
+        TYPE(thin_pre_activation)(net, t, layer, x, cols, z);
+        if (pass) TYPE(activate_tile)(pass, 0, layer->fan_out, 0, n, z + c0, net->ldb);
+        return;
+    }
+    const int in_registers =
+        pass && t->fuses_relu && layer->act == FGD_ACT_RELU && z == (REAL *)layer->a;
+    TYPE(product)
+    product = {.m = layer->fan_out,
+               .n = n,
+               .k = layer->fan_in,
+               .by_column = 1,
+               .a = layer->w,
+               .as = layer->ldw,
+               .b = x,
+               .ldb = net->ldb,
+               .c = z + c0,
+               .ldc = net->ldb,
+               .bias = layer->b,
+               .ends_in_relu = in_registers,
+               .epilogue = pass && !in_registers ? TYPE(activate_tile) : NULL,
+               .context = pass};
+    TYPE(gemm)(t, &product);
+}
+
 /* z (if kept) and a of one layer; the activation follows each tile of z while it is hot. */
 static void TYPE(forward)(const fgd_net *net, const TYPE(table) * t, size_t l,
                           const TYPE(columns) * cols, int dropout, int want_a)
@@ -154,8 +159,7 @@ static void TYPE(forward)(const fgd_net *net, const TYPE(table) * t, size_t l,
     const int in_place_identity = layer->act == FGD_ACT_IDENTITY && z == a;
     TYPE(layer_pass) pass = {.net = net, .t = t, .layer = layer, .c0 = c0};
     const int elementwise = want_a && layer->act != FGD_ACT_SOFTMAX && !in_place_identity;
-    TYPE(pre_activation)(net, t, l, cols, dropout, z, elementwise ? TYPE(activate_tile) : NULL,
-                         &pass);
+    TYPE(pre_activation)(net, t, l, cols, dropout, z, elementwise ? &pass : NULL);
     if (want_a && layer->act == FGD_ACT_SOFTMAX)
         t->softmax(layer->fan_out, cols->n, z + c0, net->ldb, a + c0, net->ldb);
 }
@@ -218,17 +222,20 @@ static void TYPE(backward)(const fgd_net *net, const TYPE(table) * t, size_t l, 
     const fgd_layer *layer = &net->layers[l], *below = &net->layers[l - 1];
     TYPE(layer_pass) pass = {.net = net, .t = t, .layer = below, .c0 = c0};
     pass.mask = dropout ? below->mask : NULL;
-    const TYPE(product) product = {.m = layer->fan_in,
-                                   .n = n,
-                                   .k = layer->fan_out,
-                                   .a = layer->w,
-                                   .as = layer->ldw,
-                                   .b = (REAL *)layer->delta + c0,
-                                   .ldb = net->ldb,
-                                   .c = (REAL *)below->delta + c0,
-                                   .ldc = net->ldb,
-                                   .epilogue = TYPE(derive_tile),
-                                   .context = &pass};
+    const int in_registers = t->fuses_relu && below->act == FGD_ACT_RELU && !pass.mask;
+    TYPE(product)
+    product = {.m = layer->fan_in,
+               .n = n,
+               .k = layer->fan_out,
+               .a = layer->w,
+               .as = layer->ldw,
+               .b = (REAL *)layer->delta + c0,
+               .ldb = net->ldb,
+               .c = (REAL *)below->delta + c0,
+               .ldc = net->ldb,
+               .gate = in_registers ? (REAL *)below->a + c0 : NULL,
+               .epilogue = in_registers ? NULL : TYPE(derive_tile),
+               .context = &pass};
     TYPE(gemm)(t, &product);
 }
 
@@ -470,8 +477,8 @@ static fgd_ahead TYPE(plan_ahead)(const fgd_run *run, const TYPE(table) * t, siz
     const fgd_layer *layer = &run->net->layers[0];
     const size_t tiles = (layer->fan_in / workers / FGD_GROUP_ROWS + 1) *
                          (layer->padded / (t->max_vectors * t->lanes) + 1);
-    ahead.at = run->first + done + n * id / workers;
-    ahead.end = run->first + done + n * (id + 1) / workers;
+    ahead.at = run->first + done + fgd_share(n, id, workers);
+    ahead.end = run->first + done + fgd_share(n, id + 1, workers);
     ahead.share = ((ahead.end - ahead.at) * row_lines + tiles - 1) / tiles;
     return ahead;
 }
@@ -553,6 +560,11 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL);
     const size_t id = (size_t)worker->id, workers = (size_t)worker->n_threads;
     fgd_batch batch = {.data = run->data, .order = run->order};
+    /* Pieces of a long step: columns, and later rows, that take some milliseconds. */
+    const double flop = arithmetic(net, run->batch_size, 3);
+    const int by_norm = net->clip_norm > 0, is_long = flop > net->long_flop;
+    const int is_stored = by_norm || is_long;
+    const size_t piece = TYPE(piece)(flop, net->long_flop, run->batch_size);
     for (size_t i = 0; i < run->n_steps; i++) {
         batch.first = run->first + i * run->batch_size;
         const size_t left = run->n_rows - i * run->batch_size;
@@ -561,17 +573,17 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         const uint64_t step = net->step + i;
 
         const size_t units = (batch.n + unit - 1) / unit;
-        const size_t c0 = units * id / workers * unit, c1 = units * (id + 1) / workers * unit;
-        /* Pieces of a long step: columns, and later rows, that take some milliseconds. */
-        const int by_norm = net->clip_norm > 0;
-        const int is_stored = fgd_net_needs_gradient(net, batch.n);
-        const size_t piece = TYPE(piece)(arithmetic(net, batch.n, 3), net->long_flop, batch.n);
-        for (size_t c = c0; c < c1 && !fgd_is_abandoned(run, worker, FGD_IN_COLUMNS); c += piece)
+        const size_t c0 = fgd_share(units, id, workers) * unit;
+        const size_t c1 = fgd_share(units, id + 1, workers) * unit;
+        for (size_t c = c0; c < c1; c += piece) {
+            if (is_long && fgd_is_abandoned(run, worker, FGD_IN_COLUMNS)) break;
             TYPE(run_columns)(net, t, &batch, step, c, c1 - c < piece ? c1 - c : piece, scratch);
+        }
         for (size_t l = 0; l < net->n_layers; l++) {
             const size_t rows = net->layers[l].fan_in;
             if (fgd_has_penalty(&net->layers[l]))
-                TYPE(penalty_rows)(net, t, l, rows * id / workers, rows * (id + 1) / workers);
+                TYPE(penalty_rows)(net, t, l, fgd_share(rows, id, workers),
+                                   fgd_share(rows, id + 1, workers));
         }
         fgd_team_barrier(worker);
         if (atomic_load_explicit(&run->abandoned, memory_order_relaxed) == FGD_IN_COLUMNS) break;
@@ -596,15 +608,16 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         int diverged = 0;
         for (size_t l = 0; l < net->n_layers; l++) {
             const fgd_layer *layer = &net->layers[l];
-            const size_t r0 = layer->fan_in * id / workers;
-            const size_t r1 = layer->fan_in * (id + 1) / workers;
+            const size_t r0 = fgd_share(layer->fan_in, id, workers);
+            const size_t r1 = fgd_share(layer->fan_in, id + 1, workers);
             if (is_stored) {
                 const size_t rows =
                     TYPE(piece)(2 * (double)batch.n * (double)(r1 - r0) * (double)layer->fan_out,
                                 net->long_flop, r1 - r0);
-                for (size_t r = r0; r < r1 && !fgd_is_abandoned(run, worker, FGD_IN_ROWS);
-                     r += rows)
+                for (size_t r = r0; r < r1; r += rows) {
+                    if (is_long && fgd_is_abandoned(run, worker, FGD_IN_ROWS)) break;
                     TYPE(gradient_rows)(net, t, l, r, r1 - r < rows ? r1 : r + rows, batch.n, 1);
+                }
                 if (r1 == r0) continue;
                 TYPE(finish_rows)(net, t, l, r0, r1, &params);
                 if (by_norm) TYPE(norm_rows)(net, t, l, r0, r1);
@@ -626,7 +639,8 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
             params.clip_value = 0;
             for (size_t l = 0; l < net->n_layers; l++) {
                 const size_t rows = net->layers[l].fan_in;
-                const size_t r0 = rows * id / workers, r1 = rows * (id + 1) / workers;
+                const size_t r0 = fgd_share(rows, id, workers),
+                             r1 = fgd_share(rows, id + 1, workers);
                 if (r1 > r0) diverged |= TYPE(apply_rows)(net, t, l, r0, r1, &params);
             }
         }
@@ -655,7 +669,8 @@ static void TYPE(infer_region)(void *context, const fgd_worker *worker)
     const size_t id = (size_t)worker->id, workers = (size_t)worker->n_threads;
     const fgd_batch batch = {.data = run->data, .first = run->first, .n = run->n_rows};
     const size_t units = (batch.n + unit - 1) / unit;
-    const size_t c0 = units * id / workers * unit, n = units * (id + 1) / workers * unit - c0;
+    const size_t c0 = fgd_share(units, id, workers) * unit,
+                 n = fgd_share(units, id + 1, workers) * unit - c0;
     if (n == 0) return;
     TYPE(load)(net, t, &batch, c0, n, run->losses != NULL);
     const TYPE(columns) cols = TYPE(columns_of)(&batch, c0, n, net->scratch[worker->id]);
@@ -691,7 +706,7 @@ static void TYPE(operate)(fgd_net *net, const fgd_batch *batch, fgd_op op, size_
     switch (op) {
     case FGD_OP_LOAD: TYPE(load)(net, t, batch, 0, n, 1); break;
     case FGD_OP_PRE_ACTIVATION:
-        TYPE(pre_activation)(net, t, l, &cols, dropout, layer->delta, NULL, NULL);
+        TYPE(pre_activation)(net, t, l, &cols, dropout, layer->delta, NULL);
         break;
     case FGD_OP_FORWARD: TYPE(forward)(net, t, l, &cols, dropout, 1); break;
     case FGD_OP_ACTIVATE:

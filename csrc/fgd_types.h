@@ -82,6 +82,9 @@ typedef enum {
 /* Which published form of an optimiser's formula is meant where they differ. */
 typedef enum { FGD_VARIANT_TORCH, FGD_VARIANT_SKLEARN } fgd_variant;
 
+/* What a micro-kernel does beside its sums, see template/gemm.h. */
+enum { FGD_UKR_LOAD_C = 1, FGD_UKR_RELU = 2 };
+
 /* How a run of training steps ended. */
 typedef enum {
     FGD_TRAINED,

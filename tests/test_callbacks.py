@@ -238,6 +238,17 @@ def test_early_stopping_restores_nothing_after_an_exception():
 # ---- Checkpoint -----------------------------------------------------------------------------
 
 
+def test_checkpoint_without_its_folder_is_refused_before_training(tmp_path):
+    net = network()
+    before = net.get_weights()
+    checkpoint = fastgd.Checkpoint(tmp_path / "absent" / "model.safetensors")
+    with pytest.raises(FileNotFoundError, match="no such folder for the checkpoint"):
+        net.fit(X, Y, callbacks=[checkpoint], verbose=0)
+    assert net.step == 0
+    for array, old in zip(net.get_weights(), before, strict=True):
+        assert (array == old).all()
+
+
 def test_checkpoint_saves_every_so_many_epochs(tmp_path):
     path = tmp_path / "model"
     seen = []

@@ -3,14 +3,15 @@
  * No loop over tiles here: fgd_gemm_body.h owns those. */
 
 /* One tile: C[mr][nv * LANES], every element one chain c = fma(a_k, b_k, c), k ascending.
- * The chain starts from bias[i] if bias is given, else from C if load_c, else from zero
- * (then C is not read).  A is a[k * as + i] if by_column, else a[i * as + k]; B is
+ * The chain starts from bias[i] if bias is given, else from C with FGD_UKR_LOAD_C, else from
+ * zero (then C is not read).  In the end it is multiplied by relu's slope at gate, laid out as C,
+ * if that is given, and goes through relu with FGD_UKR_RELU.  A is a[k * as + i] if by_column, else a[i * as + k]; B is
  * b[k * ldb + j].  No alignment is asked for; A, B and C do not overlap.
  * mr, nv and by_column are compile-time constants in every use, so that the tile lives in
  * registers. */
 FGD_INLINE void FN(ukr_body)(const int mr, const int nv, const int by_column, size_t k,
                              const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb, REAL *c,
-                             ptrdiff_t ldc, const REAL *bias, int load_c)
+                             ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags)
 {
     VF acc[24];
     if (bias) {
@@ -18,7 +19,7 @@ FGD_INLINE void FN(ukr_body)(const int mr, const int nv, const int by_column, si
         for (int i = 0; i < mr; i++)
 #pragma GCC unroll 4
             for (int j = 0; j < nv; j++) acc[i * nv + j] = V(set1)(bias[i]);
-    } else if (load_c) {
+    } else if (flags & FGD_UKR_LOAD_C) {
 #pragma GCC unroll 24
         for (int i = 0; i < mr; i++)
 #pragma GCC unroll 4
@@ -60,6 +61,18 @@ FGD_INLINE void FN(ukr_body)(const int mr, const int nv, const int by_column, si
             a += 1;
         }
     }
+    if (gate) {
+#pragma GCC unroll 24
+        for (int i = 0; i < mr; i++)
+#pragma GCC unroll 4
+            for (int j = 0; j < nv; j++) {
+                const VF a_below = V(load)(gate + i * ldc + j * LANES);
+                acc[i * nv + j] = V(mul)(acc[i * nv + j], V(relu_slope)(a_below, a_below));
+            }
+    } else if (flags & FGD_UKR_RELU) {
+#pragma GCC unroll 24
+        for (int i = 0; i < mr * nv; i++) acc[i] = V(relu_act)(acc[i], acc[i]);
+    }
 #pragma GCC unroll 24
     for (int i = 0; i < mr; i++)
 #pragma GCC unroll 4
@@ -67,18 +80,18 @@ FGD_INLINE void FN(ukr_body)(const int mr, const int nv, const int by_column, si
 }
 
 /* One instance per tile height and width: fgd_s<by_column|by_row>_<mr>x<nv>v_<isa>. */
-#define FGD_UKR(mr, nv)                                                                            \
-    static void FN(gemm_by_row_ukr_##mr##x##nv##v)(size_t k, const REAL *a, ptrdiff_t as,          \
-                                                   const REAL *b, ptrdiff_t ldb, REAL *c,          \
-                                                   ptrdiff_t ldc, const REAL *bias, int load_c)    \
-    {                                                                                              \
-        FN(ukr_body)(mr, nv, 0, k, a, as, b, ldb, c, ldc, bias, load_c);                           \
-    }                                                                                              \
-    static void FN(gemm_by_column_ukr_##mr##x##nv##v)(size_t k, const REAL *a, ptrdiff_t as,       \
-                                                      const REAL *b, ptrdiff_t ldb, REAL *c,       \
-                                                      ptrdiff_t ldc, const REAL *bias, int load_c) \
-    {                                                                                              \
-        FN(ukr_body)(mr, nv, 1, k, a, as, b, ldb, c, ldc, bias, load_c);                           \
+#define FGD_UKR(mr, nv)                                                               \
+    static void FN(gemm_by_row_ukr_##mr##x##nv##v)(                                   \
+        size_t k, const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb, REAL *c, \
+        ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags)                 \
+    {                                                                                 \
+        FN(ukr_body)(mr, nv, 0, k, a, as, b, ldb, c, ldc, bias, gate, flags);         \
+    }                                                                                 \
+    static void FN(gemm_by_column_ukr_##mr##x##nv##v)(                                \
+        size_t k, const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb, REAL *c, \
+        ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags)                 \
+    {                                                                                 \
+        FN(ukr_body)(mr, nv, 1, k, a, as, b, ldb, c, ldc, bias, gate, flags);         \
     }
 FGD_TILES(FGD_UKR)
 #undef FGD_UKR

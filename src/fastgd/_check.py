@@ -295,7 +295,7 @@ def check(
         # The active one first, and as it is: selecting it anew would hide a fault in it.
         for isa in sorted(names, key=lambda name: name != before):
             if isa != _kernels.active_isa():
-                _kernels.set_isa(isa)
+                _kernels.set_isa(isa, "isa")
             for dtype in checked:
                 report.results.extend(_check_one(isa, dtype))
     finally:

@@ -1062,9 +1062,10 @@ cdef class Engine:
         scale = 1.0
         if self.net.clip_norm > 0:
             # Stored gradients are finished by now: penalties in, clipped by value.
-            total = sum(float(np.sum(np.square(self.gradient(l, part), dtype=np.float64)))
-                        for l in range(self.net.n_layers) for part in (True, False)
-                        if part or self.net.layers[l].use_bias)
+            with np.errstate(over="ignore"):  # a norm that overflows gives a scale of 0, as in C
+                total = sum(float(np.sum(np.square(self.gradient(l, part), dtype=np.float64)))
+                            for l in range(self.net.n_layers) for part in (True, False)
+                            if part or self.net.layers[l].use_bias)
             scale = min(1.0, self.net.clip_norm / (np.sqrt(total) + 1e-6))
         for l in range(self.net.n_layers):
             W, b, state = before[l]

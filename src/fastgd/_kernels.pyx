@@ -528,7 +528,7 @@ def active_isa():
     return fgd_isa_active().decode()
 
 
-def set_isa(name):
+def set_isa(name, str argument="name"):
     """Make kernels use an instruction set from now on, in the whole process.
 
     Parameters
@@ -548,7 +548,7 @@ def set_isa(name):
     >>> fastgd.set_isa("scalar")
     >>> fastgd.set_isa(before)
     """
-    select_isa(name, "name")
+    select_isa(name, argument)
 
 
 cdef select_isa(name, str argument):

@@ -6,6 +6,7 @@ from Python only between epochs, or after batches if ``on_batch_end`` is defined
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -259,6 +260,12 @@ class Checkpoint(Callback):
         self._resumed = False
 
     def on_fit_begin(self) -> None:
+        # Better now than after the first epoch.
+        folder = os.path.dirname(self.path) or os.curdir
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(errno.ENOENT, "no such folder for the checkpoint", folder)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "no permission to write the checkpoint", folder)
         if not self._resumed:
             self._best = None
         self._resumed = False

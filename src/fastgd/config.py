@@ -109,7 +109,7 @@ class config:
             threads = integer("n_threads", n_threads, 1, _MAX_THREADS)
         self._before = before, _kernels.active_isa()
         if isa is not None:
-            set_isa(isa)
+            _kernels.set_isa(isa, "isa")
         active.settings = Settings(mode, threads)
 
     @property
