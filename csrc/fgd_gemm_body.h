@@ -25,6 +25,7 @@ typedef struct {
     TYPE(epilogue_fn) epilogue; /* NULL: none */
     TYPE(epilogue_fn) announce; /* NULL: none; called, with c NULL, before the last block of k */
     void *context;
+    const fgd_look *look; /* NULL, or where to look around between two blocks */
     int far_a, far_b; /* set by gemm: too large for the second-level cache */
 } TYPE(product);
 
@@ -129,6 +130,7 @@ static void TYPE(gemm)(const TYPE(table) * t, TYPE(product) * p)
     FOR_BLOCKS(ic, rows, p->m, mc)
     {
         const size_t left = p->m - ic - rows;
+        if (p->look && fgd_is_abandoned(p->look)) return;
         TYPE(gemm_block)(t, p, ic, rows, left < rows ? left : rows, ju * unit, units * unit);
     }
 }

@@ -78,8 +78,9 @@ static void fgd_prefetch_some(fgd_prefetch *p)
  * than it brings (barriers and a wake-up, some microseconds). */
 static const double default_serial_flop = 3e6;
 
-/* Arithmetic of a step that takes some 20 ms on one core. */
-static const double default_long_flop = 2e9;
+/* Arithmetic of a step whose update alone takes some 0.1 s on one core.  Others can be abandoned
+ * only until the update begins. */
+static const double default_long_flop = 2e10;
 static const double poll_seconds = 0.05;
 
 typedef struct {
@@ -235,17 +236,30 @@ int fgd_net_needs_gradient(const fgd_net *net, size_t n)
     return net->clip_norm > 0 || arithmetic(net, n, 3) > net->long_flop;
 }
 
-/* Whether a long step is to be abandoned in its first or second phase: the calling thread asks,
- * the others learn of it.  All leave at the barrier that ends the phase: one that is late there
- * must not take the second phase's answer for the first one's. */
-enum { FGD_IN_COLUMNS = 1, FGD_IN_ROWS = 2 };
-static int fgd_is_abandoned(fgd_run *run, const fgd_worker *worker, int phase)
+static int fgd_looks_around(const fgd_net *net, size_t n)
 {
+    return arithmetic(net, n, 3) > net->long_flop / 10;
+}
+
+/* A thread in the first phase of a step, up to delta of every layer, or in the second, where the
+ * gradients are stored. */
+typedef struct {
+    fgd_run *run;
+    const fgd_worker *worker;
+    enum { FGD_IN_COLUMNS = 1, FGD_IN_ROWS = 2 } phase;
+} fgd_look;
+
+/* Whether the step is to be abandoned: the calling thread asks, the others learn of it.  All
+ * leave at the barrier that ends the phase: one that is late there must not take the second
+ * phase's answer for the first one's. */
+static int fgd_is_abandoned(const fgd_look *look)
+{
+    fgd_run *run = look->run;
     const fgd_poll *poll = &run->net->poll;
-    if (worker->id == 0 && poll->is_interrupted && fgd_seconds() > run->next_poll) {
+    if (look->worker->id == 0 && poll->is_interrupted && fgd_seconds() > run->next_poll) {
         fgd_fp_leave(run->caller_mode);
         if (poll->is_interrupted(poll->context))
-            atomic_store_explicit(&run->abandoned, phase, memory_order_relaxed);
+            atomic_store_explicit(&run->abandoned, (int)look->phase, memory_order_relaxed);
         fgd_fp_enter();
         run->next_poll = fgd_seconds() + poll_seconds;
     }

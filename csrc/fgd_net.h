@@ -45,7 +45,7 @@ typedef struct {
     double lr_decay, clip_norm; /* clip_norm 0 = off */
     uint64_t seed, step, epoch;
     double serial_flop; /* passes of less arithmetic use one thread */
-    double long_flop;   /* steps of more arithmetic look around while they run: see fgd_poll */
+    double long_flop;   /* steps of more arithmetic can be abandoned throughout: see fgd_poll */
     fgd_poll poll;
     /* Work buffers for mini-batches of up to capacity samples: */
     size_t capacity, ldb;
@@ -104,7 +104,7 @@ void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, siz
                    int n_threads, double seconds, fgd_progress *progress);
 
 /* Whether steps on n samples keep their gradient until it is complete: to measure its norm, or
- * because they are so long that they can be abandoned. */
+ * so that a long step can be abandoned while it is computed. */
 int fgd_net_needs_gradient(const fgd_net *net, size_t n);
 
 /* Seconds of a clock that only goes forward. */

@@ -41,12 +41,14 @@ static void TYPE(load)(const fgd_net *net, const TYPE(table) * t, const fgd_batc
 typedef struct {
     size_t c0, n, n_samples;
     REAL *scratch;
+    const fgd_look *look; /* or NULL */
 } TYPE(columns);
 
-static TYPE(columns) TYPE(columns_of)(const fgd_batch *batch, size_t c0, size_t n, REAL *scratch)
+static TYPE(columns) TYPE(columns_of)(const fgd_batch *batch, size_t c0, size_t n, REAL *scratch,
+                                      const fgd_look *look)
 {
     const size_t left = batch->n > c0 ? batch->n - c0 : 0;
-    return (TYPE(columns)){c0, n, left < n ? left : n, scratch};
+    return (TYPE(columns)){c0, n, left < n ? left : n, scratch, look};
 }
 
 /* Whether so few samples pass a layer that its weights had better be read as they lie. */
@@ -81,6 +83,7 @@ static void TYPE(thin_pre_activation)(const fgd_net *net, const TYPE(table) * t,
                .ldb = layer->ldw,
                .c = cols->scratch,
                .ldc = padded,
+               .look = cols->look,
                .starts_from_c = 1,
                .most_k = FGD_THIN_KC};
     TYPE(gemm)(t, &product);
@@ -143,6 +146,7 @@ static void TYPE(pre_activation)(const fgd_net *net, const TYPE(table) * t, size
                .c = z + c0,
                .ldc = net->ldb,
                .bias = layer->b,
+               .look = cols->look,
                .ends_in_relu = in_registers,
                .epilogue = pass && !in_registers ? TYPE(activate_tile) : NULL,
                .context = pass};
@@ -216,9 +220,10 @@ static void TYPE(derive_tile)(void *context, size_t i, size_t rows, size_t j, si
 }
 
 /* delta of layer l - 1 = (W_l delta_l) * mask * f'. */
-static void TYPE(backward)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t c0, size_t n,
-                           int dropout)
+static void TYPE(backward)(const fgd_net *net, const TYPE(table) * t, size_t l,
+                           const TYPE(columns) * cols, int dropout)
 {
+    const size_t c0 = cols->c0, n = cols->n;
     const fgd_layer *layer = &net->layers[l], *below = &net->layers[l - 1];
     TYPE(layer_pass) pass = {.net = net, .t = t, .layer = below, .c0 = c0};
     pass.mask = dropout ? below->mask : NULL;
@@ -233,6 +238,7 @@ static void TYPE(backward)(const fgd_net *net, const TYPE(table) * t, size_t l, 
                .ldb = net->ldb,
                .c = (REAL *)below->delta + c0,
                .ldc = net->ldb,
+               .look = cols->look,
                .gate = in_registers ? (REAL *)below->a + c0 : NULL,
                .epilogue = in_registers ? NULL : TYPE(derive_tile),
                .context = &pass};
@@ -342,10 +348,11 @@ static int TYPE(update_bias)(const fgd_net *net, const TYPE(table) * t, size_t l
 
 /* dw, db = sums over samples, rows [r0, r1) of W; the bias with the first row. */
 static void TYPE(gradient_rows)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t r0,
-                                size_t r1, size_t k, int dropout)
+                                size_t r1, size_t k, int dropout, const fgd_look *look)
 {
     const fgd_layer *layer = &net->layers[l];
     TYPE(product) product = TYPE(gradient)(net, l, r0, r1, k, dropout);
+    product.look = look;
     product.c = (REAL *)layer->dw + r0 * layer->ldw;
     product.ldc = layer->ldw;
     TYPE(gemm)(t, &product);
@@ -435,10 +442,11 @@ static void TYPE(put_outputs)(const fgd_net *net, const TYPE(table) * t, const f
 
 /* Everything of a step that one sample's column needs, up to delta of every layer. */
 static void TYPE(run_columns)(const fgd_net *net, const TYPE(table) * t, const fgd_batch *batch,
-                              uint64_t step, size_t c0, size_t n, REAL *scratch)
+                              uint64_t step, size_t c0, size_t n, REAL *scratch,
+                              const fgd_look *look)
 {
     const size_t last = net->n_layers - 1;
-    const TYPE(columns) cols = TYPE(columns_of)(batch, c0, n, scratch);
+    const TYPE(columns) cols = TYPE(columns_of)(batch, c0, n, scratch, look);
     TYPE(load)(net, t, batch, c0, n, 1);
     for (size_t l = 0; l <= last; l++) {
         const int want_a = l < last || batch->data->outputs || !fgd_loss_from_z(net->loss);
@@ -450,7 +458,7 @@ static void TYPE(run_columns)(const fgd_net *net, const TYPE(table) * t, const f
     for (size_t l = last;; l--) {
         TYPE(turn_delta)(net, t, l, c0, n);
         if (l == 0) break;
-        TYPE(backward)(net, t, l, c0, n, 1);
+        TYPE(backward)(net, t, l, &cols, 1);
     }
 }
 
@@ -538,15 +546,6 @@ static void TYPE(train_online)(fgd_run *run)
     progress->outcome = online.outcome;
 }
 
-/* How many of n equal parts of an amount of arithmetic to do between two looks around. */
-static size_t TYPE(piece)(double flop, double long_flop, size_t n)
-{
-    const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL);
-    const double pieces = 4 * flop / long_flop + 1;
-    const size_t piece = (size_t)((double)n / pieces) / unit * unit;
-    return flop <= long_flop ? n + unit : piece > unit ? piece : unit;
-}
-
 static void TYPE(train_region)(void *context, const fgd_worker *worker)
 {
     fgd_run *run = context;
@@ -560,11 +559,9 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL);
     const size_t id = (size_t)worker->id, workers = (size_t)worker->n_threads;
     fgd_batch batch = {.data = run->data, .order = run->order};
-    /* Pieces of a long step: columns, and later rows, that take some milliseconds. */
-    const double flop = arithmetic(net, run->batch_size, 3);
-    const int by_norm = net->clip_norm > 0, is_long = flop > net->long_flop;
-    const int is_stored = by_norm || is_long;
-    const size_t piece = TYPE(piece)(flop, net->long_flop, run->batch_size);
+    const int by_norm = net->clip_norm > 0;
+    const int is_stored = fgd_net_needs_gradient(net, run->batch_size);
+    const int looks = fgd_looks_around(net, run->batch_size);
     for (size_t i = 0; i < run->n_steps; i++) {
         batch.first = run->first + i * run->batch_size;
         const size_t left = run->n_rows - i * run->batch_size;
@@ -575,10 +572,10 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         const size_t units = (batch.n + unit - 1) / unit;
         const size_t c0 = fgd_share(units, id, workers) * unit;
         const size_t c1 = fgd_share(units, id + 1, workers) * unit;
-        for (size_t c = c0; c < c1; c += piece) {
-            if (is_long && fgd_is_abandoned(run, worker, FGD_IN_COLUMNS)) break;
-            TYPE(run_columns)(net, t, &batch, step, c, c1 - c < piece ? c1 - c : piece, scratch);
-        }
+        const fgd_look at_columns = {run, worker, FGD_IN_COLUMNS};
+        if (c1 > c0)
+            TYPE(run_columns)(net, t, &batch, step, c0, c1 - c0, scratch,
+                              looks ? &at_columns : NULL);
         for (size_t l = 0; l < net->n_layers; l++) {
             const size_t rows = net->layers[l].fan_in;
             if (fgd_has_penalty(&net->layers[l]))
@@ -611,14 +608,9 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
             const size_t r0 = fgd_share(layer->fan_in, id, workers);
             const size_t r1 = fgd_share(layer->fan_in, id + 1, workers);
             if (is_stored) {
-                const size_t rows =
-                    TYPE(piece)(2 * (double)batch.n * (double)(r1 - r0) * (double)layer->fan_out,
-                                net->long_flop, r1 - r0);
-                for (size_t r = r0; r < r1; r += rows) {
-                    if (is_long && fgd_is_abandoned(run, worker, FGD_IN_ROWS)) break;
-                    TYPE(gradient_rows)(net, t, l, r, r1 - r < rows ? r1 : r + rows, batch.n, 1);
-                }
+                const fgd_look at_rows = {run, worker, FGD_IN_ROWS};
                 if (r1 == r0) continue;
+                TYPE(gradient_rows)(net, t, l, r0, r1, batch.n, 1, looks ? &at_rows : NULL);
                 TYPE(finish_rows)(net, t, l, r0, r1, &params);
                 if (by_norm) TYPE(norm_rows)(net, t, l, r0, r1);
             } else {
@@ -673,7 +665,7 @@ static void TYPE(infer_region)(void *context, const fgd_worker *worker)
                  n = fgd_share(units, id + 1, workers) * unit - c0;
     if (n == 0) return;
     TYPE(load)(net, t, &batch, c0, n, run->losses != NULL);
-    const TYPE(columns) cols = TYPE(columns_of)(&batch, c0, n, net->scratch[worker->id]);
+    const TYPE(columns) cols = TYPE(columns_of)(&batch, c0, n, net->scratch[worker->id], NULL);
     for (size_t l = 0; l < net->n_layers; l++) TYPE(forward)(net, t, l, &cols, 0, 1);
     if (batch.data->outputs) TYPE(put_outputs)(net, t, &batch, c0, n, net->scratch[worker->id]);
     if (run->losses) {
@@ -701,7 +693,7 @@ static void TYPE(operate)(fgd_net *net, const fgd_batch *batch, fgd_op op, size_
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL);
     const size_t n = (batch->n + unit - 1) / unit * unit;
     const fgd_layer *layer = &net->layers[l];
-    const TYPE(columns) cols = TYPE(columns_of)(batch, 0, n, net->scratch[0]);
+    const TYPE(columns) cols = TYPE(columns_of)(batch, 0, n, net->scratch[0], NULL);
     const int dropout = batch->dropout;
     switch (op) {
     case FGD_OP_LOAD: TYPE(load)(net, t, batch, 0, n, 1); break;
@@ -719,10 +711,10 @@ static void TYPE(operate)(fgd_net *net, const fgd_batch *batch, fgd_op op, size_
     case FGD_OP_DROPOUT: TYPE(drop)(net, t, l, 0, n, net->step); break;
     case FGD_OP_LOSS: TYPE(loss)(net, t, 0, n, 1); break;
     case FGD_OP_OUTPUT_GRAD: TYPE(output_grad)(net, t, 0, n); break;
-    case FGD_OP_BACKWARD: TYPE(backward)(net, t, l, 0, n, dropout); break;
+    case FGD_OP_BACKWARD: TYPE(backward)(net, t, l, &cols, dropout); break;
     case FGD_OP_TRANSPOSE: TYPE(turn_delta)(net, t, l, 0, n); break;
     case FGD_OP_GRADIENT:
-        TYPE(gradient_rows)(net, t, l, 0, layer->fan_in, batch->n, dropout);
+        TYPE(gradient_rows)(net, t, l, 0, layer->fan_in, batch->n, dropout, NULL);
         break;
     case FGD_OP_FINISH: {
         const fgd_update_params params = fgd_step_params(net, net->step, batch->lr);
