@@ -28,6 +28,7 @@ enum {
     FGD_ROW_BYTES = 1024,
     FGD_SCRATCH_ROWS = 192,
     FGD_GROUP_ROWS = 24,
+    FGD_BY_UNITS_BYTES = 256 * 1024,
     FGD_THIN_KC = 32,
     FGD_THIN_WEIGHTS = 16 * 1024,
     FGD_ONLINE_STEPS = 4096, /* between two looks at the clock */
@@ -75,8 +76,8 @@ static void fgd_prefetch_some(fgd_prefetch *p)
 }
 
 /* Arithmetic of a pass, in floating-point operations, below which a second thread costs more
- * than it brings (barriers and a wake-up, some microseconds). */
-static const double default_serial_flop = 3e6;
+ * than it brings: what the threads read of each other's lines takes some 20 microseconds a step. */
+static const double default_serial_flop = 1e7;
 
 /* Arithmetic of a step whose update alone takes some 0.1 s on one core.  Others can be abandoned
  * only until the update begins. */
@@ -266,6 +267,14 @@ static int fgd_is_abandoned(const fgd_look *look)
     return atomic_load_explicit(&run->abandoned, memory_order_relaxed);
 }
 
+/* Whether a layer's weights are so many that threads had better divide it by its units, for all
+ * samples, instead of by samples: what one writes of W then stays in its own cache, at the price
+ * of a barrier. */
+static int is_large(const fgd_layer *layer, size_t size)
+{
+    return layer->fan_in * layer->padded * size >= FGD_BY_UNITS_BYTES;
+}
+
 /* Where the share of thread id in n equal things begins; divisions add up in a small step. */
 static size_t fgd_share(size_t n, size_t id, size_t workers)
 {
@@ -342,7 +351,7 @@ static void free_layer_work(fgd_layer *layer)
 static void free_work(fgd_net *net)
 {
     for (size_t l = 0; l < net->n_layers; l++) free_layer_work(&net->layers[l]);
-    release(&net->input);
+    for (int i = 0; i < net->n_threads; i++) release(&net->input[i]);
     release(&net->target);
     release(&net->coef);
     release(&net->weight);
@@ -373,8 +382,9 @@ void fgd_net_free(fgd_net *net)
             free(layer->norm_rows);
         }
     }
-    for (int i = 0; i < net->n_scratch; i++) free(net->scratch[i]);
+    for (int i = 0; i < net->n_threads; i++) free(net->scratch[i]);
     free(net->scratch);
+    free(net->input);
     free(net->layers);
     memset(net, 0, sizeof *net);
 }
@@ -457,6 +467,25 @@ static int ensure(void **block, int wanted, size_t rows, size_t cols, size_t siz
     return *block != NULL;
 }
 
+/* Grows the lists of what each thread has, and gives every thread its scratch. */
+static int reserve_threads(fgd_net *net, int n_threads, size_t least_scratch)
+{
+    if (n_threads <= net->n_threads) return 1;
+    void **scratch = realloc(net->scratch, (size_t)n_threads * sizeof *scratch);
+    if (scratch) net->scratch = scratch;
+    void **input = realloc(net->input, (size_t)n_threads * sizeof *input);
+    if (input) net->input = input;
+    if (!scratch || !input) return 0;
+    const size_t bytes = least_scratch > FGD_SCRATCH_BYTES ? least_scratch : FGD_SCRATCH_BYTES;
+    while (net->n_threads < n_threads) {
+        void *block = allocate(bytes, 1, 1);
+        if (!block) return 0;
+        net->input[net->n_threads] = NULL;
+        net->scratch[net->n_threads++] = block;
+    }
+    return 1;
+}
+
 fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_gradient)
 {
     const size_t size = element_size(net), unit = fgd_unit(net->dtype);
@@ -489,20 +518,12 @@ fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_grad
         }
     }
     const size_t units = net->layers[net->n_layers - 1].padded;
-    ok = ok && ensure(&net->input, 1, round_up(net->n_inputs, unit), ldb, size) &&
-         ensure(&net->target, 1, units, ldb, size) && ensure(&net->coef, 1, 1, ldb, size) &&
-         ensure(&net->weight, 1, 1, ldb, size) && ensure(&net->sample_loss, 1, 1, ldb, size);
-    if (ok && n_threads > net->n_scratch) {
-        void **scratch = realloc(net->scratch, (size_t)n_threads * sizeof *scratch);
-        ok = scratch != NULL;
-        if (ok) net->scratch = scratch;
-        const size_t outputs = widest * unit * size;
-        while (ok && net->n_scratch < n_threads) {
-            void *block = allocate(outputs > FGD_SCRATCH_BYTES ? outputs : FGD_SCRATCH_BYTES, 1, 1);
-            ok = block != NULL;
-            if (ok) net->scratch[net->n_scratch++] = block;
-        }
-    }
+    ok = ok && ensure(&net->target, 1, units, ldb, size) && ensure(&net->coef, 1, 1, ldb, size) &&
+         ensure(&net->weight, 1, 1, ldb, size) && ensure(&net->sample_loss, 1, 1, ldb, size) &&
+         reserve_threads(net, n_threads, widest * unit * size);
+    const int by_units = is_large(&net->layers[0], size);
+    for (int i = 0; i < n_threads && ok; i++)
+        ok = ensure(&net->input[i], i == 0 || by_units, round_up(net->n_inputs, unit), ldb, size);
     if (!ok) {
         free_work(net);
         return FGD_NO_MEMORY;
@@ -523,7 +544,7 @@ void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, siz
                    size_t n_rows, size_t batch_size, size_t n_steps, const double *lrs,
                    int n_threads, double seconds, fgd_progress *progress)
 {
-    assert(batch_size <= net->capacity && n_threads <= net->n_scratch);
+    assert(batch_size <= net->capacity && n_threads <= net->n_threads);
     fgd_run run = {.net = net,
                    .kernels = fgd_active,
                    .data = data,
@@ -549,7 +570,7 @@ void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, siz
 void fgd_net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, int n_threads,
                    void *losses)
 {
-    assert(n <= net->capacity && n_threads <= net->n_scratch);
+    assert(n <= net->capacity && n_threads <= net->n_threads);
     fgd_run run = {.net = net,
                    .kernels = fgd_active,
                    .data = data,

@@ -49,11 +49,12 @@ typedef struct {
     fgd_poll poll;
     /* Work buffers for mini-batches of up to capacity samples: */
     size_t capacity, ldb;
-    void *input;  /* [n_inputs padded][ldb] */
     void *target; /* [units padded][ldb], or labels [ldb] in its first row */
     void *coef, *weight, *sample_loss; /* [ldb] */
     void **scratch; /* one block a thread */
-    int n_scratch;
+    void **input;   /* [n_inputs padded][ldb]: the first for all threads, or one a thread where
+                       they divide the first layer by its units */
+    int n_threads;  /* that scratch and input have room for */
 } fgd_net;
 
 /* The data of a fit or a prediction.  y is used unless labels is given; weights may be NULL. */

@@ -2,20 +2,25 @@
  * included by fgd_net.c.  Every function works on columns [c0, c0 + n) of the batch or rows
  * [r0, r1) of the weights, so that threads share a step without sharing an element. */
 
-static const REAL *TYPE(layer_input)(const fgd_net *net, size_t l, int dropout)
+static const REAL *TYPE(layer_input)(const fgd_net *net, size_t l, int dropout, const REAL *input)
 {
-    if (l == 0) return net->input;
+    if (l == 0) return input;
     const fgd_layer *below = &net->layers[l - 1];
     return dropout && below->dropped ? below->dropped : below->a;
 }
 
-/* IN: the batch's rows of the caller's data; OUT: input, target, weight, coef. */
-static void TYPE(load)(const fgd_net *net, const TYPE(table) * t, const fgd_batch *batch, size_t c0,
-                       size_t n, int with_target)
+/* The batch's rows of the caller's X. */
+static void TYPE(load_input)(const fgd_net *net, const TYPE(table) * t, const fgd_batch *batch,
+                             size_t c0, size_t n, REAL *input)
+{
+    t->gather(&batch->data->x, batch->order, batch->first, batch->n, c0, n, input, net->ldb);
+}
+
+/* What belongs to the samples beside X: target, weight, coef. */
+static void TYPE(load_target)(const fgd_net *net, const TYPE(table) * t, const fgd_batch *batch,
+                              size_t c0, size_t n)
 {
     const fgd_data *data = batch->data;
-    t->gather(&data->x, batch->order, batch->first, batch->n, c0, n, net->input, net->ldb);
-    if (!with_target) return;
     REAL *target = net->target, *coef = net->coef, *weight = net->weight;
     if (data->labels) {
         for (size_t s = c0; s < c0 + n; s++)
@@ -41,14 +46,41 @@ static void TYPE(load)(const fgd_net *net, const TYPE(table) * t, const fgd_batc
 typedef struct {
     size_t c0, n, n_samples;
     REAL *scratch;
+    const REAL *input;    /* the batch of X that the thread reads */
     const fgd_look *look; /* or NULL */
 } TYPE(columns);
 
+/* The units [begin, end) of a layer, whole vectors of them but for its last. */
+typedef struct {
+    size_t begin, end;
+} TYPE(units);
+
+static TYPE(units) TYPE(all_units)(const fgd_layer *layer)
+{
+    return (TYPE(units)){0, layer->fan_out};
+}
+
+static TYPE(units) TYPE(units_of)(const fgd_layer *layer, const fgd_worker *worker)
+{
+    const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL), vectors = layer->padded / unit;
+    const size_t id = (size_t)worker->id, workers = (size_t)worker->n_threads;
+    const size_t end = fgd_share(vectors, id + 1, workers) * unit;
+    return (TYPE(units)){fgd_share(vectors, id, workers) * unit,
+                         end < layer->fan_out ? end : layer->fan_out};
+}
+
+static int TYPE(is_by_units)(const fgd_layer *layer, const fgd_worker *worker)
+{
+    const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL);
+    return worker->n_threads > 1 && layer->padded / unit >= (size_t)worker->n_threads &&
+           is_large(layer, sizeof(REAL));
+}
+
 static TYPE(columns) TYPE(columns_of)(const fgd_batch *batch, size_t c0, size_t n, REAL *scratch,
-                                      const fgd_look *look)
+                                      const REAL *input, const fgd_look *look)
 {
     const size_t left = batch->n > c0 ? batch->n - c0 : 0;
-    return (TYPE(columns)){c0, n, left < n ? left : n, scratch, look};
+    return (TYPE(columns)){c0, n, left < n ? left : n, scratch, input, look};
 }
 
 /* Whether so few samples pass a layer that its weights had better be read as they lie. */
@@ -62,13 +94,15 @@ static int TYPE(is_thin)(const TYPE(table) * t, const fgd_layer *layer, const TY
  * without a sample cost nothing. */
 static void TYPE(thin_pre_activation)(const fgd_net *net, const TYPE(table) * t,
                                       const fgd_layer *layer, const REAL *x,
-                                      const TYPE(columns) * cols, REAL *z)
+                                      const TYPE(columns) * cols, TYPE(units) units, REAL *z)
 {
-    const size_t padded = layer->padded;
+    const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL), begin = units.begin;
+    const size_t padded = (units.end - begin + unit - 1) / unit * unit;
+    const REAL *bias = (const REAL *)layer->b + begin;
     for (size_t s = 0; s < cols->n; s++) {
         REAL *row = cols->scratch + s * padded;
         if (s < cols->n_samples)
-            memcpy(row, layer->b, padded * sizeof(REAL));
+            memcpy(row, bias, padded * sizeof(REAL));
         else
             memset(row, 0, padded * sizeof(REAL));
     }
@@ -79,7 +113,7 @@ static void TYPE(thin_pre_activation)(const fgd_net *net, const TYPE(table) * t,
                .by_column = 1,
                .a = x,
                .as = net->ldb,
-               .b = layer->w,
+               .b = (const REAL *)layer->w + begin,
                .ldb = layer->ldw,
                .c = cols->scratch,
                .ldc = padded,
@@ -87,15 +121,15 @@ static void TYPE(thin_pre_activation)(const fgd_net *net, const TYPE(table) * t,
                .starts_from_c = 1,
                .most_k = FGD_THIN_KC};
     TYPE(gemm)(t, &product);
-    t->transpose(cols->n, padded, cols->scratch, padded, z + cols->c0, net->ldb);
+    t->transpose(cols->n, padded, cols->scratch, padded, z + begin * net->ldb + cols->c0, net->ldb);
 }
 
-/* What the epilogues of a layer need; c0 is where the thread's columns begin. */
+/* What the epilogues of a layer need; r0 and c0 are where the product's rows and columns begin. */
 typedef struct {
     const fgd_net *net;
     const TYPE(table) * t;
     const fgd_layer *layer;
-    size_t r0, n_rows, c0;
+    size_t r0, n_rows, c0; /* c0: of W, in an update */
     int is_thin;
     const REAL *mask;                /* of the layer below, or NULL */
     const fgd_update_params *params; /* of an update */
@@ -109,18 +143,19 @@ static void TYPE(activate_tile)(void *context, size_t i, size_t rows, size_t j, 
     const TYPE(layer_pass) *pass = context;
     const fgd_layer *layer = pass->layer;
     const size_t ldb = pass->net->ldb;
-    pass->t->act[layer->act](rows, n, z, ldz, (REAL *)layer->a + i * ldb + pass->c0 + j, ldb,
+    pass->t->act[layer->act](rows, n, z, ldz,
+                             (REAL *)layer->a + (pass->r0 + i) * ldb + pass->c0 + j, ldb,
                              (REAL)layer->act_param);
 }
 
-/* z[fan_out][n] = bias + W^T input, followed by the activation of pass unless that is NULL. */
+/* z[units][n] = bias + W^T input, followed by the activation of pass unless that is NULL. */
 static void TYPE(pre_activation)(const fgd_net *net, const TYPE(table) * t, size_t l,
-                                 const TYPE(columns) * cols, int dropout, REAL *z,
-                                 TYPE(layer_pass) * pass)
+                                 const TYPE(columns) * cols, TYPE(units) units, int dropout,
+                                 REAL *z, TYPE(layer_pass) * pass)
 {
     const fgd_layer *layer = &net->layers[l];
-    const size_t c0 = cols->c0, n = cols->n;
-    const REAL *x = TYPE(layer_input)(net, l, dropout) + c0;
+    const size_t c0 = cols->c0, n = cols->n, u0 = units.begin, m = units.end - u0;
+    const REAL *x = TYPE(layer_input)(net, l, dropout, cols->input) + c0;
     if (layer->fan_out <= FGD_NARROW_UNITS) {
         t->chain16(layer->fan_out, layer->fan_in, n, x, net->ldb, layer->w, layer->ldw, layer->b,
                    z + c0, net->ldb);
@@ -128,24 +163,24 @@ static void TYPE(pre_activation)(const fgd_net *net, const TYPE(table) * t, size
         return;
     }
     if (TYPE(is_thin)(t, layer, cols)) {
-        TYPE(thin_pre_activation)(net, t, layer, x, cols, z);
-        if (pass) TYPE(activate_tile)(pass, 0, layer->fan_out, 0, n, z + c0, net->ldb);
+        TYPE(thin_pre_activation)(net, t, layer, x, cols, units, z);
+        if (pass) TYPE(activate_tile)(pass, 0, m, 0, n, z + u0 * net->ldb + c0, net->ldb);
         return;
     }
     const int in_registers =
         pass && t->fuses_relu && layer->act == FGD_ACT_RELU && z == (REAL *)layer->a;
     TYPE(product)
-    product = {.m = layer->fan_out,
+    product = {.m = m,
                .n = n,
                .k = layer->fan_in,
                .by_column = 1,
-               .a = layer->w,
+               .a = (const REAL *)layer->w + u0,
                .as = layer->ldw,
                .b = x,
                .ldb = net->ldb,
-               .c = z + c0,
+               .c = z + u0 * net->ldb + c0,
                .ldc = net->ldb,
-               .bias = layer->b,
+               .bias = (const REAL *)layer->b + u0,
                .look = cols->look,
                .ends_in_relu = in_registers,
                .epilogue = pass && !in_registers ? TYPE(activate_tile) : NULL,
@@ -153,19 +188,35 @@ static void TYPE(pre_activation)(const fgd_net *net, const TYPE(table) * t, size
     TYPE(gemm)(t, &product);
 }
 
-/* z (if kept) and a of one layer; the activation follows each tile of z while it is hot. */
+/* z (if kept) and a of some units of one layer, but for softmax, which needs all of them; the
+ * activation follows each tile of z while it is hot. */
+static void TYPE(forward_units)(const fgd_net *net, const TYPE(table) * t, size_t l,
+                                const TYPE(columns) * cols, TYPE(units) units, int dropout,
+                                int want_a)
+{
+    const fgd_layer *layer = &net->layers[l];
+    REAL *a = layer->a, *z = layer->z ? layer->z : a;
+    const int in_place_identity = layer->act == FGD_ACT_IDENTITY && z == a;
+    TYPE(layer_pass)
+    pass = {.net = net, .t = t, .layer = layer, .r0 = units.begin, .c0 = cols->c0};
+    const int elementwise = want_a && layer->act != FGD_ACT_SOFTMAX && !in_place_identity;
+    TYPE(pre_activation)(net, t, l, cols, units, dropout, z, elementwise ? &pass : NULL);
+}
+
+static void TYPE(softmax)(const fgd_net *net, const TYPE(table) * t, size_t l,
+                          const TYPE(columns) * cols, int want_a)
+{
+    const fgd_layer *layer = &net->layers[l];
+    if (want_a && layer->act == FGD_ACT_SOFTMAX && cols->n > 0)
+        t->softmax(layer->fan_out, cols->n, (const REAL *)layer->z + cols->c0, net->ldb,
+                   (REAL *)layer->a + cols->c0, net->ldb);
+}
+
 static void TYPE(forward)(const fgd_net *net, const TYPE(table) * t, size_t l,
                           const TYPE(columns) * cols, int dropout, int want_a)
 {
-    const fgd_layer *layer = &net->layers[l];
-    const size_t c0 = cols->c0;
-    REAL *a = layer->a, *z = layer->z ? layer->z : a;
-    const int in_place_identity = layer->act == FGD_ACT_IDENTITY && z == a;
-    TYPE(layer_pass) pass = {.net = net, .t = t, .layer = layer, .c0 = c0};
-    const int elementwise = want_a && layer->act != FGD_ACT_SOFTMAX && !in_place_identity;
-    TYPE(pre_activation)(net, t, l, cols, dropout, z, elementwise ? &pass : NULL);
-    if (want_a && layer->act == FGD_ACT_SOFTMAX)
-        t->softmax(layer->fan_out, cols->n, z + c0, net->ldb, a + c0, net->ldb);
+    TYPE(forward_units)(net, t, l, cols, TYPE(all_units)(&net->layers[l]), dropout, want_a);
+    TYPE(softmax)(net, t, l, cols, want_a);
 }
 
 static void TYPE(drop)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t c0, size_t n,
@@ -211,7 +262,7 @@ static void TYPE(derive_tile)(void *context, size_t i, size_t rows, size_t j, si
 {
     const TYPE(layer_pass) *pass = context;
     const fgd_layer *below = pass->layer;
-    const size_t ldb = pass->net->ldb, at = i * ldb + pass->c0 + j;
+    const size_t ldb = pass->net->ldb, at = (pass->r0 + i) * ldb + pass->c0 + j;
     const REAL *x = (fgd_act_consumes_z(below->act) ? (REAL *)below->z : (REAL *)below->a) + at;
     REAL *d = (REAL *)below->delta + at;
     (void)c, (void)ldc; /* they are d and ldb */
@@ -219,27 +270,27 @@ static void TYPE(derive_tile)(void *context, size_t i, size_t rows, size_t j, si
     pass->t->act_grad[below->act](rows, n, x, ldb, d, ldb, (REAL)below->act_param);
 }
 
-/* delta of layer l - 1 = (W_l delta_l) * mask * f'. */
+/* delta of some units of layer l - 1 = (W_l delta_l) * mask * f'. */
 static void TYPE(backward)(const fgd_net *net, const TYPE(table) * t, size_t l,
-                           const TYPE(columns) * cols, int dropout)
+                           const TYPE(columns) * cols, TYPE(units) units, int dropout)
 {
-    const size_t c0 = cols->c0, n = cols->n;
+    const size_t c0 = cols->c0, n = cols->n, r0 = units.begin;
     const fgd_layer *layer = &net->layers[l], *below = &net->layers[l - 1];
-    TYPE(layer_pass) pass = {.net = net, .t = t, .layer = below, .c0 = c0};
+    TYPE(layer_pass) pass = {.net = net, .t = t, .layer = below, .r0 = r0, .c0 = c0};
     pass.mask = dropout ? below->mask : NULL;
     const int in_registers = t->fuses_relu && below->act == FGD_ACT_RELU && !pass.mask;
     TYPE(product)
-    product = {.m = layer->fan_in,
+    product = {.m = units.end - r0,
                .n = n,
                .k = layer->fan_out,
-               .a = layer->w,
+               .a = (const REAL *)layer->w + r0 * layer->ldw,
                .as = layer->ldw,
                .b = (REAL *)layer->delta + c0,
                .ldb = net->ldb,
-               .c = (REAL *)below->delta + c0,
+               .c = (REAL *)below->delta + r0 * net->ldb + c0,
                .ldc = net->ldb,
                .look = cols->look,
-               .gate = in_registers ? (REAL *)below->a + c0 : NULL,
+               .gate = in_registers ? (REAL *)below->a + r0 * net->ldb + c0 : NULL,
                .epilogue = in_registers ? NULL : TYPE(derive_tile),
                .context = &pass};
     TYPE(gemm)(t, &product);
@@ -273,7 +324,7 @@ static void TYPE(announce_update)(void *context, size_t i, size_t rows, size_t j
     const fgd_layer *layer = pass->layer;
     /* After few samples the tile is there at once: those of the next group are asked for. */
     const size_t ahead = pass->is_thin ? FGD_GROUP_ROWS : 0;
-    const size_t at = (pass->r0 + i + ahead) * layer->ldw + j;
+    const size_t at = (pass->r0 + i + ahead) * layer->ldw + pass->c0 + j;
     (void)c, (void)ldc;
     if (i + ahead + rows > pass->n_rows) return;
     TYPE(prefetch_rows)((REAL *)layer->w + at, rows, n, layer->ldw);
@@ -286,7 +337,7 @@ static void TYPE(update_tile)(void *context, size_t i, size_t rows, size_t j, si
 {
     TYPE(layer_pass) *pass = context;
     const fgd_layer *layer = pass->layer;
-    const size_t at = (pass->r0 + i) * layer->ldw + j;
+    const size_t at = (pass->r0 + i) * layer->ldw + pass->c0 + j;
     pass->diverged |= pass->t->update[pass->net->opt](
         rows, n, (REAL *)layer->w + at, TYPE(at)(layer->w_s1, at), TYPE(at)(layer->w_s2, at),
         layer->ldw, g, ldg, pass->params);
@@ -294,29 +345,33 @@ static void TYPE(update_tile)(void *context, size_t i, size_t rows, size_t j, si
 }
 
 /* Gradient sums of rows [r0, r1) of W: dW[r1 - r0][padded]; k = samples of the batch. */
-static TYPE(product)
-    TYPE(gradient)(const fgd_net *net, size_t l, size_t r0, size_t r1, size_t k, int dropout)
+static TYPE(product) TYPE(gradient)(const fgd_net *net, size_t l, size_t r0, size_t r1, size_t k,
+                                    int dropout, const REAL *input)
 {
     const fgd_layer *layer = &net->layers[l];
     return (TYPE(product)){.m = r1 - r0,
                            .n = layer->padded,
                            .k = k,
-                           .a = TYPE(layer_input)(net, l, dropout) + r0 * net->ldb,
+                           .a = TYPE(layer_input)(net, l, dropout, input) + r0 * net->ldb,
                            .as = net->ldb,
                            .b = layer->delta_t,
                            .ldb = layer->ldw};
 }
 
-/* Gradient sums of rows [r0, r1) of W go, tile by tile, straight into the update: no gradient
- * is stored. */
+/* Gradient sums of rows [r0, r1) of W, and of some units, go, tile by tile, straight into the
+ * update: no gradient is stored. */
 static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t r0,
-                             size_t r1, size_t k, int dropout, const fgd_update_params *params,
-                             REAL *scratch, fgd_ahead *ahead)
+                             size_t r1, TYPE(units) units, size_t k, int dropout, const REAL *input,
+                             const fgd_update_params *params, REAL *scratch, fgd_ahead *ahead)
 {
     const fgd_layer *layer = &net->layers[l];
-    TYPE(layer_pass)
-    pass = {.net = net, .t = t, .layer = layer, .r0 = r0, .params = params, .ahead = ahead};
-    TYPE(product) product = TYPE(gradient)(net, l, r0, r1, k, dropout);
+    const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL), c0 = units.begin;
+    TYPE(layer_pass) pass = {.net = net, .t = t, .layer = layer, .r0 = r0, .c0 = c0};
+    pass.params = params;
+    pass.ahead = ahead;
+    TYPE(product) product = TYPE(gradient)(net, l, r0, r1, k, dropout, input);
+    product.b += c0;
+    product.n = (units.end - c0 + unit - 1) / unit * unit;
     pass.n_rows = r1 - r0;
     pass.is_thin = k <= FGD_ALIGN_BYTES / sizeof(REAL);
     if (pass.is_thin) product.most_m = FGD_GROUP_ROWS; /* rows of W are written as they lie */
@@ -348,10 +403,11 @@ static int TYPE(update_bias)(const fgd_net *net, const TYPE(table) * t, size_t l
 
 /* dw, db = sums over samples, rows [r0, r1) of W; the bias with the first row. */
 static void TYPE(gradient_rows)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t r0,
-                                size_t r1, size_t k, int dropout, const fgd_look *look)
+                                size_t r1, size_t k, int dropout, const REAL *input,
+                                const fgd_look *look)
 {
     const fgd_layer *layer = &net->layers[l];
-    TYPE(product) product = TYPE(gradient)(net, l, r0, r1, k, dropout);
+    TYPE(product) product = TYPE(gradient)(net, l, r0, r1, k, dropout, input);
     product.look = look;
     product.c = (REAL *)layer->dw + r0 * layer->ldw;
     product.ldc = layer->ldw;
@@ -440,25 +496,61 @@ static void TYPE(put_outputs)(const fgd_net *net, const TYPE(table) * t, const f
     }
 }
 
-/* Everything of a step that one sample's column needs, up to delta of every layer. */
+/* Everything of a step up to delta of every layer: for the thread's columns, but for layers that
+ * are divided by units, where all threads wait before and after they cross the columns.
+ * is_complete: the last barrier came after whatever other threads have written. */
 static void TYPE(run_columns)(const fgd_net *net, const TYPE(table) * t, const fgd_batch *batch,
-                              uint64_t step, size_t c0, size_t n, REAL *scratch,
-                              const fgd_look *look)
+                              uint64_t step, size_t c0, size_t n, REAL *scratch, REAL *input,
+                              const fgd_worker *worker, const fgd_look *look)
 {
-    const size_t last = net->n_layers - 1;
-    const TYPE(columns) cols = TYPE(columns_of)(batch, c0, n, scratch, look);
-    TYPE(load)(net, t, batch, c0, n, 1);
-    for (size_t l = 0; l <= last; l++) {
-        const int want_a = l < last || batch->data->outputs || !fgd_loss_from_z(net->loss);
-        TYPE(forward)(net, t, l, &cols, 1, want_a);
-        if (net->layers[l].dropped) TYPE(drop)(net, t, l, c0, n, step);
+    const size_t last = net->n_layers - 1, unit = FGD_ALIGN_BYTES / sizeof(REAL);
+    const TYPE(columns) cols = TYPE(columns_of)(batch, c0, n, scratch, input, look);
+    const size_t n_all = (batch->n + unit - 1) / unit * unit;
+    const TYPE(columns) all = TYPE(columns_of)(batch, 0, n_all, scratch, input, look);
+    int is_complete = 0;
+    if (n > 0) TYPE(load_target)(net, t, batch, c0, n);
+    if (TYPE(is_by_units)(&net->layers[0], worker)) {
+        TYPE(load_input)(net, t, batch, 0, n_all, input);
+        is_complete = 1; /* each thread has it all */
+    } else if (n > 0) {
+        TYPE(load_input)(net, t, batch, c0, n, input);
     }
-    if (batch->data->outputs) TYPE(put_outputs)(net, t, batch, c0, n, scratch);
-    TYPE(loss)(net, t, c0, n, 1);
+    for (size_t l = 0; l <= last; l++) {
+        const fgd_layer *layer = &net->layers[l];
+        const int want_a = l < last || batch->data->outputs || !fgd_loss_from_z(net->loss);
+        if (TYPE(is_by_units)(layer, worker)) {
+            if (!is_complete) fgd_team_barrier(worker);
+            TYPE(forward_units)(net, t, l, &all, TYPE(units_of)(layer, worker), 1, want_a);
+            fgd_team_barrier(worker);
+            TYPE(softmax)(net, t, l, &cols, want_a);
+            is_complete = 1;
+        } else if (n > 0) {
+            TYPE(forward)(net, t, l, &cols, 1, want_a);
+        }
+        if (layer->dropped && n > 0) TYPE(drop)(net, t, l, c0, n, step);
+        if (layer->dropped || !TYPE(is_by_units)(layer, worker)) is_complete = 0;
+    }
+    if (n > 0) {
+        if (batch->data->outputs) TYPE(put_outputs)(net, t, batch, c0, n, scratch);
+        TYPE(loss)(net, t, c0, n, 1);
+    }
+    is_complete = 0;
     for (size_t l = last;; l--) {
-        TYPE(turn_delta)(net, t, l, c0, n);
+        const fgd_layer *layer = &net->layers[l];
+        if (n > 0) TYPE(turn_delta)(net, t, l, c0, n);
         if (l == 0) break;
-        TYPE(backward)(net, t, l, &cols, 1);
+        if (TYPE(is_by_units)(layer, worker)) {
+            const size_t id = (size_t)worker->id, workers = (size_t)worker->n_threads;
+            const TYPE(units) below = {fgd_share(layer->fan_in, id, workers),
+                                       fgd_share(layer->fan_in, id + 1, workers)};
+            if (!is_complete) fgd_team_barrier(worker);
+            TYPE(backward)(net, t, l, &all, below, 1);
+            fgd_team_barrier(worker);
+            is_complete = 1;
+        } else {
+            if (n > 0) TYPE(backward)(net, t, l, &cols, (TYPE(units)){0, layer->fan_in}, 1);
+            is_complete = 0;
+        }
     }
 }
 
@@ -552,6 +644,7 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
     fgd_net *net = run->net;
     const TYPE(table) *t = &run->kernels->TABLE;
     REAL *scratch = net->scratch[worker->id];
+    REAL *input = net->input[TYPE(is_by_units)(&net->layers[0], worker) ? worker->id : 0];
     if (TYPE(is_online)(run)) {
         if (worker->id == 0) TYPE(train_online)(run);
         return;
@@ -573,9 +666,8 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         const size_t c0 = fgd_share(units, id, workers) * unit;
         const size_t c1 = fgd_share(units, id + 1, workers) * unit;
         const fgd_look at_columns = {run, worker, FGD_IN_COLUMNS};
-        if (c1 > c0)
-            TYPE(run_columns)(net, t, &batch, step, c0, c1 - c0, scratch,
-                              looks ? &at_columns : NULL);
+        TYPE(run_columns)(net, t, &batch, step, c0, c1 - c0, scratch, input, worker,
+                          looks ? &at_columns : NULL);
         for (size_t l = 0; l < net->n_layers; l++) {
             const size_t rows = net->layers[l].fan_in;
             if (fgd_has_penalty(&net->layers[l]))
@@ -610,7 +702,7 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
             if (is_stored) {
                 const fgd_look at_rows = {run, worker, FGD_IN_ROWS};
                 if (r1 == r0) continue;
-                TYPE(gradient_rows)(net, t, l, r0, r1, batch.n, 1, looks ? &at_rows : NULL);
+                TYPE(gradient_rows)(net, t, l, r0, r1, batch.n, 1, input, looks ? &at_rows : NULL);
                 TYPE(finish_rows)(net, t, l, r0, r1, &params);
                 if (by_norm) TYPE(norm_rows)(net, t, l, r0, r1);
             } else {
@@ -619,9 +711,14 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
                     diverged |= TYPE(update_bias)(net, t, l, batch.n, &p, scratch);
                 p.l1 = layer->l1;
                 p.l2 = layer->l2;
-                if (r1 > r0)
-                    diverged |= TYPE(update_rows)(net, t, l, r0, r1, batch.n, 1, &p, scratch,
-                                                  l == 0 && ahead.share ? &ahead : NULL);
+                const int by_units = TYPE(is_by_units)(layer, worker);
+                const TYPE(units) units =
+                    by_units ? TYPE(units_of)(layer, worker) : TYPE(all_units)(layer);
+                const size_t first = by_units ? 0 : r0, end = by_units ? layer->fan_in : r1;
+                if (end > first)
+                    diverged |=
+                        TYPE(update_rows)(net, t, l, first, end, units, batch.n, 1, input, &p,
+                                          scratch, l == 0 && ahead.share ? &ahead : NULL);
             }
         }
         if (is_stored) {
@@ -664,8 +761,10 @@ static void TYPE(infer_region)(void *context, const fgd_worker *worker)
     const size_t c0 = fgd_share(units, id, workers) * unit,
                  n = fgd_share(units, id + 1, workers) * unit - c0;
     if (n == 0) return;
-    TYPE(load)(net, t, &batch, c0, n, run->losses != NULL);
-    const TYPE(columns) cols = TYPE(columns_of)(&batch, c0, n, net->scratch[worker->id], NULL);
+    TYPE(load_input)(net, t, &batch, c0, n, net->input[0]);
+    if (run->losses) TYPE(load_target)(net, t, &batch, c0, n);
+    const TYPE(columns) cols =
+        TYPE(columns_of)(&batch, c0, n, net->scratch[worker->id], net->input[0], NULL);
     for (size_t l = 0; l < net->n_layers; l++) TYPE(forward)(net, t, l, &cols, 0, 1);
     if (batch.data->outputs) TYPE(put_outputs)(net, t, &batch, c0, n, net->scratch[worker->id]);
     if (run->losses) {
@@ -681,8 +780,9 @@ static int TYPE(update)(fgd_net *net, const fgd_batch *batch, size_t l,
     const TYPE(table) *t = &fgd_active->TABLE;
     REAL *scratch = net->scratch[0];
     fgd_update_params p = *params;
-    int diverged = TYPE(update_rows)(net, t, l, 0, net->layers[l].fan_in, batch->n, batch->dropout,
-                                     &p, scratch, NULL);
+    const TYPE(units) units = TYPE(all_units)(&net->layers[l]);
+    int diverged = TYPE(update_rows)(net, t, l, 0, net->layers[l].fan_in, units, batch->n,
+                                     batch->dropout, net->input[0], &p, scratch, NULL);
     p.l1 = p.l2 = 0;
     return diverged | TYPE(update_bias)(net, t, l, batch->n, &p, scratch);
 }
@@ -693,12 +793,15 @@ static void TYPE(operate)(fgd_net *net, const fgd_batch *batch, fgd_op op, size_
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL);
     const size_t n = (batch->n + unit - 1) / unit * unit;
     const fgd_layer *layer = &net->layers[l];
-    const TYPE(columns) cols = TYPE(columns_of)(batch, 0, n, net->scratch[0], NULL);
+    const TYPE(columns) cols = TYPE(columns_of)(batch, 0, n, net->scratch[0], net->input[0], NULL);
     const int dropout = batch->dropout;
     switch (op) {
-    case FGD_OP_LOAD: TYPE(load)(net, t, batch, 0, n, 1); break;
+    case FGD_OP_LOAD:
+        TYPE(load_input)(net, t, batch, 0, n, net->input[0]);
+        TYPE(load_target)(net, t, batch, 0, n);
+        break;
     case FGD_OP_PRE_ACTIVATION:
-        TYPE(pre_activation)(net, t, l, &cols, dropout, layer->delta, NULL);
+        TYPE(pre_activation)(net, t, l, &cols, TYPE(all_units)(layer), dropout, layer->delta, NULL);
         break;
     case FGD_OP_FORWARD: TYPE(forward)(net, t, l, &cols, dropout, 1); break;
     case FGD_OP_ACTIVATE:
@@ -711,10 +814,12 @@ static void TYPE(operate)(fgd_net *net, const fgd_batch *batch, fgd_op op, size_
     case FGD_OP_DROPOUT: TYPE(drop)(net, t, l, 0, n, net->step); break;
     case FGD_OP_LOSS: TYPE(loss)(net, t, 0, n, 1); break;
     case FGD_OP_OUTPUT_GRAD: TYPE(output_grad)(net, t, 0, n); break;
-    case FGD_OP_BACKWARD: TYPE(backward)(net, t, l, &cols, dropout); break;
+    case FGD_OP_BACKWARD:
+        TYPE(backward)(net, t, l, &cols, (TYPE(units)){0, layer->fan_in}, dropout);
+        break;
     case FGD_OP_TRANSPOSE: TYPE(turn_delta)(net, t, l, 0, n); break;
     case FGD_OP_GRADIENT:
-        TYPE(gradient_rows)(net, t, l, 0, layer->fan_in, batch->n, dropout, NULL);
+        TYPE(gradient_rows)(net, t, l, 0, layer->fan_in, batch->n, dropout, net->input[0], NULL);
         break;
     case FGD_OP_FINISH: {
         const fgd_update_params params = fgd_step_params(net, net->step, batch->lr);
@@ -734,7 +839,7 @@ static REAL *TYPE(buffer)(const fgd_net *net, fgd_buffer buffer, size_t l, size_
     case FGD_BUFFER_DROPPED: return layer->dropped;
     case FGD_BUFFER_MASK: return layer->mask;
     case FGD_BUFFER_DELTA: return layer->delta;
-    default: *features = net->n_inputs; return net->input;
+    default: *features = net->n_inputs; return net->input[0];
     }
 }
 

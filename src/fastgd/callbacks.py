@@ -6,7 +6,6 @@ from Python only between epochs, or after batches if ``on_batch_end`` is defined
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import time
@@ -263,9 +262,9 @@ class Checkpoint(Callback):
         # Better now than after the first epoch.
         folder = os.path.dirname(self.path) or os.curdir
         if not os.path.isdir(folder):
-            raise FileNotFoundError(errno.ENOENT, "no such folder for the checkpoint", folder)
+            raise FileNotFoundError(f"there is no folder {folder!r} for the checkpoint")
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, "no permission to write the checkpoint", folder)
+            raise PermissionError(f"no permission to write the checkpoint into {folder!r}")
         if not self._resumed:
             self._best = None
         self._resumed = False
