@@ -98,6 +98,12 @@ static void TYPE(faulty_softmax_grad)(size_t units, size_t n, const REAL *a, siz
     SPOIL(d[0]);
 }
 
+static void TYPE(faulty_online)(TYPE(online_run) * run, size_t n_steps)
+{
+    sound->TABLE.online(run, n_steps);
+    SPOIL(run->w[0]);
+}
+
 static int TYPE(inject)(const char *kernel)
 {
     faulty.TABLE.fuses_relu = 0; /* so that relu's own kernels are in use */
@@ -118,6 +124,8 @@ static int TYPE(inject)(const char *kernel)
         EACH_LOSS(PUT_LOSS)
     } else if (strcmp(kernel, "update") == 0) {
         EACH_UPDATE(PUT_UPDATE)
+    } else if (strcmp(kernel, "online") == 0) {
+        faulty.TABLE.online = TYPE(faulty_online);
     } else {
         return 0;
     }

@@ -281,6 +281,18 @@ static size_t fgd_share(size_t n, size_t id, size_t workers)
     return workers == 1 ? n * id : n * id / workers;
 }
 
+static int fgd_has_penalty(const fgd_layer *layer) { return layer->l1 != 0 || layer->l2 != 0; }
+
+int fgd_net_is_online(const fgd_net *net, const fgd_data *data, size_t n)
+{
+    const fgd_layer *layer = &net->layers[0];
+    const fgd_update_params *p = &net->params;
+    return net->n_layers == 1 && layer->fan_out == 1 && n == 1 && net->opt == FGD_OPT_SGD &&
+           p->weight_decay == 0 && p->clip_value == 0 && net->clip_norm == 0 &&
+           !fgd_has_penalty(layer) && layer->dropout == 0 && data->y.data && !data->weights &&
+           !data->outputs && 2 * (layer->fan_in + 16) * element_size(net) <= FGD_SCRATCH_BYTES;
+}
+
 /* The sum of 16 chains in the contract's tree. */
 static double fgd_tree16(double *chain)
 {
@@ -288,8 +300,6 @@ static double fgd_tree16(double *chain)
         for (int r = 0; r < h; r++) chain[r] += chain[r + h];
     return chain[0];
 }
-
-static int fgd_has_penalty(const fgd_layer *layer) { return layer->l1 != 0 || layer->l2 != 0; }
 
 static double fgd_penalty_of_rows(const fgd_net *net)
 {

@@ -108,6 +108,9 @@ void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, siz
  * so that a long step can be abandoned while it is computed. */
 int fgd_net_needs_gradient(const fgd_net *net, size_t n);
 
+/* Whether steps on n samples of data are those of template/online.h. */
+int fgd_net_is_online(const fgd_net *net, const fgd_data *data, size_t n);
+
 /* Seconds of a clock that only goes forward. */
 double fgd_seconds(void);
 

@@ -583,19 +583,6 @@ static fgd_ahead TYPE(plan_ahead)(const fgd_run *run, const TYPE(table) * t, siz
     return ahead;
 }
 
-/* Whether the steps of a run are those of template/online.h. */
-static int TYPE(is_online)(const fgd_run *run)
-{
-    const fgd_net *net = run->net;
-    const fgd_layer *layer = &net->layers[0];
-    const fgd_update_params *p = &net->params;
-    return net->n_layers == 1 && layer->fan_out == 1 && run->batch_size == 1 &&
-           net->opt == FGD_OPT_SGD && p->weight_decay == 0 && p->clip_value == 0 &&
-           net->clip_norm == 0 && !fgd_has_penalty(layer) && layer->dropout == 0 &&
-           run->data->y.data && !run->data->weights && !run->data->outputs &&
-           2 * (layer->fan_in + 16) * sizeof(REAL) <= FGD_SCRATCH_BYTES;
-}
-
 static void TYPE(train_online)(fgd_run *run)
 {
     fgd_net *net = run->net;
@@ -645,7 +632,7 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
     const TYPE(table) *t = &run->kernels->TABLE;
     REAL *scratch = net->scratch[worker->id];
     REAL *input = net->input[TYPE(is_by_units)(&net->layers[0], worker) ? worker->id : 0];
-    if (TYPE(is_online)(run)) {
+    if (fgd_net_is_online(net, run->data, run->batch_size)) {
         if (worker->id == 0) TYPE(train_online)(run);
         return;
     }

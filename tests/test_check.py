@@ -22,6 +22,7 @@ CAUGHT_IN = {
     "update": "update",
 }
 PARTS = [_check._layers, _check._activations, _check._losses, _check._updates, _check._dropout]
+PARTS.append(_check._online)
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_check_refuses_unknown_names(args, message):
     assert _kernels.active_isa() == before
 
 
-@pytest.mark.parametrize("kernel", FAULTS)
+@pytest.mark.parametrize("kernel", [*FAULTS, "online"])
 def test_check_catches_every_fault(isa, dtype, fault, kernel, capsys, monkeypatch):
     monkeypatch.setattr(_check, "_LARGE", (7, 9, 11))
     fault(kernel)

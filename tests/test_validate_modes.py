@@ -165,6 +165,24 @@ def test_broken_kernel_is_caught_before_it_does_harm(fault, call, dtype):
     net.fit(X, Y, verbose=0)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("call", ["fit", "train_step", "validate"])
+def test_broken_online_kernel_is_caught(call, dtype):
+    """Also after batches of more samples, which do not use it, have been verified."""
+    net = fastgd.Network([fastgd.Dense(1)], "squared_error", fastgd.SGD(0.1), 5, dtype)
+    targets = np.ones((40, 1), dtype)
+    net.train_step(X.astype(dtype), targets)
+    net.train_step(X.astype(dtype), targets)
+    before = state(net)
+    _kernels.inject_fault("online")
+    data = X[:1].astype(dtype), targets[:1]
+    with pytest.raises(fastgd.ValidationError):
+        net.fit(X, targets, batch_size=1, verbose=0) if call == "fit" else getattr(net, call)(*data)
+    assert state(net) == before
+    _kernels.inject_fault(None)
+    net.fit(X, targets, batch_size=1, verbose=0)
+
+
 @pytest.mark.parametrize("call", ["fit", "train_step"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_kernel_that_breaks_later_is_caught_by_always(fault, call):

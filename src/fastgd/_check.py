@@ -225,13 +225,31 @@ def _dropout(rng: np.random.Generator, shape: _Shape, dtype: str) -> Iterator[_C
     yield from cases
 
 
+def _online(rng: np.random.Generator, shape: _Shape, dtype: str) -> Iterator[_Case]:
+    # The engine takes a checked step twice: in the general way, and with this kernel.
+    fan_in = shape[1]
+    engine = Engine(fan_in, [1], [("identity", 0.0)], [True], dtype, 1)
+    engine.set_loss("squared_error", 0.0)
+    engine.set_optimizer("sgd", {})
+    engine.weight(0)[...] = rng.standard_normal((fan_in, 1))
+    updates: list[_Case] = []
+
+    def keep(op: str, layer: int, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+        if op == "update":
+            updates.append(("online", op, inputs, outputs))
+
+    X = rng.standard_normal((1, fan_in)).astype(dtype)
+    engine.checked_step(X, np.ones((1, 1), dtype), None, 0.05, keep)
+    yield updates[1]
+
+
 def _copies(state: Mapping[str, Any]) -> dict[str, tuple[Array, Array]]:
     return {k: (v[0].copy(), v[1].copy()) for k, v in state.items() if isinstance(v, tuple)}
 
 
 def _check_one(isa: str, dtype: str) -> list[CheckResult]:
     worst: dict[str, tuple[Comparison, _Shape]] = {}
-    for part in (_layers, _activations, _losses, _updates, _dropout):
+    for part in (_layers, _activations, _losses, _updates, _dropout, _online):
         for shape in (*_SHAPES, _LARGE if part is _layers else _WIDE):
             rng = np.random.default_rng(shape)
             for kernel, op, inputs, outputs in part(rng, shape, dtype):

@@ -24,6 +24,7 @@ class Divergence(ArithmeticError):
 @disjoint_base
 class Engine:
     custom_loss: Any
+    takes_single: bool
     input_scale: float
     step: int
     epoch: int

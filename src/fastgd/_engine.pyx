@@ -236,6 +236,8 @@ cdef class Engine:
     cdef readonly list units
     cdef readonly list activations
     cdef public object custom_loss
+    # Whether a step on one sample, which may have a kernel of its own, has gone the long way.
+    cdef public bint takes_single
     # By which X is multiplied, in the network's dtype, as a batch is gathered.
     cdef public double input_scale
     cdef bint in_step, running
@@ -744,6 +746,8 @@ cdef class Engine:
             try:
                 if not self.takes(&x_buffer, &data) or not self.takes_target(&y_buffer, &data):
                     return None
+                if data.x.rows == 1 and not self.takes_single:
+                    return None
                 return self.step_of(&data, optimizer)
             finally:
                 PyBuffer_Release(&y_buffer)
@@ -945,6 +949,8 @@ cdef class Engine:
                     diverged |= k.net_update(&self.net, &batch, l, &params)
             if verify is not None:
                 self.verify_update(verify, before, n, lr)
+                if not diverged and k.net_is_online(&self.net, &data.c, n):
+                    self.verify_online(verify, before, data, order, first, lr)
             self.net.step += 1
             progress.n_steps += 1
             if diverged:
@@ -1056,6 +1062,20 @@ cdef class Engine:
                 name: (pairs[l][0].copy(), None if pairs[l][1] is None else pairs[l][1].copy())
                 for name, pairs in states.items()}))
         return copies
+
+    cdef int verify_online(self, verify, list before, Data data, const int64_t *order,
+                           size_t first, double lr) except -1:
+        # The same step again, by the kernel that other steps of this kind will use.
+        cdef k.fgd_progress progress
+        W, b, _ = before[0]
+        self.weight(0)[...] = W
+        if b is not None:
+            self.bias(0)[...] = b
+        memset(&progress, 0, sizeof(progress))
+        k.net_train(&self.net, &data.c, order, first, 1, 1, 1, &lr, 1, SLICE_SECONDS, &progress)
+        self.net.step -= progress.n_steps
+        self.verify_update(verify, before, 1, lr)
+        return 0
 
     cdef int verify_update(self, verify, list before, size_t n, double lr) except -1:
         after = self.snapshot()

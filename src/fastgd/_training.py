@@ -209,7 +209,7 @@ class Training:
             from ._verify import verify
 
             return train(verify=verify, verify_all=True)
-        key = operations(self.network)
+        key = operations(self.network, min(self.batch_size, len(self.data.X)))
         if key in verified:
             return train()
         from ._errors import ValidationError
@@ -279,8 +279,16 @@ class Snapshot:
         engine.step, engine.epoch = self._counters
 
 
-def operations(network: Network) -> tuple[object, ...]:
-    """Return the instruction set, the dtype and the set of operations that a step consists of.
+def operations(network: Network, n_samples: int) -> tuple[object, ...]:
+    """Return the instruction set, the dtype and the operations of a step on so many samples."""
+    key = _operations(network)
+    # One unit trained on one sample at a time has a kernel of its own.
+    is_online = n_samples == 1 and len(network.layers) == 1 and network.layers[0].units == 1
+    return (*key, "online") if is_online else key
+
+
+def _operations(network: Network) -> tuple[object, ...]:
+    """Return what `operations` does, for steps on more samples.
 
     It is kept in the network, since it costs more than a small step: all that it depends on is
     fixed, or replaced by another object.
