@@ -93,6 +93,11 @@ extensions = [
 ]
 
 setup(
-    ext_modules=cythonize(extensions, build_dir="build/cython", compiler_directives=DIRECTIVES),
+    ext_modules=cythonize(
+        extensions,
+        # Generated C differs with these: what was made with others looks up to date.
+        build_dir="build/cython" + "-debug" * DEBUG + "-coverage" * COVERAGE,
+        compiler_directives=DIRECTIVES,
+    ),
     cmdclass={"build_ext": BuildExt},
 )

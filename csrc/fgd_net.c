@@ -257,6 +257,8 @@ static int fgd_is_abandoned(const fgd_look *look)
 {
     fgd_run *run = look->run;
     const fgd_poll *poll = &run->net->poll;
+    const int abandoned = atomic_load_explicit(&run->abandoned, memory_order_relaxed);
+    if (abandoned) return abandoned; /* asked once: a second answer would hide the first */
     if (look->worker->id == 0 && poll->is_interrupted && fgd_seconds() > run->next_poll) {
         fgd_fp_leave(run->caller_mode);
         if (poll->is_interrupted(poll->context))
@@ -287,10 +289,11 @@ int fgd_net_is_online(const fgd_net *net, const fgd_data *data, size_t n)
 {
     const fgd_layer *layer = &net->layers[0];
     const fgd_update_params *p = &net->params;
-    return net->n_layers == 1 && layer->fan_out == 1 && n == 1 && net->opt == FGD_OPT_SGD &&
-           p->weight_decay == 0 && p->clip_value == 0 && net->clip_norm == 0 &&
-           !fgd_has_penalty(layer) && layer->dropout == 0 && data->y.data && !data->weights &&
-           !data->outputs && 2 * (layer->fan_in + 16) * element_size(net) <= FGD_SCRATCH_BYTES;
+    return net->n_layers == 1 && layer->fan_out == 1 && n == 1 && layer->act != FGD_ACT_SOFTMAX &&
+           net->opt == FGD_OPT_SGD && p->weight_decay == 0 && p->clip_value == 0 &&
+           net->clip_norm == 0 && !fgd_has_penalty(layer) && layer->dropout == 0 && data->y.data &&
+           !data->weights && !data->outputs &&
+           2 * (layer->fan_in + 16) * element_size(net) <= FGD_SCRATCH_BYTES;
 }
 
 /* The sum of 16 chains in the contract's tree. */
@@ -504,7 +507,6 @@ fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_grad
     const size_t capacity = n > net->capacity ? round_up(n, unit) : net->capacity;
     const size_t ldb = padded_stride(net->dtype, capacity);
     int ok = 1;
-    store_gradient = store_gradient || fgd_net_needs_gradient(net, n);
     size_t widest = 0;
     for (size_t l = 0; l < net->n_layers && ok; l++) {
         fgd_layer *layer = &net->layers[l];
@@ -520,8 +522,8 @@ fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_grad
              ensure(&layer->mask, drops, layer->padded, ldb, size) &&
              ensure(&layer->dw, store_gradient, layer->fan_in, layer->ldw, size) &&
              ensure(&layer->db, store_gradient, 1, layer->padded, size) &&
-             ensure((void **)&layer->norm_rows, net->clip_norm > 0, layer->fan_in, 1,
-                    sizeof(double));
+             ensure((void **)&layer->norm_rows, store_gradient && net->clip_norm > 0, layer->fan_in,
+                    1, sizeof(double));
         if (!drops) {
             release(&layer->dropped);
             release(&layer->mask);

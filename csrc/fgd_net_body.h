@@ -130,7 +130,7 @@ typedef struct {
     const TYPE(table) * t;
     const fgd_layer *layer;
     size_t r0, n_rows, c0; /* c0: of W, in an update */
-    int is_thin;
+    int few_samples;
     const REAL *mask;                /* of the layer below, or NULL */
     const fgd_update_params *params; /* of an update */
     fgd_ahead *ahead;                /* or NULL */
@@ -323,7 +323,7 @@ static void TYPE(announce_update)(void *context, size_t i, size_t rows, size_t j
     const TYPE(layer_pass) *pass = context;
     const fgd_layer *layer = pass->layer;
     /* After few samples the tile is there at once: those of the next group are asked for. */
-    const size_t ahead = pass->is_thin ? FGD_GROUP_ROWS : 0;
+    const size_t ahead = pass->few_samples ? FGD_GROUP_ROWS : 0;
     const size_t at = (pass->r0 + i + ahead) * layer->ldw + pass->c0 + j;
     (void)c, (void)ldc;
     if (i + ahead + rows > pass->n_rows) return;
@@ -373,8 +373,8 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
     product.b += c0;
     product.n = (units.end - c0 + unit - 1) / unit * unit;
     pass.n_rows = r1 - r0;
-    pass.is_thin = k <= FGD_ALIGN_BYTES / sizeof(REAL);
-    if (pass.is_thin) product.most_m = FGD_GROUP_ROWS; /* rows of W are written as they lie */
+    pass.few_samples = k <= FGD_ALIGN_BYTES / sizeof(REAL);
+    if (pass.few_samples) product.most_m = FGD_GROUP_ROWS; /* rows of W are written as they lie */
     product.scratch = scratch;
     product.epilogue = TYPE(update_tile);
     if (layer->fan_in * layer->ldw * sizeof(REAL) > FGD_RESIDENT_BYTES)

@@ -242,7 +242,7 @@ def test_checkpoint_without_its_folder_is_refused_before_training(tmp_path):
     net = network()
     before = net.get_weights()
     checkpoint = fastgd.Checkpoint(tmp_path / "absent" / "model.safetensors")
-    with pytest.raises(FileNotFoundError, match="there is no folder .*absent"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*absent"):
         net.fit(X, Y, callbacks=[checkpoint], verbose=0)
     assert net.step == 0
     for array, old in zip(net.get_weights(), before, strict=True):

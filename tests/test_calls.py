@@ -122,6 +122,11 @@ def test_unusual_arrays_take_the_long_way(case, only_short):
 
 
 UNUSUAL_TARGETS = {
+    ("cross_entropy", "no dimension"): np.array(1),
+    ("squared_error", "no dimension"): np.array(1, np.float32),
+    ("squared_error", "unaligned"): np.frombuffer(
+        b"x" + VALUES.tobytes(), VALUES.dtype, offset=1
+    ).reshape(VALUES.shape),
     ("cross_entropy", "int32"): LABELS.astype(np.int32),
     ("cross_entropy", "probabilities"): VALUES,
     ("cross_entropy", "column"): LABELS[:, None],
@@ -272,7 +277,7 @@ def test_kept_operations_follow_the_optimizer_and_the_instruction_set():
     for isa in fastgd.available_isas():
         with fastgd.config(isa=isa):
             assert operations(net, 8)[0] == isa
-    assert operations(network("squared_error")) != first
+    assert operations(network("squared_error"), 8) != first
 
 
 @pytest.mark.parametrize("bad", [3, -1, 0.5, np.nan])

@@ -627,6 +627,65 @@ def test_long_steps_have_the_bits_of_short_ones(optimizer, n_threads):
     assert digest(long, case.fit(long)) == digest(short, case.fit(short))
 
 
+BY_UNITS = [300, 300, 950]  # layers so large that threads divide them by units
+
+
+@pytest.mark.parametrize("sizes", [BY_UNITS, [4, *BY_UNITS], [*BY_UNITS, 7]], ids=str)
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.1}, {"momentum": 0.9}], ids=str)
+@pytest.mark.parametrize("batch_size", [5, 16, 77])
+def test_layers_divided_by_units_have_the_bits_of_one_thread(sizes, options, batch_size):
+    *hidden, units = sizes
+    case = Case(hidden=hidden, units=units, n_inputs=300, n=80, optimizer=("sgd", options))
+    expected = None
+    for n_threads in (1, 2, 3):
+        for long_flop in (2e10, 1.0):
+            engine = case.engine(n_threads)
+            engine.long_flop = long_flop
+            found = digest(engine, case.fit(engine, epochs=2, batch_size=batch_size))
+            assert found == (expected or found)
+            expected = found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_few_samples_in_wide_layers_have_the_bits_of_many(dtype):
+    """The forward pass of few samples turns the sums around, also where units are divided."""
+    case = Case(hidden=(400, 300), units=300, n_inputs=70, dtype=dtype, dropout=0, n=150)
+    many = np.empty((150, 300), dtype)
+    case.engine().predict(case.X, many)
+    for n in (1, 5, 6, 7, 11, 12, 13):
+        for n_threads in (1, 2):
+            few = np.empty((n, 300), dtype)
+            case.engine(n_threads).predict(case.X[:n], few)
+            assert few.tobytes() == many[:n].tobytes()
+
+
+def test_predicting_keeps_no_gradient():
+    case = Case(hidden=(600, 500), dropout=0, optimizer=("sgd", {"clip_norm": 1.0}), n=300)
+    engine = case.engine()
+    engine.long_flop = 1.0
+    assert not engine.has_gradient
+    engine.predict(case.X, np.empty((300, 7), np.float32))
+    engine.evaluate(case.X, case.y, None)
+    assert not engine.has_gradient
+    case.fit(engine, epochs=1)
+    assert engine.has_gradient
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@pytest.mark.parametrize("long_flop", [2e10, 1e8])
+def test_interrupt_of_a_long_step_of_several_threads(n_threads, long_flop):
+    case = Case(n=60_000, hidden=(300, 600), dropout=0, penalty=0)
+    engine = case.engine(n_threads)
+    engine.long_flop = long_flop
+    for delay in (0.02, 0.1, 0.2):
+        interrupt = threading.Timer(delay, signal.raise_signal, [signal.SIGINT])
+        interrupt.start()
+        with pytest.raises(KeyboardInterrupt):
+            case.fit(engine, epochs=100_000, batch_size=60_000, lr=1e-6)
+        interrupt.join()
+        assert engine.all_finite()
+
+
 def test_interrupt_abandons_a_long_step_before_a_weight_has_changed():
     case = Case(n=400_000, hidden=(300, 200), dropout=0, penalty=0)
     engine = case.engine()
@@ -650,6 +709,7 @@ ONLINE = [
     ("sigmoid", "log_loss"),
     ("tanh", "log_loss"),
     ("exp", "poisson"),
+    ("softmax", "squared_error"),
 ]
 
 

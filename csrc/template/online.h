@@ -2,7 +2,7 @@
  * plain SGD.  The bits are those of the general path (chain16, activation, loss, column sums,
  * sgd); only the work buffers and the lanes that hold no sample are missing. */
 
-/* x[whole 16s] = row of the data as REAL, zeros behind it; returns where it is. */
+/* Row of the data as REAL, in buffer unless it can be read where it lies; returns where it is. */
 FGD_INLINE const REAL *FN(online_row)(const fgd_matrix *x, int64_t row, int direct, REAL *buffer)
 {
     const char *source = (const char *)x->data + row * x->row_stride;

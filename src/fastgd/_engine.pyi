@@ -32,6 +32,8 @@ class Engine:
     n_threads: int
     serial_flop: float
     long_flop: float
+    @property
+    def has_gradient(self) -> bool: ...
     def __new__(
         cls,
         n_inputs: int,

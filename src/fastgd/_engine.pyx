@@ -207,7 +207,8 @@ cdef int is_interrupted(void *context) noexcept with gil:
     try:
         PyErr_CheckSignals()
     except BaseException as error:
-        engine.interruption = error
+        if engine.interruption is None:
+            engine.interruption = error
         return 1
     finally:
         engine.in_step = False
@@ -342,6 +343,11 @@ cdef class Engine:
         self.net.serial_flop = value
 
     @property
+    def has_gradient(self):
+        """Whether there is memory for the gradient of all weights."""
+        return self.net.layers[0].dw != NULL
+
+    @property
     def long_flop(self):
         """Arithmetic of a step, in operations, above which it looks for Ctrl-C while it runs."""
         return self.net.long_flop
@@ -381,12 +387,16 @@ cdef class Engine:
         return self.view(self, layer.b, layer, False) if layer.use_bias else None
 
     def set_penalties(self, l1, l2):
-        for i in range(self.net.n_layers):
-            self.net.layers[i].l1, self.net.layers[i].l2 = l1[i], l2[i]
+        with self.lock:
+            self.check_not_in_step()
+            for i in range(self.net.n_layers):
+                self.net.layers[i].l1, self.net.layers[i].l2 = l1[i], l2[i]
 
     def set_dropout(self, rates):
-        for i in range(self.net.n_layers):
-            self.net.layers[i].dropout = rates[i]
+        with self.lock:
+            self.check_not_in_step()
+            for i in range(self.net.n_layers):
+                self.net.layers[i].dropout = rates[i]
 
     def set_loss(self, str kind, double param):
         self.loss_kind, self.loss_param = kind, param
@@ -420,6 +430,7 @@ cdef class Engine:
             opt = {"adam": k.FGD_OPT_ADAM, "adamw": k.FGD_OPT_ADAMW,
                    "adagrad": k.FGD_OPT_ADAGRAD}[name]
         with self.lock:
+            self.check_not_in_step()
             # What may fail comes first: hyper-parameters and empty owners of the states.
             self.check_optimizer_params(params)
             blocks = [[StateBlock() for _ in range(4)] for _ in range(self.net.n_layers)]
@@ -470,6 +481,7 @@ cdef class Engine:
         Momentum cannot be switched on or off this way, since the states depend on it.
         """
         with self.lock:
+            self.check_not_in_step()
             before = self.optimizer_params.get("momentum", 0.0) != 0
             if (params.get("momentum", 0.0) != 0) != before:
                 raise ValueError("momentum cannot change between zero and nonzero while the "
@@ -505,6 +517,10 @@ cdef class Engine:
         if k.net_reserve(&self.net, n, threads, store_gradient) != k.FGD_OK:
             raise MemoryError(f"no memory for the work buffers of {n} samples")
         return 0
+
+    cdef int reserve_step(self, size_t n, int threads, bint store_gradient) except -1:
+        # Of all passes only steps may need a gradient of all weights.
+        return self.reserve(n, threads, store_gradient or k.net_needs_gradient(&self.net, n))
 
     cdef object failure(self, k.fgd_outcome outcome, size_t epoch, size_t step, lr=None):
         # The exception for a run that did not end as a run should.
@@ -654,7 +670,7 @@ cdef class Engine:
                 # A callback may have predicted, evaluated or changed the optimiser: what a step
                 # needs is looked at anew, and allocated if it is missing.
                 self.use_data(data)
-                self.reserve(self.batch_size, threads, verify is not None)
+                self.reserve_step(self.batch_size, threads, verify is not None)
                 first = done * self.batch_size
                 stepwise = custom or (verify is not None and (verify_all or total == 0))
                 if stepwise:
@@ -701,7 +717,7 @@ cdef class Engine:
             threads = self.threads
             data = Data.__new__(Data, X, y, sample_weight, self.input_scale)
             self.use_data(data)
-            self.reserve(data.n, threads, False)
+            self.reserve_step(data.n, threads, False)
             memset(&progress, 0, sizeof(progress))
             if self.loss_kind == "custom":
                 self.operate_step(data, NULL, 0, data.n, lr, None, True, &progress)
@@ -765,7 +781,8 @@ cdef class Engine:
     cdef bint takes(self, const Py_buffer *buffer, k.fgd_data *data) noexcept:
         # Whether X is as short_step and short_predict want it; describes it in data.
         if (buffer.ndim != 2 or <size_t>buffer.shape[1] != self.net.n_inputs
-                or buffer.shape[0] == 0):
+                or buffer.shape[0] == 0
+                or (<size_t>buffer.buf | <size_t>buffer.strides[0]) % <size_t>buffer.itemsize):
             return False
         describe(&data.x, data.x.dtype, buffer)
         data.x.scale = self.input_scale
@@ -775,12 +792,16 @@ cdef class Engine:
         # Whether y is as short_step wants it beside data.x; describes it in data.
         cdef size_t n = data.x.rows, units = self.net.layers[self.net.n_layers - 1].fan_out
         cdef double highest
-        if <size_t>buffer.shape[0] != n or buffer.strides[buffer.ndim - 1] != buffer.itemsize:
+        # In this order: without dimensions there are neither shape nor strides.
+        if (buffer.ndim != (1 if self.target_kind == LABELS else 2)
+                or <size_t>buffer.shape[0] != n
+                or buffer.strides[buffer.ndim - 1] != buffer.itemsize
+                or <size_t>buffer.buf % <size_t>buffer.itemsize != 0):
             return False
         if self.target_kind == LABELS:
             data.labels = <const int64_t *>buffer.buf
-            return buffer.ndim == 1 and labels_fit(data.labels, n, <int64_t>units)
-        if (buffer.ndim != 2 or <size_t>buffer.shape[1] != units
+            return labels_fit(data.labels, n, <int64_t>units)
+        if (<size_t>buffer.shape[1] != units
                 or buffer.strides[0] != <Py_ssize_t>units * buffer.itemsize):
             return False
         describe(&data.y, self.net.dtype, buffer)
@@ -806,7 +827,7 @@ cdef class Engine:
             threads = self.threads
             self.net.loss = self.short_loss
             self.net.loss_param = self.loss_param
-            self.reserve(n, threads, False)
+            self.reserve_step(n, threads, False)
             memset(&progress, 0, sizeof(progress))
             if self.weights * <double>n < BRIEF:
                 k.net_train(&self.net, data, NULL, 0, n, n, 1, &lr, threads, SLICE_SECONDS,
@@ -950,7 +971,8 @@ cdef class Engine:
             if verify is not None:
                 self.verify_update(verify, before, n, lr)
                 if not diverged and k.net_is_online(&self.net, &data.c, n):
-                    self.verify_online(verify, before, data, order, first, lr)
+                    self.verify_online(verify, before, data, order, first, lr,
+                                       progress.last_loss)
             self.net.step += 1
             progress.n_steps += 1
             if diverged:
@@ -1064,7 +1086,7 @@ cdef class Engine:
         return copies
 
     cdef int verify_online(self, verify, list before, Data data, const int64_t *order,
-                           size_t first, double lr) except -1:
+                           size_t first, double lr, double loss) except -1:
         # The same step again, by the kernel that other steps of this kind will use.
         cdef k.fgd_progress progress
         W, b, _ = before[0]
@@ -1074,6 +1096,8 @@ cdef class Engine:
         memset(&progress, 0, sizeof(progress))
         k.net_train(&self.net, &data.c, order, first, 1, 1, 1, &lr, 1, SLICE_SECONDS, &progress)
         self.net.step -= progress.n_steps
+        if progress.outcome != k.FGD_TRAINED or progress.last_loss != loss:
+            self.weight(0)[...] = np.nan  # shows in the comparison
         self.verify_update(verify, before, 1, lr)
         return 0
 
@@ -1128,13 +1152,15 @@ cdef class Engine:
             out = empty((n, data.output_stride), self.dtype)
             PyObject_GetBuffer(out, &out_buffer, PyBUF_WRITABLE)
             data.outputs = out_buffer.buf
-            self.acquire()
             try:
-                self.check_not_in_step()
-                self.reserve(n, 1, False)
-                k.net_infer(&self.net, &data, 0, n, 1, NULL)
+                self.acquire()
+                try:
+                    self.check_not_in_step()
+                    self.reserve(n, 1, False)
+                    k.net_infer(&self.net, &data, 0, n, 1, NULL)
+                finally:
+                    self.release()
             finally:
-                self.release()
                 PyBuffer_Release(&out_buffer)
             return out
         finally:

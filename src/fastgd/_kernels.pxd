@@ -100,6 +100,7 @@ cdef fgd_status net_reserve(fgd_net *net, size_t n, int n_threads,
 cdef void net_train(fgd_net *net, const fgd_data *data, const int64_t *order, size_t first,
                     size_t n_rows, size_t batch_size, size_t n_steps, const double *lrs,
                     int n_threads, double seconds, fgd_progress *progress) noexcept nogil
+cdef int net_needs_gradient(const fgd_net *net, size_t n) noexcept nogil
 cdef int net_is_online(const fgd_net *net, const fgd_data *data, size_t n) noexcept nogil
 cdef double seconds_now() noexcept nogil
 cdef void net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, int n_threads,

@@ -37,6 +37,7 @@ cdef extern from "fgd_net.h" nogil:
     fgd_status fgd_net_reserve(fgd_net *, size_t, int, int)
     void fgd_net_train(fgd_net *, const fgd_data *, const int64_t *, size_t, size_t, size_t,
                        size_t, const double *, int, double, fgd_progress *)
+    int fgd_net_needs_gradient(const fgd_net *, size_t)
     int fgd_net_is_online(const fgd_net *, const fgd_data *, size_t)
     double fgd_seconds()
     void fgd_net_infer(fgd_net *, const fgd_data *, size_t, size_t, int, void *)
@@ -79,6 +80,9 @@ cdef void net_train(fgd_net *net, const fgd_data *data, const int64_t *order, si
                     int n_threads, double seconds, fgd_progress *progress) noexcept nogil:
     fgd_net_train(net, data, order, first, n_rows, batch_size, n_steps, lrs, n_threads, seconds,
                   progress)
+
+cdef int net_needs_gradient(const fgd_net *net, size_t n) noexcept nogil:
+    return fgd_net_needs_gradient(net, n)
 
 cdef int net_is_online(const fgd_net *net, const fgd_data *data, size_t n) noexcept nogil:
     return fgd_net_is_online(net, data, n)

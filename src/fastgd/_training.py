@@ -209,7 +209,8 @@ class Training:
             from ._verify import verify
 
             return train(verify=verify, verify_all=True)
-        key = operations(self.network, min(self.batch_size, len(self.data.X)))
+        is_plain = self.data.sample_weight is None and not self.functions
+        key = operations(self.network, self.batch_size if is_plain else 0)
         if key in verified:
             return train()
         from ._errors import ValidationError
@@ -280,7 +281,10 @@ class Snapshot:
 
 
 def operations(network: Network, n_samples: int) -> tuple[object, ...]:
-    """Return the instruction set, the dtype and the operations of a step on so many samples."""
+    """Return the instruction set, the dtype and the operations of a step on so many samples.
+
+    n_samples is 0 if they have weights, or if their outputs are asked for.
+    """
     key = _operations(network)
     # One unit trained on one sample at a time has a kernel of its own.
     is_online = n_samples == 1 and len(network.layers) == 1 and network.layers[0].units == 1

@@ -626,7 +626,8 @@ class Network:
         engine.n_threads = threads_in_force()
         number = engine.step
         lr = float(optimizer.learning_rates(number, 1)[0])
-        key = operations(self, len(data.X))
+        is_single = len(data.X) == 1 and data.sample_weight is None
+        key = operations(self, int(is_single))
         self._resume = self._short = None
         try:
             if settings.validate == "always" or (
@@ -641,7 +642,7 @@ class Network:
             raise divergence(error, optimizer, lr, None, number) from None
         if settings.validate != "always" and self._loss_name != "custom":
             self._short = settings
-            engine.takes_single = len(data.X) == 1
+            engine.takes_single = is_single
         return loss
 
     def _verified_step(self, data: Data, lr: float) -> float:

@@ -43,9 +43,9 @@ static void fit(int n_threads, double clip_norm, float *weights)
                 w[i * net.layers[l].ldw + j] = (float)((i * 7 + j * 3) % 13) / 26 - 0.25f;
     }
     expect(fgd_net_set_optimizer(&net, FGD_OPT_SGD, 0) == FGD_OK, "optimizer");
-    expect(fgd_net_reserve(&net, BATCH, n_threads, 0) == FGD_OK, "reserve");
+    expect(fgd_net_reserve(&net, BATCH, n_threads, clip_norm > 0) == FGD_OK, "reserve");
 
-    fgd_data data = {.x = {x, FGD_F32, N_SAMPLES, N_INPUTS, N_INPUTS, 1}, .labels = labels};
+    fgd_data data = {.x = {x, FGD_F32, N_SAMPLES, N_INPUTS, N_INPUTS * sizeof *x, sizeof *x}, .labels = labels};
     fgd_progress progress;
     memset(&progress, 0, sizeof progress);
     fgd_net_train(&net, &data, NULL, 0, N_SAMPLES, BATCH, N_STEPS, lrs, n_threads, 60, &progress);
