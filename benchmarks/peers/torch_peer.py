@@ -59,6 +59,8 @@ class _Stepper:
             return criterion(model(x), y)
 
         self.loss = loss
+        # One process compiles for every shape that it meets, a last short batch included.
+        torch._dynamo.config.recompile_limit = 1000
         if job.variant == "compile":
             self.loss = torch.compile(loss, fullgraph=True, dynamic=False)
         if job.variant == "compile_step":
