@@ -55,12 +55,11 @@ print("ok")
 """,
     "threadpoolctl: threadpool_limits is honoured": """
 import fastgd, os, threadpoolctl
-from fastgd.config import threads_in_force
-if threads_in_force() == 1:
+if fastgd.config().n_threads == 1:
     fastgd.config(n_threads=2)
 with threadpoolctl.threadpool_limits(1):
-    assert threads_in_force() == 1, threads_in_force()
-assert threads_in_force() > 1
+    assert fastgd.config().n_threads == 1, fastgd.config()
+assert fastgd.config().n_threads > 1
 print("ok")
 """,
     "n_threads from the environment": """
