@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+# These are scripts of the repository, not modules of the package: found by path, imported after it.
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 import readme_numbers  # noqa: E402
 from benchmarks import bars, cases, pool, report, shapes  # noqa: E402
@@ -223,6 +224,7 @@ def test_network_is_parsed_from_the_command_line():
     assert (job.sizes, job.batch, job.loss) == ((300, 200, 5), 64, "cross_entropy")
     assert shapes.parse("20-1@1").loss == "squared_error"
     for text in ("300@64", "3-2", "3-0-2@4", "a-b@3"):
+        # Any: int's own messages are among them, and argparse names the argument.
         with pytest.raises(ValueError):  # noqa: PT011
             shapes.parse(text)
 

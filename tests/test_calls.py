@@ -428,6 +428,7 @@ def test_reference_trains_on_scaled_inputs_as_the_engine_does():
     loss, [(dW, db)] = reference.loss_and_grad(layers, IMAGES, CLASSES, **settings)
     wanted, [(engine_dW, engine_db)] = net.loss_and_grad(IMAGES, CLASSES)
     assert loss == pytest.approx(wanted, rel=1e-13)
+    # All of order 1 or less in float64: some units in the last place, as NumPy sums otherwise.
     np.testing.assert_allclose(dW, engine_dW, rtol=0, atol=1e-14)
     np.testing.assert_allclose(db, engine_db, rtol=0, atol=1e-14)
     settings["lr"] = 0.01

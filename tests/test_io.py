@@ -776,7 +776,6 @@ def test_save_into_a_missing_folder_or_onto_a_folder(tmp_path):
     assert os.listdir(tmp_path) == ["folder"]
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a file that is not a regular one")
 def test_save_does_not_replace_what_is_no_regular_file(tmp_path):
     pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)

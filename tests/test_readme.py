@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
+# A script of the repository, not a module of the package: imported after its path is known.
 sys.path.insert(0, str(ROOT / "tools"))
 import readme_numbers  # noqa: E402
 
