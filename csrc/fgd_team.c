@@ -1,7 +1,7 @@
 /* Worker team on POSIX threads.  Whoever waits spins for a time that is measured, and then
  * sleeps.  Where cores are fewer than runnable threads, waits soon sleep at once, and the team
  * becomes smaller for a while: a thread that waits for a core is waited for by all others. */
-#define _GNU_SOURCE /* pthread_setname_np, syscall */
+#define _GNU_SOURCE /* pthread_setname_np, sched_getcpu, syscall */
 #include "fgd_team.h"
 
 #include <fcntl.h>
@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 #if defined(__linux__)
+#include <sched.h>
 #include <sys/syscall.h>
 #endif
 
@@ -61,8 +62,14 @@ typedef struct {
 typedef struct {
     event go;            /* counts the regions that this worker takes part in */
     patience idle, busy; /* of whoever sits here */
+    unsigned moves;      /* of the team's, those that its patience knows of */
+    atomic_int core;     /* where the thread was last seen, -1 = nowhere */
     atomic_int task;     /* the system's number of the thread */
     int64_t delay;       /* how long it had waited for a core at the last look */
+#if defined(__linux__)
+    cpu_set_t cores; /* that the thread may use, while it is kept off one of them */
+    int is_kept_off;
+#endif
 } seat;
 
 static struct {
@@ -77,14 +84,97 @@ static struct {
     _Alignas(FGD_ALIGN_BYTES) atomic_int arrived;    /* at the barrier */
     event phase;                                     /* counts the barriers that all have met */
     seat seats[FGD_MAX_THREADS];
+    atomic_uint moves; /* of threads away from each other's cores */
     /* How many cores there are for the team; of the thread that owns region_lock: */
     int64_t looked;    /* when the delays were read, 0 = have not been */
     int watched;       /* seats whose delays were */
+    unsigned watched_moves;    /* and what team.moves was then */
     int most;          /* threads of a region until `narrow_end` */
     int64_t narrow_end, pause; /* 0 = not narrowed */
 } team;
 
 static atomic_int limit; /* 0 = none */
+
+#if defined(__linux__)
+static int own_task(void) { return (int)syscall(SYS_gettid); }
+
+/* Nanoseconds that a thread of this process has been ready to run and without a core. */
+static int64_t core_delay(int task)
+{
+    char path[64], text[96];
+    snprintf(path, sizeof path, "/proc/self/task/%d/schedstat", task);
+    const int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return 0;
+    const ssize_t n = read(file, text, sizeof text - 1);
+    close(file);
+    if (n <= 0) return 0;
+    text[n] = 0;
+    char *rest;
+    strtoll(text, &rest, 10); /* time on a core */
+    return strtoll(rest, NULL, 10);
+}
+
+/* The scheduler likes to put whom it wakes on the core of the waker, and leaves them there while
+ * other cores idle: before a sleeping worker is woken, it is kept off the caller's core. */
+static void keep_off(seat *s, int core)
+{
+    const int task = atomic_load_explicit(&s->task, memory_order_relaxed);
+    if (task == 0 || core < 0 || core >= CPU_SETSIZE) return;
+    if (sched_getaffinity(task, sizeof s->cores, &s->cores) != 0) return;
+    if (!CPU_ISSET(core, &s->cores) || CPU_COUNT(&s->cores) < 2) return;
+    cpu_set_t others = s->cores;
+    CPU_CLR(core, &others);
+    s->is_kept_off = sched_setaffinity(task, sizeof others, &others) == 0;
+}
+
+/* By the worker, once it runs elsewhere. */
+static void allow_all(seat *s)
+{
+    if (!s->is_kept_off) return;
+    s->is_kept_off = 0;
+    sched_setaffinity(0, sizeof s->cores, &s->cores);
+}
+
+static int own_core(void) { return sched_getcpu(); }
+
+/* Moves the calling thread to a core that it may use and that is not in taken; returns whether
+ * there is one. */
+static int leave_core(const cpu_set_t *taken)
+{
+    cpu_set_t allowed, others;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 0;
+    CPU_AND(&others, &allowed, taken);
+    CPU_XOR(&others, &allowed, &others);
+    if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0) return 0;
+    sched_setaffinity(0, sizeof allowed, &allowed);
+    return 1;
+}
+
+/* After a thread has come to a core: if another of the team was last seen there, it moves on. */
+static void part(int id, int n_threads)
+{
+    cpu_set_t taken;
+    CPU_ZERO(&taken);
+    for (int other = 0; other < n_threads; other++) {
+        const int core = atomic_load_explicit(&team.seats[other].core, memory_order_relaxed);
+        if (other != id && core >= 0 && core < CPU_SETSIZE) CPU_SET(core, &taken);
+    }
+    int core = own_core();
+    if (core >= 0 && core < CPU_SETSIZE && CPU_ISSET(core, &taken) && leave_core(&taken)) {
+        core = own_core();
+        /* What all have learned of spinning is about threads that shared a core. */
+        atomic_fetch_add_explicit(&team.moves, 1, memory_order_relaxed);
+    }
+    atomic_store_explicit(&team.seats[id].core, core, memory_order_relaxed);
+}
+#else
+static int own_task(void) { return 0; }
+static int64_t core_delay(int task) { return 0 * task; }
+static void keep_off(seat *s, int core) { (void)s, (void)core; }
+static void allow_all(seat *s) { (void)s; }
+static int own_core(void) { return -1; }
+static void part(int id, int n_threads) { (void)id, (void)n_threads; }
+#endif
 
 static int64_t nanoseconds(void)
 {
@@ -126,9 +216,14 @@ static void sleep_until_changed(event *e, unsigned from)
     pthread_mutex_unlock(&e->lock);
 }
 
-/* Waits until the event's value is not `from`. */
-static void wait_for(event *e, unsigned from, int64_t time, patience *p)
+/* Waits, as the thread of a seat, until the event's value is not `from`. */
+static void wait_for(event *e, unsigned from, int64_t time, seat *own, patience *p)
 {
+    const unsigned moves = atomic_load_explicit(&team.moves, memory_order_relaxed);
+    if (own->moves != moves) {
+        own->moves = moves;
+        own->idle = own->busy = (patience){0, 0};
+    }
     if (p->left > 0) {
         p->left--;
         if (spin(e, from, SHORT_SPIN)) return;
@@ -142,6 +237,7 @@ static void wait_for(event *e, unsigned from, int64_t time, patience *p)
         p->left = p->doubt;
     }
     sleep_until_changed(e, from);
+    part((int)(own - team.seats), team.n_threads);
 }
 
 static void set(event *e, unsigned value)
@@ -155,39 +251,18 @@ static void set(event *e, unsigned value)
     pthread_cond_broadcast(&e->changed);
 }
 
-#if defined(__linux__)
-static int own_task(void) { return (int)syscall(SYS_gettid); }
-
-/* Nanoseconds that a thread of this process has been ready to run and without a core. */
-static int64_t core_delay(int task)
-{
-    char path[64], text[96];
-    snprintf(path, sizeof path, "/proc/self/task/%d/schedstat", task);
-    const int file = open(path, O_RDONLY | O_CLOEXEC);
-    if (file < 0) return 0;
-    const ssize_t n = read(file, text, sizeof text - 1);
-    close(file);
-    if (n <= 0) return 0;
-    text[n] = 0;
-    char *rest;
-    strtoll(text, &rest, 10); /* time on a core */
-    return strtoll(rest, NULL, 10);
-}
-#else
-static int own_task(void) { return 0; }
-static int64_t core_delay(int task) { return 0 * task; }
-#endif
-
 /* Reads the delays of the seats of a team; returns how much more they are than at the last look,
- * -1 if that one was at another team. */
+ * -1 if that one was at another team, or at this one before threads that shared a core parted. */
 static int64_t new_delays(int n_threads)
 {
     const int caller = own_task();
-    const int is_same = team.looked && team.watched == n_threads &&
+    const unsigned moves = atomic_load_explicit(&team.moves, memory_order_relaxed);
+    const int is_same = team.looked && team.watched == n_threads && team.watched_moves == moves &&
                         atomic_load_explicit(&team.seats[0].task, memory_order_relaxed) == caller;
     int64_t sum = 0;
     atomic_store_explicit(&team.seats[0].task, caller, memory_order_relaxed);
     team.watched = n_threads;
+    team.watched_moves = moves;
     for (int id = 0; id < n_threads; id++) {
         seat *s = &team.seats[id];
         const int64_t delay = core_delay(atomic_load_explicit(&s->task, memory_order_relaxed));
@@ -249,8 +324,12 @@ static void forget_team(void)
         seat *s = &team.seats[id];
         init_event(&s->go);
         s->idle = s->busy = (patience){0, 0};
+        atomic_init(&s->core, -1);
         atomic_init(&s->task, 0);
         s->delay = 0;
+#if defined(__linux__)
+        s->is_kept_off = 0;
+#endif
     }
     team.looked = team.narrow_end = team.pause = 0;
 }
@@ -265,13 +344,14 @@ __attribute__((constructor)) static void prepare(void)
 void fgd_team_barrier(const fgd_worker *worker)
 {
     if (worker->n_threads == 1) return;
+    seat *own = &team.seats[worker->id];
     const unsigned phase = atomic_load_explicit(&team.phase.value, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&team.arrived, 1, memory_order_acq_rel) ==
         worker->n_threads - 1) {
         atomic_store_explicit(&team.arrived, 0, memory_order_relaxed);
         set(&team.phase, phase + 1);
     } else {
-        wait_for(&team.phase, phase, BARRIER_SPIN, &team.seats[worker->id].busy);
+        wait_for(&team.phase, phase, BARRIER_SPIN, own, &own->busy);
     }
 }
 
@@ -283,7 +363,8 @@ static void *worker_main(void *argument)
     fgd_fp_enter();
     /* The caller waits for every worker that it has called: none can miss a turn. */
     for (unsigned turn = 0;; turn++) {
-        wait_for(&own->go, turn, IDLE_SPIN, &own->idle);
+        wait_for(&own->go, turn, IDLE_SPIN, own, &own->idle);
+        allow_all(own);
         const unsigned done = atomic_load_explicit(&team.done.value, memory_order_relaxed);
         const fgd_worker worker = {id, team.n_threads};
         team.region(team.context, &worker);
@@ -341,13 +422,17 @@ void fgd_team_run(int n_threads, fgd_region region, void *context)
     team.n_threads = n_threads;
     atomic_store_explicit(&team.unfinished, n_threads - 1, memory_order_relaxed);
     const unsigned done = atomic_load_explicit(&team.done.value, memory_order_relaxed);
+    const int core = own_core();
+    atomic_store_explicit(&team.seats[0].core, core, memory_order_relaxed);
     for (int id = 1; id < n_threads; id++) {
         event *go = &team.seats[id].go;
+        if (atomic_load_explicit(&go->sleepers, memory_order_relaxed) > 0)
+            keep_off(&team.seats[id], core);
         set(go, atomic_load_explicit(&go->value, memory_order_relaxed) + 1);
     }
     const fgd_worker caller = {0, n_threads};
     region(context, &caller);
-    wait_for(&team.done, done, BARRIER_SPIN, &team.seats[0].busy);
+    wait_for(&team.done, done, BARRIER_SPIN, &team.seats[0], &team.seats[0].busy);
     look_for_cores(n_threads);
     pthread_mutex_unlock(&team.region_lock);
 }

@@ -3,6 +3,7 @@
  * refuses.  Plain memory is shared on purpose: ThreadSanitizer must find no race.
  *   cc -O1 -g -pthread -fsanitize=thread -Icsrc tests/c/test_team.c csrc/fgd_cpu.c -o test_team
  * ./test_team park: the nanoseconds of a core that a worker takes after a call's end, and asleep.
+ * ./test_team cores: of 100 regions after a pause, those whose two threads end on one core.
  * ./test_team speed: the nanoseconds of a region with one barrier. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -131,6 +132,36 @@ static void measure_parking(void)
     printf("%lld %lld\n", (long long)burnt[N / 2], (long long)(core_time() - before));
 }
 
+/* Some work between barriers, so that threads on one core wait for each other. */
+static void note_core(void *context, const fgd_worker *worker)
+{
+    for (int i = 0; i < 3; i++) {
+        const int64_t end = clock_now(CLOCK_MONOTONIC) + 300000;
+        while (clock_now(CLOCK_MONOTONIC) < end) {}
+        fgd_team_barrier(worker);
+    }
+    ((int *)context)[worker->id] = sched_getcpu();
+}
+
+static void count_shared_cores(void)
+{
+    const struct timespec pause = {0, 3000000};
+    cpu_set_t before, after;
+    int shared = 0;
+    for (int i = 0; i < 101; i++) {
+        int cores[2] = {-1, -1};
+        team.narrow_end = 0;
+        fgd_team_run(2, note_core, cores);
+        const int task = atomic_load(&team.seats[1].task);
+        if (i == 0) sched_getaffinity(task, sizeof before, &before);
+        else shared += cores[0] == cores[1];
+        nanosleep(&pause, NULL);
+        sched_getaffinity(task, sizeof after, &after);
+        expect(CPU_EQUAL(&before, &after), "the worker may use the cores that it could before");
+    }
+    printf("%d\n", shared);
+}
+
 static void meet(void *context, const fgd_worker *worker)
 {
     (void)context;
@@ -156,6 +187,7 @@ int main(int argc, char **argv)
     int size;
     if (argc > 1) {
         if (strcmp(argv[1], "park") == 0) measure_parking();
+        if (strcmp(argv[1], "cores") == 0) count_shared_cores();
         if (strcmp(argv[1], "speed") == 0) measure_speed();
         return 0;
     }
