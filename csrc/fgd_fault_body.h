@@ -2,17 +2,18 @@
  * TYPE(name), TABLE being the member of fgd_kernels. */
 
 static void TYPE(faulty_ukr)(size_t k, const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb,
-                             REAL *c, ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags)
+                             REAL *c, ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags,
+                             const fgd_ask *ask)
 {
-    sound->TABLE.ukr_by_row[1][1](k, a, as, b, ldb, c, ldc, bias, gate, flags);
+    sound->TABLE.ukr_by_row[1][1](k, a, as, b, ldb, c, ldc, bias, gate, flags, ask);
     SPOIL(c[0]);
 }
 
 static void TYPE(faulty_ukr_by_column)(size_t k, const REAL *a, ptrdiff_t as, const REAL *b,
                                        ptrdiff_t ldb, REAL *c, ptrdiff_t ldc, const REAL *bias,
-                                       const REAL *gate, int flags)
+                                       const REAL *gate, int flags, const fgd_ask *ask)
 {
-    sound->TABLE.ukr_by_column[1][1](k, a, as, b, ldb, c, ldc, bias, gate, flags);
+    sound->TABLE.ukr_by_column[1][1](k, a, as, b, ldb, c, ldc, bias, gate, flags, ask);
     SPOIL(c[0]);
 }
 

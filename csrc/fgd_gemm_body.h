@@ -24,9 +24,11 @@ typedef struct {
     REAL *scratch;              /* FGD_SCRATCH_BYTES, used if c is NULL */
     TYPE(epilogue_fn) epilogue; /* NULL: none */
     TYPE(epilogue_fn) announce; /* NULL: none; called, with c NULL, before the last block of k */
+    const REAL *updated[3]; /* laid out as C, ldu apart: what the epilogue reads and writes, */
+    size_t ldu; /* where that is too large for the second-level cache */
     void *context;
     const fgd_look *look; /* NULL, or where to look around between two blocks */
-    int far_a, far_b; /* set by gemm: too large for the second-level cache */
+    int far_a, far_b; /* set by gemm: too large to be in the second-level cache already */
 } TYPE(product);
 
 /* Block sizes of a product; those of k are counted so that a panel of B stays in the first cache. */
@@ -38,31 +40,52 @@ static size_t TYPE(most_k)(const TYPE(table) * t, const TYPE(product) * p)
     return p->k <= kc + kc / 2 ? p->k : kc < FGD_MOST_KC ? kc : FGD_MOST_KC;
 }
 
-/* Asks for what of A and B the block with rows ic .. and indices pc .. of k will read, where
- * they are too large for the second-level cache. */
-static void TYPE(plan_prefetch)(const TYPE(table) * t, const TYPE(product) * p, size_t ic,
-                                size_t mc, size_t pc, size_t kc, size_t jc, size_t nc,
-                                fgd_prefetch *a, fgd_prefetch *b)
+/* Rows ic .. ic + mc - 1 and columns jc .. jc + nc - 1 of C. */
+typedef struct {
+    size_t ic, mc, jc, nc;
+} TYPE(block);
+
+/* Adds what of A and B a block needs for indices pc .. pc + kc - 1 of k, where it is not in the
+ * second-level cache by then: all k of B's columns stay there, if they are few enough, from one
+ * block of rows to the next. */
+static void TYPE(add_operands)(const TYPE(product) * p, const TYPE(block) * block, int has_b,
+                               size_t pc, size_t kc, fgd_areas *areas)
 {
-    const size_t panel = t->max_vectors * t->lanes, rows = t->tile_rows[t->max_vectors];
-    const size_t tiles = (nc / panel + 1) * (mc / rows + 1);
-    if (p->far_a)
-        *a = p->by_column ? fgd_plan_prefetch(p->a + ic + pc * p->as, kc, mc * sizeof(REAL),
-                                              p->as * sizeof(REAL), tiles)
-                          : fgd_plan_prefetch(p->a + ic * p->as + pc, mc, kc * sizeof(REAL),
-                                              p->as * sizeof(REAL), tiles);
-    if (p->far_b)
-        *b = fgd_plan_prefetch(p->b + pc * p->ldb + jc, kc, nc * sizeof(REAL),
-                               p->ldb * sizeof(REAL), tiles);
+    if (p->far_a && p->by_column)
+        fgd_add_area(areas, (fgd_area){(const char *)(p->a + block->ic + pc * p->as), kc,
+                                       block->mc * sizeof(REAL), p->as * sizeof(REAL), 0, 0});
+    else if (p->far_a)
+        fgd_add_area(areas, (fgd_area){(const char *)(p->a + block->ic * p->as + pc), block->mc,
+                                       kc * sizeof(REAL), p->as * sizeof(REAL), 0, 0});
+    if (p->far_b && !has_b)
+        fgd_add_area(areas, (fgd_area){(const char *)(p->b + pc * p->ldb + block->jc), kc,
+                                       block->nc * sizeof(REAL), p->ldb * sizeof(REAL), 0, 0});
 }
 
-/* All k of one block of rows and columns that is small enough for the second-level cache.
- * next_mc rows, or none, follow after these. */
-static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p, size_t ic, size_t mc,
-                             size_t next_mc, size_t jc, size_t nc)
+/* Adds rows from .. end - 1 of a block of what the epilogue reads and writes. */
+static void TYPE(add_updated)(const TYPE(product) * p, const TYPE(block) * block, size_t from,
+                              size_t end, fgd_areas *areas)
 {
+    if (!p->updated[0] || end == from) return;
+    const char *base = (const char *)(p->updated[0] + (block->ic + from) * p->ldu + block->jc);
+    ptrdiff_t distance[2];
+    for (int i = 0; i < 2; i++)
+        distance[i] = p->updated[i + 1]
+                          ? (ptrdiff_t)((uintptr_t)p->updated[i + 1] - (uintptr_t)p->updated[0])
+                          : 0;
+    fgd_add_area(areas, (fgd_area){base, end - from, block->nc * sizeof(REAL),
+                                   p->ldu * sizeof(REAL), distance[0], distance[1]});
+}
+
+/* All k of one block of rows and columns that is small enough for the second-level cache; next
+ * comes after it, or nothing if it is NULL. */
+static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p,
+                             const TYPE(block) * block, const TYPE(block) * next)
+{
+    const size_t ic = block->ic, mc = block->mc, jc = block->jc, nc = block->nc;
     const size_t most_k = TYPE(most_k)(t, p);
-    const int one_block = most_k == p->k, is_far = p->far_a || p->far_b;
+    const int keeps_b = p->k * nc * sizeof(REAL) <= FGD_KEPT_BYTES;
+    const int one_block = most_k == p->k, is_far = p->far_a || p->far_b || p->updated[0];
     const TYPE(ukr_fn)(*const ukrs)[25] = p->by_column ? t->ukr_by_column : t->ukr_by_row;
     FOR_BLOCKS(pc, k_cur, p->k, most_k)
     {
@@ -70,12 +93,22 @@ static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p, siz
         const int is_last = k_next == p->k;
         const int flags = (pc > 0 || p->starts_from_c ? FGD_UKR_LOAD_C : 0) |
                           (is_last && p->ends_in_relu ? FGD_UKR_RELU : 0);
-        fgd_prefetch next_a = {0}, next_b = {0};
-        if (is_far && !is_last)
-            TYPE(plan_prefetch)(t, p, ic, mc, k_next, k_cur < p->k - k_next ? k_cur : p->k - k_next,
-                                jc, nc, &next_a, &next_b);
-        else if (is_far && next_mc)
-            TYPE(plan_prefetch)(t, p, ic + mc, next_mc, 0, k_cur, jc, nc, &next_a, &next_b);
+        fgd_areas areas = {.n_areas = 0};
+        if (is_far) {
+            if (!is_last)
+                TYPE(add_operands)(p, block, keeps_b && ic > 0, k_next,
+                                   k_cur < p->k - k_next ? k_cur : p->k - k_next, &areas);
+            else if (next)
+                TYPE(add_operands)(p, next, keeps_b && next->jc == jc, 0, k_cur, &areas);
+            if (!one_block)
+                TYPE(add_updated)(p, block, mc * pc / p->k, mc * k_next / p->k, &areas);
+            else if (next)
+                TYPE(add_updated)(p, next, 0, next->mc, &areas);
+            const size_t panel = t->max_vectors * t->lanes, rows = t->tile_rows[t->max_vectors];
+            const size_t asks =
+                ((nc + panel - 1) / panel) * ((mc + rows - 1) / rows) * (k_cur / FGD_UKR_STEPS);
+            areas.columns = areas.lines <= asks ? 1 : areas.lines <= 2 * asks ? 2 : 3;
+        }
         FOR_BLOCKS(jv, nv, nc / t->lanes, t->max_vectors)
         {
             const size_t jr = jv * t->lanes, n = nv * t->lanes;
@@ -99,13 +132,10 @@ static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p, siz
                     ldc = nc;
                     c = p->scratch + ir * nc + jr;
                 }
-                if (is_far) {
-                    fgd_prefetch_some(&next_a);
-                    fgd_prefetch_some(&next_b);
-                }
+                const fgd_ask ask = fgd_next_ask(&areas, k_cur, b);
                 if (is_last && p->announce) p->announce(p->context, i, rows, jc + jr, n, NULL, 0);
                 ukrs[nv][rows](k_cur, a, (ptrdiff_t)p->as, b, (ptrdiff_t)p->ldb, c, (ptrdiff_t)ldc,
-                               bias, gate, flags);
+                               bias, gate, flags, &ask);
                 group += rows;
                 if (group >= FGD_GROUP_ROWS || ir + rows == mc) {
                     if (is_last && p->epilogue)
@@ -126,11 +156,14 @@ static void TYPE(gemm)(const TYPE(table) * t, TYPE(product) * p)
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL);
     p->far_a = (p->by_column ? p->k : p->m) * p->as * sizeof(REAL) > FGD_RESIDENT_BYTES;
     p->far_b = p->k * p->ldb * sizeof(REAL) > FGD_RESIDENT_BYTES;
+    TYPE(block) block = {.mc = 0}; /* a step behind the loops, so that its successor is known */
     FOR_BLOCKS(ju, units, p->n / unit, nc / unit)
     FOR_BLOCKS(ic, rows, p->m, mc)
     {
-        const size_t left = p->m - ic - rows;
+        const TYPE(block) next = {ic, rows, ju * unit, units * unit};
         if (p->look && fgd_is_abandoned(p->look)) return;
-        TYPE(gemm_block)(t, p, ic, rows, left < rows ? left : rows, ju * unit, units * unit);
+        if (block.mc) TYPE(gemm_block)(t, p, &block, &next);
+        block = next;
     }
+    if (block.mc) TYPE(gemm_block)(t, p, &block, NULL);
 }

@@ -2,7 +2,8 @@
  * REAL (float, double) and TYPE(name) (fgd_s<name>, fgd_d<name>) defined. */
 
 typedef void (*TYPE(ukr_fn))(size_t k, const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb,
-                             REAL *c, ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags);
+                             REAL *c, ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags,
+                             const fgd_ask *ask);
 typedef void (*TYPE(act_fn))(size_t rows, size_t n, const REAL *z, size_t ldz, REAL *a, size_t lda,
                              REAL param);
 typedef void (*TYPE(act_grad_fn))(size_t rows, size_t n, const REAL *x, size_t ldx, REAL *d,

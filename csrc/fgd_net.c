@@ -22,7 +22,7 @@ enum { FGD_NARROW_UNITS = 4 };
  * FGD_ROW_BYTES), and what of A and B belongs to it, in the second-level one.  The gradient of an
  * update waits in a thread's scratch, FGD_GROUP_ROWS at least at a time. */
 enum {
-    FGD_PANEL_BYTES = 32 * 1024,
+    FGD_PANEL_BYTES = 24 * 1024,
     FGD_MOST_KC = 256,
     FGD_BLOCK_ROWS = 240,
     FGD_ROW_BYTES = 1024,
@@ -32,7 +32,8 @@ enum {
     FGD_THIN_KC = 32,
     FGD_THIN_WEIGHTS = 16 * 1024,
     FGD_ONLINE_STEPS = 4096, /* between two looks at the clock */
-    FGD_RESIDENT_BYTES = 1024 * 1024, /* weights above this are not in a private cache */
+    FGD_RESIDENT_BYTES = 256 * 1024, /* operands above this may have left a private cache */
+    FGD_KEPT_BYTES = 512 * 1024, /* so much of an operand stays in a private cache */
     FGD_FAR_BYTES = 4 * 1024 * 1024, /* data above this are not in a private cache */
     FGD_SCRATCH_BYTES = FGD_SCRATCH_ROWS * FGD_ROW_BYTES
 };
@@ -47,32 +48,53 @@ enum {
          1);                                                                                      \
          i += size, i##_block++)
 
-/* Lines of memory that will be read soon, asked for a few at a time while others are worked on:
- * rows of row_bytes, stride bytes apart. */
+/* A rectangle of memory that will be needed soon: rows of row_bytes, stride bytes apart; and, at
+ * two distances from it, 0 if not, rectangles of the same shape. */
 typedef struct {
-    const char *row;
+    const char *base;
     size_t rows, row_bytes, stride;
-    size_t offset; /* in the row */
-    size_t share;  /* lines at a time */
-} fgd_prefetch;
+    ptrdiff_t second, third;
+} fgd_area;
 
-static fgd_prefetch fgd_plan_prefetch(const void *base, size_t rows, size_t row_bytes,
-                                      size_t stride, size_t times)
+/* Areas that the micro-kernels of a block ask for, one column of lines after the other. */
+typedef struct {
+    fgd_area areas[3];
+    size_t n_areas, area; /* the current one */
+    size_t row, offset;   /* in it */
+    size_t lines;         /* of all */
+    size_t columns;       /* at once, where nothing is at the two distances */
+} fgd_areas;
+
+static void fgd_add_area(fgd_areas *areas, fgd_area area)
 {
-    const size_t lines = rows * (row_bytes / FGD_ALIGN_BYTES + 1);
-    return (fgd_prefetch){base, rows, row_bytes, stride, 0, (lines + times - 1) / times};
+    areas->lines += area.rows * (area.row_bytes / FGD_ALIGN_BYTES + 1);
+    areas->areas[areas->n_areas++] = area;
 }
 
-static void fgd_prefetch_some(fgd_prefetch *p)
+/* What the next micro-kernel, of k steps, asks for; at is any address that it reads itself. */
+static fgd_ask fgd_next_ask(fgd_areas *areas, size_t k, const void *at)
 {
-    for (size_t n = p->rows ? p->share : 0; n > 0; n--) {
-        __builtin_prefetch(p->row + p->offset, 0, 2);
-        p->offset += FGD_ALIGN_BYTES;
-        if (p->offset < p->row_bytes) continue;
-        p->offset = 0;
-        p->row += p->stride;
-        if (--p->rows == 0) return;
+    if (areas->area == areas->n_areas) return (fgd_ask){at, 0, 0, 0};
+    const fgd_area *area = &areas->areas[areas->area];
+    const size_t columns = area->second ? 1 : areas->columns;
+    const fgd_ask ask = {area->base + areas->row * area->stride + areas->offset,
+                         (ptrdiff_t)area->stride,
+                         area->second  ? area->second
+                         : columns > 1 ? FGD_ALIGN_BYTES
+                                       : 0,
+                         area->second  ? area->third
+                         : columns > 2 ? 2 * FGD_ALIGN_BYTES
+                                       : 0};
+    areas->row += k / FGD_UKR_STEPS;
+    if (areas->row >= area->rows) {
+        areas->row = 0;
+        areas->offset += columns * FGD_ALIGN_BYTES;
+        if (areas->offset >= area->row_bytes) {
+            areas->offset = 0;
+            areas->area++;
+        }
     }
+    return ask;
 }
 
 /* Arithmetic of a pass, in floating-point operations, below which a second thread costs more

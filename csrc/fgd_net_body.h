@@ -322,8 +322,8 @@ static void TYPE(announce_update)(void *context, size_t i, size_t rows, size_t j
 {
     const TYPE(layer_pass) *pass = context;
     const fgd_layer *layer = pass->layer;
-    /* After few samples the tile is there at once: those of the next group are asked for. */
-    const size_t ahead = pass->few_samples ? FGD_GROUP_ROWS : 0;
+    /* The tile is there at once: those of the next group are asked for. */
+    const size_t ahead = FGD_GROUP_ROWS;
     const size_t at = (pass->r0 + i + ahead) * layer->ldw + pass->c0 + j;
     (void)c, (void)ldc;
     if (i + ahead + rows > pass->n_rows) return;
@@ -377,8 +377,17 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
     if (pass.few_samples) product.most_m = FGD_GROUP_ROWS; /* rows of W are written as they lie */
     product.scratch = scratch;
     product.epilogue = TYPE(update_tile);
-    if (layer->fan_in * layer->ldw * sizeof(REAL) > FGD_RESIDENT_BYTES)
-        product.announce = TYPE(announce_update);
+    if (layer->fan_in * layer->ldw * sizeof(REAL) > FGD_RESIDENT_BYTES) {
+        if (pass.few_samples) {
+            product.announce = TYPE(announce_update);
+        } else {
+            const size_t at = r0 * layer->ldw + c0;
+            product.ldu = layer->ldw;
+            product.updated[0] = (REAL *)layer->w + at;
+            product.updated[1] = TYPE(at)(layer->w_s1, at);
+            product.updated[2] = TYPE(at)(layer->w_s2, at);
+        }
+    }
     product.context = &pass;
     TYPE(gemm)(t, &product);
     return pass.diverged;

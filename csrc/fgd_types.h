@@ -85,6 +85,14 @@ typedef enum { FGD_VARIANT_TORCH, FGD_VARIANT_SKLEARN } fgd_variant;
 /* What a micro-kernel does beside its sums, see template/gemm.h. */
 enum { FGD_UKR_LOAD_C = 1, FGD_UKR_RELU = 2 };
 
+/* Lines of memory that a later kernel will need.  A micro-kernel asks for those at `at` and two
+ * distances from there, which may be 0, before every FGD_UKR_STEPS steps of k.  In bytes. */
+enum { FGD_UKR_STEPS = 4 };
+typedef struct {
+    const char *at;
+    ptrdiff_t stride, second, third;
+} fgd_ask;
+
 /* How a run of training steps ended. */
 typedef enum {
     FGD_TRAINED,

@@ -2,6 +2,39 @@
  * Parameters: REAL, VF, V(op), LANES, FN(name), FGD_VECTOR_REGISTERS (see real32.h, isa/).
  * No loop over tiles here: fgd_gemm_body.h owns those. */
 
+/* One step of k: acc[mr][nv] += the column of A at a, times the row of B at b. */
+FGD_INLINE void FN(ukr_step)(const int mr, const int nv, const int by_column, const REAL *a,
+                             ptrdiff_t as, const REAL *b, VF *acc)
+{
+    VF bv[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < nv; j++) bv[j] = V(load)(b + j * LANES);
+    if (by_column) {
+#pragma GCC unroll 24
+        for (int i = 0; i < mr; i++) {
+            const VF av = V(set1)(a[i]);
+#pragma GCC unroll 4
+            for (int j = 0; j < nv; j++) acc[i * nv + j] = V(fma)(av, bv[j], acc[i * nv + j]);
+        }
+        /* The next elements of A lie a row of W apart: no processor foresees that. Eight
+         * steps are the time that a line takes from the second-level cache. */
+        __builtin_prefetch((const void *)((uintptr_t)a + 8 * (uintptr_t)as * sizeof(REAL)));
+    } else {
+        /* Three rows for each pointer: base, base + as, base + 2 as need one register
+         * for the base where the processor scales an index by 4 and 8. */
+#pragma GCC unroll 8
+        for (int i3 = 0; i3 < mr; i3 += 3) {
+            const REAL *a3 = a + i3 * as;
+#pragma GCC unroll 3
+            for (int i = i3; i < (i3 + 3 < mr ? i3 + 3 : mr); i++) {
+                const VF av = V(set1)(a3[(i - i3) * as]);
+#pragma GCC unroll 4
+                for (int j = 0; j < nv; j++) acc[i * nv + j] = V(fma)(av, bv[j], acc[i * nv + j]);
+            }
+        }
+    }
+}
+
 /* One tile: C[mr][nv * LANES], every element one chain c = fma(a_k, b_k, c), k ascending.
  * The chain starts from bias[i] if bias is given, else from C with FGD_UKR_LOAD_C, else from
  * zero (then C is not read).  In the end it is multiplied by relu's slope at gate, laid out as C,
@@ -11,7 +44,8 @@
  * registers. */
 FGD_INLINE void FN(ukr_body)(const int mr, const int nv, const int by_column, size_t k,
                              const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb, REAL *c,
-                             ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags)
+                             ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags,
+                             const fgd_ask *ask)
 {
     VF acc[24];
     if (bias) {
@@ -28,39 +62,31 @@ FGD_INLINE void FN(ukr_body)(const int mr, const int nv, const int by_column, si
 #pragma GCC unroll 24
         for (int i = 0; i < mr * nv; i++) acc[i] = V(zero)();
     }
-    for (size_t p = 0; p < k; p++) {
-        VF bv[4];
+    size_t p = 0;
+    uintptr_t asked = (uintptr_t)ask->at;
+    const uintptr_t second = (uintptr_t)ask->second, third = (uintptr_t)ask->third;
+    for (; p + FGD_UKR_STEPS <= k; p += FGD_UKR_STEPS) {
+        __builtin_prefetch((const void *)asked, 0, 2);
+        if (second) {
+            __builtin_prefetch((const void *)(asked + second), 0, 2);
+            __builtin_prefetch((const void *)(asked + third), 0, 2);
+        }
+        asked += (uintptr_t)ask->stride;
 #pragma GCC unroll 4
-        for (int j = 0; j < nv; j++) bv[j] = V(load)(b + j * LANES);
-        b += ldb;
-        if (by_column) {
-#pragma GCC unroll 24
-            for (int i = 0; i < mr; i++) {
-                const VF av = V(set1)(a[i]);
-#pragma GCC unroll 4
-                for (int j = 0; j < nv; j++) acc[i * nv + j] = V(fma)(av, bv[j], acc[i * nv + j]);
-            }
-            /* The next elements of A lie a row of W apart: no processor foresees that. Eight
-             * rounds are the time that a line takes from the third-level cache. */
-            __builtin_prefetch((const void *)((uintptr_t)a + 8 * (uintptr_t)as * sizeof(REAL)));
-            a += as;
-        } else {
-            /* Three rows for each pointer: base, base + as, base + 2 as need one register
-             * for the base where the processor scales an index by 4 and 8. */
-#pragma GCC unroll 8
-            for (int i3 = 0; i3 < mr; i3 += 3) {
-                const REAL *a3 = a + i3 * as;
-#pragma GCC unroll 3
-                for (int i = i3; i < (i3 + 3 < mr ? i3 + 3 : mr); i++) {
-                    const VF av = V(set1)(a3[(i - i3) * as]);
-#pragma GCC unroll 4
-                    for (int j = 0; j < nv; j++)
-                        acc[i * nv + j] = V(fma)(av, bv[j], acc[i * nv + j]);
-                }
-            }
-            a += 1;
+        for (int q = 0; q < FGD_UKR_STEPS; q++) {
+            FN(ukr_step)(mr, nv, by_column, a, as, b, acc);
+            a += by_column ? as : 1;
+            b += ldb;
+            __asm__("" : "+r"(a), "+r"(b));
         }
     }
+    for (; p < k; p++) {
+        FN(ukr_step)(mr, nv, by_column, a, as, b, acc);
+        a += by_column ? as : 1;
+        b += ldb;
+    }
+    /* Else the compiler computes the address of every row before the loop, to keep it in memory. */
+    __asm__("" : "+r"(c), "+r"(ldc));
     if (gate) {
 #pragma GCC unroll 24
         for (int i = 0; i < mr; i++)
@@ -80,18 +106,18 @@ FGD_INLINE void FN(ukr_body)(const int mr, const int nv, const int by_column, si
 }
 
 /* One instance per tile height and width: fgd_s<by_column|by_row>_<mr>x<nv>v_<isa>. */
-#define FGD_UKR(mr, nv)                                                               \
-    static void FN(gemm_by_row_ukr_##mr##x##nv##v)(                                   \
-        size_t k, const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb, REAL *c, \
-        ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags)                 \
-    {                                                                                 \
-        FN(ukr_body)(mr, nv, 0, k, a, as, b, ldb, c, ldc, bias, gate, flags);         \
-    }                                                                                 \
-    static void FN(gemm_by_column_ukr_##mr##x##nv##v)(                                \
-        size_t k, const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb, REAL *c, \
-        ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags)                 \
-    {                                                                                 \
-        FN(ukr_body)(mr, nv, 1, k, a, as, b, ldb, c, ldc, bias, gate, flags);         \
+#define FGD_UKR(mr, nv)                                                                   \
+    static void FN(gemm_by_row_ukr_##mr##x##nv##v)(                                       \
+        size_t k, const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb, REAL *c,     \
+        ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags, const fgd_ask *ask) \
+    {                                                                                     \
+        FN(ukr_body)(mr, nv, 0, k, a, as, b, ldb, c, ldc, bias, gate, flags, ask);        \
+    }                                                                                     \
+    static void FN(gemm_by_column_ukr_##mr##x##nv##v)(                                    \
+        size_t k, const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb, REAL *c,     \
+        ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags, const fgd_ask *ask) \
+    {                                                                                     \
+        FN(ukr_body)(mr, nv, 1, k, a, as, b, ldb, c, ldc, bias, gate, flags, ask);        \
     }
 FGD_TILES(FGD_UKR)
 #undef FGD_UKR
