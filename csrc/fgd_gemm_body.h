@@ -36,8 +36,9 @@ static size_t TYPE(most_k)(const TYPE(table) * t, const TYPE(product) * p)
 {
     if (p->most_k) return p->most_k < p->k ? p->most_k : p->k;
     const size_t panel_row = t->max_vectors * t->lanes * sizeof(REAL);
+    if (p->k * panel_row <= FGD_PANEL_BYTES / 2 * 3) return p->k; /* without a division */
     const size_t kc = FGD_PANEL_BYTES / panel_row;
-    return p->k <= kc + kc / 2 ? p->k : kc < FGD_MOST_KC ? kc : FGD_MOST_KC;
+    return kc < FGD_MOST_KC ? kc : FGD_MOST_KC;
 }
 
 /* Rows ic .. ic + mc - 1 and columns jc .. jc + nc - 1 of C. */
@@ -93,7 +94,8 @@ static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p,
         const int is_last = k_next == p->k;
         const int flags = (pc > 0 || p->starts_from_c ? FGD_UKR_LOAD_C : 0) |
                           (is_last && p->ends_in_relu ? FGD_UKR_RELU : 0);
-        fgd_areas areas = {.n_areas = 0};
+        fgd_areas areas; /* no initialiser: it would cost small products more than the rest */
+        areas.n_areas = areas.area = areas.row = areas.offset = areas.lines = 0;
         if (is_far) {
             if (!is_last)
                 TYPE(add_operands)(p, block, keeps_b && ic > 0, k_next,
@@ -109,7 +111,7 @@ static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p,
                 ((nc + panel - 1) / panel) * ((mc + rows - 1) / rows) * (k_cur / FGD_UKR_STEPS);
             areas.columns = areas.lines <= asks ? 1 : areas.lines <= 2 * asks ? 2 : 3;
         }
-        FOR_BLOCKS(jv, nv, nc / t->lanes, t->max_vectors)
+        FOR_BLOCKS(jv, nv, nc >> __builtin_ctzll(t->lanes), t->max_vectors)
         {
             const size_t jr = jv * t->lanes, n = nv * t->lanes;
             const REAL *b = p->b + pc * p->ldb + jc + jr;

@@ -341,8 +341,10 @@ fgd_update_params fgd_step_params(const fgd_net *net, uint64_t step, double lr)
     p.lr = net->lr_decay > 0 ? lr / (1 + (double)step * net->lr_decay) : lr;
     p.scale = p.norm_scale = 1;
     p.l1 = p.l2 = 0;
-    p.bias1 = 1 - fgd_power(p.beta1, step + 1);
-    p.bias2 = 1 - fgd_power(p.beta2, step + 1);
+    if (net->opt == FGD_OPT_ADAM || net->opt == FGD_OPT_ADAMW) {
+        p.bias1 = 1 - fgd_power(p.beta1, step + 1);
+        p.bias2 = 1 - fgd_power(p.beta2, step + 1);
+    }
     return p;
 }
 

@@ -28,16 +28,17 @@ static void TYPE(load_target)(const fgd_net *net, const TYPE(table) * t, const f
     } else if (data->y.data) {
         t->gather(&data->y, batch->order, batch->first, batch->n, c0, n, target, net->ldb);
     }
-    double total = (double)batch->n;
-    if (data->weights) {
-        double chain[16] = {0};
-        for (size_t s = 0; s < batch->n; s++)
-            chain[s % 16] += (double)(REAL)data->weights[fgd_row(batch, s)];
-        total = fgd_tree16(chain);
+    if (!data->weights) {
+        const REAL share = (REAL)(1 / (double)batch->n);
+        for (size_t s = c0; s < c0 + n; s++) coef[s] = s < batch->n ? share : 0;
+        return;
     }
+    double chain[16] = {0};
+    for (size_t s = 0; s < batch->n; s++)
+        chain[s % 16] += (double)(REAL)data->weights[fgd_row(batch, s)];
+    const double total = fgd_tree16(chain);
     for (size_t s = c0; s < c0 + n; s++) {
-        weight[s] = 0;
-        if (s < batch->n) weight[s] = data->weights ? (REAL)data->weights[fgd_row(batch, s)] : 1;
+        weight[s] = s < batch->n ? (REAL)data->weights[fgd_row(batch, s)] : 0;
         coef[s] = total > 0 ? (REAL)((double)weight[s] / total) : 0;
     }
 }

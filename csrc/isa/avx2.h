@@ -29,6 +29,12 @@
 typedef __m256 vf32;
 typedef __m256 vm32;
 FGD_INLINE vf32 vf32_load(const float *p) { return _mm256_loadu_ps(p); }
+/* The first n < LANES elements, then zeros; nothing beyond them is read. */
+FGD_INLINE vf32 vf32_load_first(const float *p, size_t n)
+{
+    static const int32_t mask[15] = {-1, -1, -1, -1, -1, -1, -1};
+    return _mm256_maskload_ps(p, _mm256_loadu_si256((const __m256i *)(mask + 7 - n)));
+}
 FGD_INLINE void vf32_store(float *p, vf32 a) { _mm256_storeu_ps(p, a); }
 FGD_INLINE vf32 vf32_set1(float x) { return _mm256_set1_ps(x); }
 FGD_INLINE vf32 vf32_zero(void) { return _mm256_setzero_ps(); }
@@ -107,6 +113,11 @@ FGD_INLINE float vf32_tree(vf32 a)
 typedef __m256d vf64;
 typedef __m256d vm64;
 FGD_INLINE vf64 vf64_load(const double *p) { return _mm256_loadu_pd(p); }
+FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
+{
+    static const int64_t mask[7] = {-1, -1, -1};
+    return _mm256_maskload_pd(p, _mm256_loadu_si256((const __m256i *)(mask + 3 - n)));
+}
 FGD_INLINE void vf64_store(double *p, vf64 a) { _mm256_storeu_pd(p, a); }
 FGD_INLINE vf64 vf64_set1(double x) { return _mm256_set1_pd(x); }
 FGD_INLINE vf64 vf64_zero(void) { return _mm256_setzero_pd(); }

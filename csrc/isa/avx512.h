@@ -32,6 +32,11 @@
 typedef __m512 vf32;
 typedef __mmask16 vm32;
 FGD_INLINE vf32 vf32_load(const float *p) { return _mm512_loadu_ps(p); }
+/* The first n < LANES elements, then zeros; nothing beyond them is read. */
+FGD_INLINE vf32 vf32_load_first(const float *p, size_t n)
+{
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
 FGD_INLINE void vf32_store(float *p, vf32 a) { _mm512_storeu_ps(p, a); }
 FGD_INLINE vf32 vf32_set1(float x) { return _mm512_set1_ps(x); }
 FGD_INLINE vf32 vf32_zero(void) { return _mm512_setzero_ps(); }
@@ -103,6 +108,10 @@ FGD_INLINE float vf32_tree(vf32 a)
 typedef __m512d vf64;
 typedef __mmask8 vm64;
 FGD_INLINE vf64 vf64_load(const double *p) { return _mm512_loadu_pd(p); }
+FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
+{
+    return _mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+}
 FGD_INLINE void vf64_store(double *p, vf64 a) { _mm512_storeu_pd(p, a); }
 FGD_INLINE vf64 vf64_set1(double x) { return _mm512_set1_pd(x); }
 FGD_INLINE vf64 vf64_zero(void) { return _mm512_setzero_pd(); }

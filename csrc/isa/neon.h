@@ -32,6 +32,13 @@
 typedef float32x4_t vf32;
 typedef uint32x4_t vm32;
 FGD_INLINE vf32 vf32_load(const float *p) { return vld1q_f32(p); }
+/* The first n < LANES elements, then zeros; nothing beyond them is read. */
+FGD_INLINE vf32 vf32_load_first(const float *p, size_t n)
+{
+    float lane[VF32_LANES] = {0};
+    for (size_t i = 0; i < n; i++) lane[i] = p[i];
+    return vf32_load(lane);
+}
 FGD_INLINE void vf32_store(float *p, vf32 a) { vst1q_f32(p, a); }
 FGD_INLINE vf32 vf32_set1(float x) { return vdupq_n_f32(x); }
 FGD_INLINE vf32 vf32_zero(void) { return vdupq_n_f32(0); }
@@ -103,6 +110,12 @@ FGD_INLINE float vf32_tree(vf32 a)
 typedef float64x2_t vf64;
 typedef uint64x2_t vm64;
 FGD_INLINE vf64 vf64_load(const double *p) { return vld1q_f64(p); }
+FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
+{
+    double lane[VF64_LANES] = {0};
+    for (size_t i = 0; i < n; i++) lane[i] = p[i];
+    return vf64_load(lane);
+}
 FGD_INLINE void vf64_store(double *p, vf64 a) { vst1q_f64(p, a); }
 FGD_INLINE vf64 vf64_set1(double x) { return vdupq_n_f64(x); }
 FGD_INLINE vf64 vf64_zero(void) { return vdupq_n_f64(0); }

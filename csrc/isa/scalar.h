@@ -54,6 +54,13 @@ FGD_INLINE double fgd_from_bits64(uint64_t u)
 typedef float vf32;
 typedef int vm32;
 FGD_INLINE vf32 vf32_load(const float *p) { return *p; }
+/* The first n < LANES elements, then zeros; nothing beyond them is read. */
+FGD_INLINE vf32 vf32_load_first(const float *p, size_t n)
+{
+    float lane[VF32_LANES] = {0};
+    for (size_t i = 0; i < n; i++) lane[i] = p[i];
+    return vf32_load(lane);
+}
 FGD_INLINE void vf32_store(float *p, vf32 a) { *p = a; }
 FGD_INLINE vf32 vf32_set1(float x) { return x; }
 FGD_INLINE vf32 vf32_zero(void) { return 0; }
@@ -100,6 +107,12 @@ FGD_INLINE float vf32_tree(vf32 a) { return a; }
 typedef double vf64;
 typedef int vm64;
 FGD_INLINE vf64 vf64_load(const double *p) { return *p; }
+FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
+{
+    double lane[VF64_LANES] = {0};
+    for (size_t i = 0; i < n; i++) lane[i] = p[i];
+    return vf64_load(lane);
+}
 FGD_INLINE void vf64_store(double *p, vf64 a) { *p = a; }
 FGD_INLINE vf64 vf64_set1(double x) { return x; }
 FGD_INLINE vf64 vf64_zero(void) { return 0; }

@@ -72,14 +72,23 @@ static void FN(gather)(const fgd_matrix *matrix, const int64_t *order, size_t fi
                 whole = 0;
             }
         }
+        const REAL *row[LANES];
         size_t f = 0;
         if (direct && whole) {
-            const REAL *row[LANES];
             for (size_t r = 0; r < LANES; r++) row[r] = (const REAL *)(const void *)source[r];
             for (; f + LANES <= features; f += LANES) V(transpose)(row, f, dst + f * ldd + j, ldd);
         }
-        const REAL *row[LANES];
         for (size_t r = 0; r < LANES; r++) row[r] = buffer[r];
+        for (; direct && f < features; f += LANES) {
+            for (size_t r = 0; r < LANES; r++) {
+                const REAL *from = (const REAL *)(const void *)source[r] + (source[r] ? f : 0);
+                V(store)
+                (buffer[r], !source[r]               ? V(zero)()
+                            : f + LANES <= features ? V(load)(from)
+                                                    : V(load_first)(from, features - f));
+            }
+            V(transpose)(row, 0, dst + f * ldd + j, ldd);
+        }
         for (; f < features; f += CHUNK) {
             const size_t count = features - f < CHUNK ? features - f : CHUNK;
             const size_t padded = (count + LANES - 1) / LANES * LANES;
