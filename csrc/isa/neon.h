@@ -93,11 +93,22 @@ FGD_INLINE vf32 vf32_ldexp(vf32 a, vf32 n)
     return vf32_mul(vf32_mul(a, vf32_shl(half, 23)), vf32_shl(vf32_isub(t, half), 23));
 }
 
-/* The lanes' sum in the tree that adds lane r + h to lane r for h = LANES / 2, ..., 1. */
-FGD_INLINE float vf32_tree(vf32 a)
+/* In every lane: the lanes' sum in the tree that adds lane r + h to lane r for h = LANES / 2, ...,
+ * 1, a lane below h and the one above it adding the same two. */
+FGD_INLINE vf32 vf32_tree(vf32 a)
 {
-    const float32x2_t h2 = vadd_f32(vget_low_f32(a), vget_high_f32(a));
-    return vget_lane_f32(h2, 0) + vget_lane_f32(h2, 1);
+    a = vaddq_f32(a, vextq_f32(a, a, 2));
+    return vaddq_f32(a, vrev64q_f32(a));
+}
+FGD_INLINE float vf32_first(vf32 a) { return vgetq_lane_f32(a, 0); }
+/* The first n elements, n below LANES or not, and zeros; nothing behind them is read. */
+FGD_INLINE vf32 vf32_load_first(const float *p, size_t n)
+{
+    const vf32 none = vdupq_n_f32(0);
+    if (n >= 4) return vld1q_f32(p);
+    if (n < 2) return n ? vld1q_lane_f32(p, none, 0) : none;
+    const vf32 two = vcombine_f32(vld1_f32(p), vdup_n_f32(0));
+    return n == 2 ? two : vld1q_lane_f32(p + 2, two, 2);
 }
 
 typedef float64x2_t vf64;
@@ -174,7 +185,14 @@ FGD_INLINE vf64 vf64_umul(vf64 a, vf64 b)
 FGD_INLINE vf64 vf64_zip_lo(vf64 a, vf64 b) { return vzip1q_f64(a, b); }
 FGD_INLINE vf64 vf64_zip_hi(vf64 a, vf64 b) { return vzip2q_f64(a, b); }
 
-FGD_INLINE double vf64_tree(vf64 a) { return vgetq_lane_f64(a, 0) + vgetq_lane_f64(a, 1); }
+FGD_INLINE vf64 vf64_tree(vf64 a) { return vaddq_f64(a, vextq_f64(a, a, 1)); }
+FGD_INLINE double vf64_first(vf64 a) { return vgetq_lane_f64(a, 0); }
+FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
+{
+    const vf64 none = vdupq_n_f64(0);
+    if (n >= 2) return vld1q_f64(p);
+    return n ? vld1q_lane_f64(p, none, 0) : none;
+}
 
 /* dst[j * ldd + i] = row[i][offset + j] for one block of LANES x LANES. */
 FGD_INLINE void vf32_transpose(const float *const *row, size_t offset, float *dst, size_t ldd)
