@@ -83,6 +83,7 @@ int fgd_inject_fault(const char *kernel)
     if (!kernel) return 1;
     sound = fgd_active;
     faulty = *sound;
+    faulty.narrow = NULL;
     if (!fgd_sinject(kernel) || !fgd_dinject(kernel)) return 0;
     fgd_active = &faulty;
     return 1;

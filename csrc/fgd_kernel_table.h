@@ -16,9 +16,11 @@
 #undef REAL
 #undef TYPE
 
-typedef struct {
+typedef struct fgd_kernels {
     fgd_stable f32;
     fgd_dtable f64;
+    /* The same for shorter vectors, whose lanes are added up sooner; NULL: none, or no sooner. */
+    const struct fgd_kernels *narrow;
 } fgd_kernels;
 
 extern const fgd_kernels fgd_kernels_scalar;

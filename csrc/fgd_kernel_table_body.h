@@ -25,7 +25,7 @@ typedef struct {
     TYPE(loss_fn) loss;
     REAL act_param, loss_param;
     int loss_from_z, grad_from_z, use_bias;
-    REAL *w, *b, *buffer;
+    REAL *w, *new_w, *b, *buffer;
     size_t done; /* steps */
     double loss_sum, last_loss;
     fgd_outcome outcome;

@@ -32,8 +32,10 @@ enum {
     FGD_THIN_KC = 32,
     FGD_THIN_WEIGHTS = 16 * 1024,
     FGD_ONLINE_STEPS = 4096, /* between two looks at the clock */
+    FGD_ONLINE_BYTES = 384 * 1024,
+    FGD_NARROW_BYTES = 512, /* a column of at most this is summed up sooner in shorter vectors */
     FGD_RESIDENT_BYTES = 256 * 1024, /* operands above this may have left a private cache */
-    FGD_KEPT_BYTES = 512 * 1024, /* so much of an operand stays in a private cache */
+    FGD_KEPT_BYTES = 512 * 1024,     /* so much of an operand stays in a private cache */
     FGD_FAR_BYTES = 4 * 1024 * 1024, /* data above this are not in a private cache */
     FGD_SCRATCH_BYTES = FGD_SCRATCH_ROWS * FGD_ROW_BYTES
 };
@@ -307,15 +309,24 @@ static size_t fgd_share(size_t n, size_t id, size_t workers)
 
 static int fgd_has_penalty(const fgd_layer *layer) { return layer->l1 != 0 || layer->l2 != 0; }
 
+/* Scratch for the steps of template/online.h: the weights twice and two samples.  0: not for this
+ * network. */
+static size_t fgd_online_bytes(const fgd_net *net)
+{
+    const fgd_layer *layer = &net->layers[0];
+    if (net->n_layers != 1 || layer->fan_out != 1) return 0;
+    const size_t bytes = 4 * (layer->fan_in + 16) * element_size(net);
+    return bytes <= FGD_ONLINE_BYTES ? bytes : 0;
+}
+
 int fgd_net_is_online(const fgd_net *net, const fgd_data *data, size_t n)
 {
     const fgd_layer *layer = &net->layers[0];
     const fgd_update_params *p = &net->params;
-    return net->n_layers == 1 && layer->fan_out == 1 && n == 1 && layer->act != FGD_ACT_SOFTMAX &&
+    return n == 1 && fgd_online_bytes(net) > 0 && layer->act != FGD_ACT_SOFTMAX &&
            net->opt == FGD_OPT_SGD && p->weight_decay == 0 && p->clip_value == 0 &&
            net->clip_norm == 0 && !fgd_has_penalty(layer) && layer->dropout == 0 && data->y.data &&
-           !data->weights && !data->outputs &&
-           2 * (layer->fan_in + 16) * element_size(net) <= FGD_SCRATCH_BYTES;
+           !data->weights && !data->outputs;
 }
 
 /* The sum of 16 chains in the contract's tree. */
@@ -554,9 +565,10 @@ fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_grad
         }
     }
     const size_t units = net->layers[net->n_layers - 1].padded;
+    const size_t wide = widest * unit * size, online = fgd_online_bytes(net);
     ok = ok && ensure(&net->target, 1, units, ldb, size) && ensure(&net->coef, 1, 1, ldb, size) &&
          ensure(&net->weight, 1, 1, ldb, size) && ensure(&net->sample_loss, 1, 1, ldb, size) &&
-         reserve_threads(net, n_threads, widest * unit * size);
+         reserve_threads(net, n_threads, wide > online ? wide : online);
     const int by_units = is_large(&net->layers[0], size);
     for (int i = 0; i < n_threads && ok; i++)
         ok = ensure(&net->input[i], i == 0 || by_units, round_up(net->n_inputs, unit), ldb, size);

@@ -596,10 +596,11 @@ static fgd_ahead TYPE(plan_ahead)(const fgd_run *run, const TYPE(table) * t, siz
 static void TYPE(train_online)(fgd_run *run)
 {
     fgd_net *net = run->net;
-    const TYPE(table) *t = &run->kernels->TABLE;
     fgd_layer *layer = &net->layers[0];
     fgd_progress *progress = run->progress;
     const size_t fan_in = layer->fan_in, padded = (fan_in + 15) / 16 * 16;
+    const int is_narrow = run->kernels->narrow && padded * sizeof(REAL) <= FGD_NARROW_BYTES;
+    const TYPE(table) *t = is_narrow ? &run->kernels->narrow->TABLE : &run->kernels->TABLE;
     REAL *w = net->scratch[0], *column = layer->w;
     const int is_identity = layer->act == FGD_ACT_IDENTITY;
     /* One sum of losses, wherever time cuts the run into calls. */
@@ -620,14 +621,15 @@ static void TYPE(train_online)(fgd_run *run)
               .use_bias = layer->use_bias,
               .w = w,
               .b = layer->b,
-              .buffer = w + padded};
+              .new_w = w + padded,
+              .buffer = w + 2 * padded};
     for (size_t i = 0; i < padded; i++) w[i] = i < fan_in ? column[i * layer->ldw] : -(REAL)0;
     while (online.done < run->n_steps && online.outcome == FGD_TRAINED) {
         const size_t left = run->n_steps - online.done;
         t->online(&online, left < FGD_ONLINE_STEPS ? left : FGD_ONLINE_STEPS);
         if (fgd_seconds() > run->deadline) break;
     }
-    for (size_t i = 0; i < fan_in; i++) column[i * layer->ldw] = w[i];
+    for (size_t i = 0; i < fan_in; i++) column[i * layer->ldw] = online.w[i];
     progress->n_steps += online.done;
     progress->loss_sum = online.loss_sum;
     progress->weight_sum += (double)online.done;

@@ -7,6 +7,7 @@
 
 FGD_TARGET_BEGIN("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
 #define FGD_ISA avx512
+#define FGD_NARROW fgd_kernels_avx2
 #include "isa/avx512.h"
 #include "template/kernels.h"
 FGD_TARGET_END

@@ -53,8 +53,10 @@ class Case:
         penalty=1e-3,
         n=150,
         n_inputs=37,
+        use_bias=True,
     ):
         self.loss, self.dtype, self.optimizer = loss, dtype, optimizer
+        self.use_bias = use_bias
         self.sizes = [*hidden, units]
         self.activations = [activation] * len(hidden) + [output]
         self.dropout = [dropout] * len(hidden) + [0.0]
@@ -74,7 +76,8 @@ class Case:
 
     def engine(self, n_threads=1):
         params = [(name, PARAMS.get(name, 0.0)) for name in self.activations]
-        engine = Engine(self.n_inputs, self.sizes, params, [True] * len(self.sizes), self.dtype, 11)
+        use_bias = [self.use_bias] * len(self.sizes)
+        engine = Engine(self.n_inputs, self.sizes, params, use_bias, self.dtype, 11)
         engine.n_threads = n_threads
         engine.serial_flop = 0.0  # small as they are, steps are to be shared
         engine.set_loss(self.loss, 1.0)
@@ -83,7 +86,8 @@ class Case:
         engine.set_penalties([self.penalty] * len(self.sizes), [self.penalty] * len(self.sizes))
         for i, (W, b) in enumerate(self.arrays):
             engine.weight(i)[:] = W
-            engine.bias(i)[:] = b
+            if self.use_bias:
+                engine.bias(i)[:] = b
         return engine
 
     def fit(self, engine, epochs=3, batch_size=33, lr=0.01, **options):
@@ -101,7 +105,7 @@ class Case:
 def digest(engine, *arrays):
     """Hash every weight, bias and state of an engine."""
     parts = [engine.weight(i) for i in range(engine.n_layers)]
-    parts += [engine.bias(i) for i in range(engine.n_layers)]
+    parts += [b for i in range(engine.n_layers) if (b := engine.bias(i)) is not None]
     parts += [a for pairs in engine.optimizer_state().values() for pair in pairs for a in pair]
     return hashlib.sha256(b"".join(a.tobytes() for a in [*parts, *arrays])).hexdigest()
 
@@ -735,6 +739,104 @@ def test_online_steps_have_the_bits_of_the_general_path(isa, dtype, output, loss
             general = case.engine()
             assert digest(general, case.fit(general, batch_size=1)) == digest(online, losses)
             case.weights = None
+
+
+def online_case(n_inputs, dtype, **options):
+    options = {"n": 40, "dropout": 0, "penalty": 0, "loss": "squared_error"} | options
+    return Case((), 1, output="identity", dtype=dtype, n_inputs=n_inputs, **options)
+
+
+def ends(case, rates, shuffle=True, input_scale=1.0):
+    """What single-sample steps leave, online and (weights of one) by the general path."""
+    found = []
+    for weights in (None, np.ones(len(case.X))):
+        engine = case.engine()
+        engine.input_scale = input_scale
+        engine.bind(case.X, case.y, weights, 1, shuffle)
+        try:
+            losses = engine.run_epochs(rates, len(rates) // len(case.X))
+            found.append((digest(engine, losses), None))
+        except Divergence as error:
+            found.append((digest(engine), (error.what, error.step_in_call)))
+    return found
+
+
+def rates_of(case, epochs=2, most=0.02):
+    return np.random.default_rng(5).uniform(most / 2, most, epochs * len(case.X))
+
+
+@pytest.mark.parametrize("isa", _kernels.available_isas())
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_online_steps_of_any_width_have_the_bits_of_the_general_path(isa, dtype):
+    """Every tail of the 16 chains, and both sides of where the vectors' width changes."""
+    _kernels.set_isa(isa)
+    for n_inputs in [*range(1, 71), 112, 127, 128, 129, 200, 333, 9001]:
+        for use_bias in (True, False):
+            case = online_case(n_inputs, dtype, use_bias=use_bias)
+            case.X[3, 0] = -0.0
+            case.X[5] = 0
+            case.y[5] = 0
+            rates = rates_of(case, most=0.5 / n_inputs)
+            rates[7] = 0
+            online, general = ends(case, rates, shuffle=n_inputs % 2 == 0)
+            assert online == general
+            assert online[1] is None
+
+
+@pytest.mark.parametrize("isa", _kernels.available_isas())
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_online_steps_on_any_matrix_have_the_bits_of_the_general_path(isa, dtype):
+    """Rows that are read where they lie, at any distance, and rows that are converted."""
+    _kernels.set_isa(isa)
+    for n_inputs in (1, 3, 15, 16, 20, 35, 64, 66, 130):
+        case = online_case(n_inputs, dtype)
+        X, y = case.X, case.y
+        wide = np.full((len(X), n_inputs + 7), np.nan, dtype)
+        wide[:, 2 : n_inputs + 2] = X
+        for matrix in (
+            wide[:, 2 : n_inputs + 2],
+            np.asfortranarray(X),
+            X[::-1, ::-1],
+            (X * 10).astype(np.int8),
+            np.abs(X * 10).astype(np.uint16),
+            X.astype("float32"),
+            X.astype("float64"),
+        ):
+            case.X = matrix
+            for case.y in (y, y.astype("float64"), np.repeat(y, 2, axis=0)[::2]):
+                rates = rates_of(case, most=0.01 / n_inputs)
+                scale = 1.0 if matrix.dtype.kind == "f" else 1 / 255
+                online, general = ends(case, rates, input_scale=scale)
+                assert online == general
+                assert online[1] is None
+
+
+@pytest.mark.parametrize("isa", _kernels.available_isas())
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("place", ["first", "last", "bias", "loss"])
+def test_online_steps_overflow_as_the_general_path_does(isa, dtype, place):
+    """One weight, or only the bias, would be infinite, in any lane of a vector, at any step."""
+    _kernels.set_isa(isa)
+    most = float(np.finfo(dtype).max)
+    for n_inputs in (1, 2, 4, 7, 8, 9, 15, 16, 17, 20, 31, 33, 64, 70, 129, 150):
+        for step in (0, 1, 11, 38, 39):
+            case = online_case(n_inputs, dtype)
+            case.X[:] = 0
+            rates = np.full(len(case.X), 0.01)
+            case.y[step] = 4
+            if place == "loss":
+                case.y[step] = most / 4  # whose square is too large
+            elif place == "bias":
+                rates[step] = most
+            else:
+                # The product with delta, which the bias takes without it, is too large.
+                case.X[step, -1 if place == "last" else 0] = most / 2
+                case.arrays[0][0][:] = 0
+            online, general = ends(case, rates, shuffle=False)
+            assert online == general
+            what, at = online[1]
+            assert at == step
+            assert what == ("loss" if place == "loss" else "weight")
 
 
 @pytest.mark.parametrize("spoilt", ["target", "rate"])

@@ -29,12 +29,6 @@
 typedef __m256 vf32;
 typedef __m256 vm32;
 FGD_INLINE vf32 vf32_load(const float *p) { return _mm256_loadu_ps(p); }
-/* The first n < LANES elements, then zeros; nothing beyond them is read. */
-FGD_INLINE vf32 vf32_load_first(const float *p, size_t n)
-{
-    static const int32_t mask[15] = {-1, -1, -1, -1, -1, -1, -1};
-    return _mm256_maskload_ps(p, _mm256_loadu_si256((const __m256i *)(mask + 7 - n)));
-}
 FGD_INLINE void vf32_store(float *p, vf32 a) { _mm256_storeu_ps(p, a); }
 FGD_INLINE vf32 vf32_set1(float x) { return _mm256_set1_ps(x); }
 FGD_INLINE vf32 vf32_zero(void) { return _mm256_setzero_ps(); }
@@ -102,22 +96,26 @@ FGD_INLINE vf32 vf32_ldexp(vf32 a, vf32 n)
     return vf32_mul(vf32_mul(a, vf32_shl(half, 23)), vf32_shl(vf32_isub(t, half), 23));
 }
 
-/* The lanes' sum in the tree that adds lane r + h to lane r for h = LANES / 2, ..., 1. */
-FGD_INLINE float vf32_tree(vf32 a)
+/* In every lane: the lanes' sum in the tree that adds lane r + h to lane r for h = LANES / 2, ...,
+ * 1, a lane below h and the one above it adding the same two. */
+FGD_INLINE vf32 vf32_tree(vf32 a)
 {
-    const __m128 h4 = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-    const __m128 h2 = _mm_add_ps(h4, _mm_movehl_ps(h4, h4));
-    return _mm_cvtss_f32(_mm_add_ss(h2, _mm_movehdup_ps(h2)));
+    a = vf32_add(a, _mm256_permute2f128_ps(a, a, 1));
+    a = vf32_add(a, _mm256_permute_ps(a, 0x4e));
+    return vf32_add(a, _mm256_permute_ps(a, 0xb1));
+}
+FGD_INLINE float vf32_first(vf32 a) { return _mm256_cvtss_f32(a); }
+/* The first n elements, n below LANES or not, and zeros; nothing behind them is read. */
+FGD_INLINE vf32 vf32_load_first(const float *p, size_t n)
+{
+    static const int32_t mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    if (n > 8) n = 8;
+    return _mm256_maskload_ps(p, _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - n)));
 }
 
 typedef __m256d vf64;
 typedef __m256d vm64;
 FGD_INLINE vf64 vf64_load(const double *p) { return _mm256_loadu_pd(p); }
-FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
-{
-    static const int64_t mask[7] = {-1, -1, -1};
-    return _mm256_maskload_pd(p, _mm256_loadu_si256((const __m256i *)(mask + 3 - n)));
-}
 FGD_INLINE void vf64_store(double *p, vf64 a) { _mm256_storeu_pd(p, a); }
 FGD_INLINE vf64 vf64_set1(double x) { return _mm256_set1_pd(x); }
 FGD_INLINE vf64 vf64_zero(void) { return _mm256_setzero_pd(); }
@@ -200,10 +198,17 @@ FGD_INLINE vf64 vf64_zip_hi(vf64 a, vf64 b)
     return _mm256_permute2f128_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b), 0x31);
 }
 
-FGD_INLINE double vf64_tree(vf64 a)
+FGD_INLINE vf64 vf64_tree(vf64 a)
 {
-    const __m128d h2 = _mm_add_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
-    return _mm_cvtsd_f64(_mm_add_sd(h2, _mm_unpackhi_pd(h2, h2)));
+    a = vf64_add(a, _mm256_permute2f128_pd(a, a, 1));
+    return vf64_add(a, _mm256_permute_pd(a, 5));
+}
+FGD_INLINE double vf64_first(vf64 a) { return _mm256_cvtsd_f64(a); }
+FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
+{
+    static const int64_t mask[8] = {-1, -1, -1, -1};
+    if (n > 4) n = 4;
+    return _mm256_maskload_pd(p, _mm256_loadu_si256((const __m256i *)(const void *)(mask + 4 - n)));
 }
 
 /* dst[j * ldd + i] = row[i][offset + j] for one block of LANES x LANES. */

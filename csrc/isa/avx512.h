@@ -32,11 +32,6 @@
 typedef __m512 vf32;
 typedef __mmask16 vm32;
 FGD_INLINE vf32 vf32_load(const float *p) { return _mm512_loadu_ps(p); }
-/* The first n < LANES elements, then zeros; nothing beyond them is read. */
-FGD_INLINE vf32 vf32_load_first(const float *p, size_t n)
-{
-    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
-}
 FGD_INLINE void vf32_store(float *p, vf32 a) { _mm512_storeu_ps(p, a); }
 FGD_INLINE vf32 vf32_set1(float x) { return _mm512_set1_ps(x); }
 FGD_INLINE vf32 vf32_zero(void) { return _mm512_setzero_ps(); }
@@ -96,22 +91,25 @@ FGD_INLINE vf32 vf32_select(vm32 k, vf32 yes, vf32 no) { return _mm512_mask_blen
 /* a * 2^n rounded once, n whole. */
 FGD_INLINE vf32 vf32_ldexp(vf32 a, vf32 n) { return _mm512_scalef_ps(a, n); }
 
-/* The lanes' sum in the tree that adds lane r + h to lane r for h = LANES / 2, ..., 1. */
-FGD_INLINE float vf32_tree(vf32 a)
+/* In every lane: the lanes' sum in the tree that adds lane r + h to lane r for h = LANES / 2, ...,
+ * 1, a lane below h and the one above it adding the same two. */
+FGD_INLINE vf32 vf32_tree(vf32 a)
 {
-    const __m256 h8 = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
-    const __m128 h4 = _mm_add_ps(_mm256_castps256_ps128(h8), _mm256_extractf128_ps(h8, 1));
-    const __m128 h2 = _mm_add_ps(h4, _mm_movehl_ps(h4, h4));
-    return _mm_cvtss_f32(_mm_add_ss(h2, _mm_movehdup_ps(h2)));
+    a = vf32_add(a, _mm512_shuffle_f32x4(a, a, 0x4e));
+    a = vf32_add(a, _mm512_shuffle_f32x4(a, a, 0xb1));
+    a = vf32_add(a, _mm512_permute_ps(a, 0x4e));
+    return vf32_add(a, _mm512_permute_ps(a, 0xb1));
+}
+FGD_INLINE float vf32_first(vf32 a) { return _mm512_cvtss_f32(a); }
+/* The first n elements, n below LANES or not, and zeros; nothing behind them is read. */
+FGD_INLINE vf32 vf32_load_first(const float *p, size_t n)
+{
+    return _mm512_maskz_loadu_ps((__mmask16)(n < 16 ? (1u << n) - 1 : 0xffff), p);
 }
 
 typedef __m512d vf64;
 typedef __mmask8 vm64;
 FGD_INLINE vf64 vf64_load(const double *p) { return _mm512_loadu_pd(p); }
-FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
-{
-    return _mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
-}
 FGD_INLINE void vf64_store(double *p, vf64 a) { _mm512_storeu_pd(p, a); }
 FGD_INLINE vf64 vf64_set1(double x) { return _mm512_set1_pd(x); }
 FGD_INLINE vf64 vf64_zero(void) { return _mm512_setzero_pd(); }
@@ -186,11 +184,16 @@ FGD_INLINE vf64 vf64_zip_hi(vf64 a, vf64 b)
     return _mm512_permutex2var_pd(a, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), b);
 }
 
-FGD_INLINE double vf64_tree(vf64 a)
+FGD_INLINE vf64 vf64_tree(vf64 a)
 {
-    const __m256d h4 = _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1));
-    const __m128d h2 = _mm_add_pd(_mm256_castpd256_pd128(h4), _mm256_extractf128_pd(h4, 1));
-    return _mm_cvtsd_f64(_mm_add_sd(h2, _mm_unpackhi_pd(h2, h2)));
+    a = vf64_add(a, _mm512_shuffle_f64x2(a, a, 0x4e));
+    a = vf64_add(a, _mm512_shuffle_f64x2(a, a, 0xb1));
+    return vf64_add(a, _mm512_permute_pd(a, 0x55));
+}
+FGD_INLINE double vf64_first(vf64 a) { return _mm512_cvtsd_f64(a); }
+FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
+{
+    return _mm512_maskz_loadu_pd((__mmask8)(n < 8 ? (1u << n) - 1 : 0xff), p);
 }
 
 /* dst[j * ldd + i] = row[i][offset + j] for one block of LANES x LANES. */

@@ -32,13 +32,6 @@
 typedef float32x4_t vf32;
 typedef uint32x4_t vm32;
 FGD_INLINE vf32 vf32_load(const float *p) { return vld1q_f32(p); }
-/* The first n < LANES elements, then zeros; nothing beyond them is read. */
-FGD_INLINE vf32 vf32_load_first(const float *p, size_t n)
-{
-    float lane[VF32_LANES] = {0};
-    for (size_t i = 0; i < n; i++) lane[i] = p[i];
-    return vf32_load(lane);
-}
 FGD_INLINE void vf32_store(float *p, vf32 a) { vst1q_f32(p, a); }
 FGD_INLINE vf32 vf32_set1(float x) { return vdupq_n_f32(x); }
 FGD_INLINE vf32 vf32_zero(void) { return vdupq_n_f32(0); }
@@ -100,22 +93,27 @@ FGD_INLINE vf32 vf32_ldexp(vf32 a, vf32 n)
     return vf32_mul(vf32_mul(a, vf32_shl(half, 23)), vf32_shl(vf32_isub(t, half), 23));
 }
 
-/* The lanes' sum in the tree that adds lane r + h to lane r for h = LANES / 2, ..., 1. */
-FGD_INLINE float vf32_tree(vf32 a)
+/* In every lane: the lanes' sum in the tree that adds lane r + h to lane r for h = LANES / 2, ...,
+ * 1, a lane below h and the one above it adding the same two. */
+FGD_INLINE vf32 vf32_tree(vf32 a)
 {
-    const float32x2_t h2 = vadd_f32(vget_low_f32(a), vget_high_f32(a));
-    return vget_lane_f32(h2, 0) + vget_lane_f32(h2, 1);
+    a = vaddq_f32(a, vextq_f32(a, a, 2));
+    return vaddq_f32(a, vrev64q_f32(a));
+}
+FGD_INLINE float vf32_first(vf32 a) { return vgetq_lane_f32(a, 0); }
+/* The first n elements, n below LANES or not, and zeros; nothing behind them is read. */
+FGD_INLINE vf32 vf32_load_first(const float *p, size_t n)
+{
+    const vf32 none = vdupq_n_f32(0);
+    if (n >= 4) return vld1q_f32(p);
+    if (n < 2) return n ? vld1q_lane_f32(p, none, 0) : none;
+    const vf32 two = vcombine_f32(vld1_f32(p), vdup_n_f32(0));
+    return n == 2 ? two : vld1q_lane_f32(p + 2, two, 2);
 }
 
 typedef float64x2_t vf64;
 typedef uint64x2_t vm64;
 FGD_INLINE vf64 vf64_load(const double *p) { return vld1q_f64(p); }
-FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
-{
-    double lane[VF64_LANES] = {0};
-    for (size_t i = 0; i < n; i++) lane[i] = p[i];
-    return vf64_load(lane);
-}
 FGD_INLINE void vf64_store(double *p, vf64 a) { vst1q_f64(p, a); }
 FGD_INLINE vf64 vf64_set1(double x) { return vdupq_n_f64(x); }
 FGD_INLINE vf64 vf64_zero(void) { return vdupq_n_f64(0); }
@@ -187,7 +185,14 @@ FGD_INLINE vf64 vf64_umul(vf64 a, vf64 b)
 FGD_INLINE vf64 vf64_zip_lo(vf64 a, vf64 b) { return vzip1q_f64(a, b); }
 FGD_INLINE vf64 vf64_zip_hi(vf64 a, vf64 b) { return vzip2q_f64(a, b); }
 
-FGD_INLINE double vf64_tree(vf64 a) { return vgetq_lane_f64(a, 0) + vgetq_lane_f64(a, 1); }
+FGD_INLINE vf64 vf64_tree(vf64 a) { return vaddq_f64(a, vextq_f64(a, a, 1)); }
+FGD_INLINE double vf64_first(vf64 a) { return vgetq_lane_f64(a, 0); }
+FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
+{
+    const vf64 none = vdupq_n_f64(0);
+    if (n >= 2) return vld1q_f64(p);
+    return n ? vld1q_lane_f64(p, none, 0) : none;
+}
 
 /* dst[j * ldd + i] = row[i][offset + j] for one block of LANES x LANES. */
 FGD_INLINE void vf32_transpose(const float *const *row, size_t offset, float *dst, size_t ldd)

@@ -54,13 +54,6 @@ FGD_INLINE double fgd_from_bits64(uint64_t u)
 typedef float vf32;
 typedef int vm32;
 FGD_INLINE vf32 vf32_load(const float *p) { return *p; }
-/* The first n < LANES elements, then zeros; nothing beyond them is read. */
-FGD_INLINE vf32 vf32_load_first(const float *p, size_t n)
-{
-    float lane[VF32_LANES] = {0};
-    for (size_t i = 0; i < n; i++) lane[i] = p[i];
-    return vf32_load(lane);
-}
 FGD_INLINE void vf32_store(float *p, vf32 a) { *p = a; }
 FGD_INLINE vf32 vf32_set1(float x) { return x; }
 FGD_INLINE vf32 vf32_zero(void) { return 0; }
@@ -101,18 +94,16 @@ FGD_INLINE vf32 vf32_ldexp(vf32 a, vf32 n)
     return vf32_mul(vf32_mul(a, vf32_shl(half, 23)), vf32_shl(vf32_isub(t, half), 23));
 }
 
-/* The lanes' sum in the tree that adds lane r + h to lane r for h = LANES / 2, ..., 1. */
-FGD_INLINE float vf32_tree(vf32 a) { return a; }
+/* In every lane: the lanes' sum in the tree that adds lane r + h to lane r for h = LANES / 2, ...,
+ * 1, a lane below h and the one above it adding the same two. */
+FGD_INLINE vf32 vf32_tree(vf32 a) { return a; }
+FGD_INLINE float vf32_first(vf32 a) { return a; }
+/* The first n elements, n below LANES or not, and zeros; nothing behind them is read. */
+FGD_INLINE vf32 vf32_load_first(const float *p, size_t n) { return n ? *p : 0; }
 
 typedef double vf64;
 typedef int vm64;
 FGD_INLINE vf64 vf64_load(const double *p) { return *p; }
-FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
-{
-    double lane[VF64_LANES] = {0};
-    for (size_t i = 0; i < n; i++) lane[i] = p[i];
-    return vf64_load(lane);
-}
 FGD_INLINE void vf64_store(double *p, vf64 a) { *p = a; }
 FGD_INLINE vf64 vf64_set1(double x) { return x; }
 FGD_INLINE vf64 vf64_zero(void) { return 0; }
@@ -170,7 +161,9 @@ FGD_INLINE vf64 vf64_zip_hi(vf64 a, vf64 b)
     return b;
 }
 
-FGD_INLINE double vf64_tree(vf64 a) { return a; }
+FGD_INLINE vf64 vf64_tree(vf64 a) { return a; }
+FGD_INLINE double vf64_first(vf64 a) { return a; }
+FGD_INLINE vf64 vf64_load_first(const double *p, size_t n) { return n ? *p : 0; }
 
 /* dst[j * ldd + i] = row[i][offset + j] for one block of LANES x LANES. */
 FGD_INLINE void vf32_transpose(const float *const *row, size_t offset, float *dst, size_t ldd)

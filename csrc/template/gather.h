@@ -82,10 +82,7 @@ static void FN(gather)(const fgd_matrix *matrix, const int64_t *order, size_t fi
         for (; direct && f < features; f += LANES) {
             for (size_t r = 0; r < LANES; r++) {
                 const REAL *from = (const REAL *)(const void *)source[r] + (source[r] ? f : 0);
-                V(store)
-                (buffer[r], !source[r]               ? V(zero)()
-                            : f + LANES <= features ? V(load)(from)
-                                                    : V(load_first)(from, features - f));
+                V(store)(buffer[r], source[r] ? V(load_first)(from, features - f) : V(zero)());
             }
             V(transpose)(row, 0, dst + f * ldd + j, ldd);
         }

@@ -24,4 +24,7 @@ const fgd_kernels FGD_CAT(fgd_kernels_, FGD_ISA) = {
         .f64 =
 #include "table.h"
 #include "real_end.h"
+#ifdef FGD_NARROW
+        .narrow = &FGD_NARROW,
+#endif
 };
