@@ -374,7 +374,7 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
     product.n = (units.end - c0 + unit - 1) / unit * unit;
     pass.n_rows = r1 - r0;
     pass.few_samples = k <= FGD_ALIGN_BYTES / sizeof(REAL);
-    if (pass.few_samples) product.most_m = FGD_GROUP_ROWS; /* rows of W are written as they lie */
+    product.most_m = fgd_net_block_rows(net, k, 0);
     product.scratch = scratch;
     product.epilogue = TYPE(update_tile);
     if (layer->fan_in * layer->ldw * sizeof(REAL) > FGD_RESIDENT_BYTES)
@@ -401,18 +401,18 @@ static int TYPE(update_bias)(const fgd_net *net, const TYPE(table) * t, size_t l
     return diverged;
 }
 
-/* dw, db = sums over samples, rows [r0, r1) of W; the bias with the first row. */
+/* dw = sums over samples, rows [r0, r1) of W; with the first row db, those of the bias. */
 static void TYPE(gradient_rows)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t r0,
-                                size_t r1, size_t k, int dropout, const REAL *input,
-                                const fgd_look *look)
+                                size_t r1, size_t k, int dropout, const REAL *input, REAL *dw,
+                                REAL *db, const fgd_look *look)
 {
     const fgd_layer *layer = &net->layers[l];
     TYPE(product) product = TYPE(gradient)(net, l, r0, r1, k, dropout, input);
     product.look = look;
-    product.c = (REAL *)layer->dw + r0 * layer->ldw;
+    product.c = dw;
     product.ldc = layer->ldw;
     TYPE(gemm)(t, &product);
-    if (r0 == 0) t->column_sums(k, layer->padded, layer->delta_t, layer->ldw, layer->db);
+    if (r0 == 0) t->column_sums(k, layer->padded, layer->delta_t, layer->ldw, db);
 }
 
 /* Penalties and clipping by value join the stored gradient of rows [r0, r1). */
@@ -689,7 +689,9 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
             if (is_stored) {
                 const fgd_look at_rows = {run, worker, FGD_IN_ROWS};
                 if (r1 == r0) continue;
-                TYPE(gradient_rows)(net, t, l, r0, r1, batch.n, 1, input, looks ? &at_rows : NULL);
+                TYPE(gradient_rows)(net, t, l, r0, r1, batch.n, 1, input,
+                                    (REAL *)layer->dw + r0 * layer->ldw, layer->db,
+                                    looks ? &at_rows : NULL);
                 TYPE(finish_rows)(net, t, l, r0, r1, &params);
                 if (by_norm) TYPE(norm_rows)(net, t, l, r0, r1);
             } else {
@@ -761,17 +763,25 @@ static void TYPE(infer_region)(void *context, const fgd_worker *worker)
     }
 }
 
-static int TYPE(update)(fgd_net *net, const fgd_batch *batch, size_t l,
+static void TYPE(gradient_of)(fgd_net *net, const fgd_batch *batch, size_t l, size_t r0, size_t r1,
+                              void *dw, void *db)
+{
+    TYPE(gradient_rows)(net, &fgd_active->TABLE, l, r0, r1, batch->n, batch->dropout, net->input[0],
+                        dw, db, NULL);
+}
+
+static int TYPE(update)(fgd_net *net, const fgd_batch *batch, size_t l, size_t r0, size_t r1,
                         const fgd_update_params *params)
 {
     const TYPE(table) *t = &fgd_active->TABLE;
     REAL *scratch = net->scratch[0];
     fgd_update_params p = *params;
     const TYPE(units) units = TYPE(all_units)(&net->layers[l]);
-    int diverged = TYPE(update_rows)(net, t, l, 0, net->layers[l].fan_in, units, batch->n,
-                                     batch->dropout, net->input[0], &p, scratch, NULL);
+    int diverged = TYPE(update_rows)(net, t, l, r0, r1, units, batch->n, batch->dropout,
+                                     net->input[0], &p, scratch, NULL);
     p.l1 = p.l2 = 0;
-    return diverged | TYPE(update_bias)(net, t, l, batch->n, &p, scratch);
+    if (r0 == 0) diverged |= TYPE(update_bias)(net, t, l, batch->n, &p, scratch);
+    return diverged;
 }
 
 static void TYPE(operate)(fgd_net *net, const fgd_batch *batch, fgd_op op, size_t l)
@@ -805,9 +815,6 @@ static void TYPE(operate)(fgd_net *net, const fgd_batch *batch, fgd_op op, size_
         TYPE(backward)(net, t, l, &cols, (TYPE(units)){0, layer->fan_in}, dropout);
         break;
     case FGD_OP_TRANSPOSE: TYPE(turn_delta)(net, t, l, 0, n); break;
-    case FGD_OP_GRADIENT:
-        TYPE(gradient_rows)(net, t, l, 0, layer->fan_in, batch->n, dropout, net->input[0], NULL);
-        break;
     case FGD_OP_FINISH: {
         const fgd_update_params params = fgd_step_params(net, net->step, batch->lr);
         TYPE(finish_rows)(net, t, l, 0, layer->fan_in, &params);
@@ -838,6 +845,19 @@ static void TYPE(put)(fgd_net *net, fgd_buffer which, size_t l, const fgd_matrix
     REAL *buffer = TYPE(buffer)(net, which, l, &features);
     t->gather(matrix, NULL, 0, matrix->rows, 0, (matrix->rows + unit - 1) / unit * unit, buffer,
               net->ldb);
+}
+
+static void TYPE(look_at)(const fgd_net *net, fgd_buffer which, size_t l, size_t n,
+                          fgd_matrix *matrix)
+{
+    size_t features;
+    const REAL *buffer = TYPE(buffer)(net, which, l, &features);
+    *matrix = (fgd_matrix){.data = buffer,
+                           .dtype = net->dtype,
+                           .rows = n,
+                           .cols = features,
+                           .row_stride = sizeof(REAL),
+                           .col_stride = (ptrdiff_t)(net->ldb * sizeof(REAL))};
 }
 
 static void TYPE(get)(const fgd_net *net, fgd_buffer which, size_t l, size_t n, REAL *out)
@@ -876,18 +896,17 @@ static void TYPE(activate_grad)(fgd_act act, double param, size_t n, const REAL 
     memcpy(d + whole, rest_d, (n - whole) * sizeof(REAL));
 }
 
-static int TYPE(apply_gradients)(fgd_net *net, double lr)
+static double TYPE(clip)(fgd_net *net)
 {
     const TYPE(table) *t = &fgd_active->TABLE;
-    fgd_update_params params = fgd_step_params(net, net->step, lr);
-    int diverged = 0;
-    params.clip_value = 0;
-    if (net->clip_norm > 0) {
-        for (size_t l = 0; l < net->n_layers; l++)
-            TYPE(norm_rows)(net, t, l, 0, net->layers[l].fan_in);
-        params.norm_scale = TYPE(norm_scale)(net, t);
-    }
-    for (size_t l = 0; l < net->n_layers; l++)
-        diverged |= TYPE(apply_rows)(net, t, l, 0, net->layers[l].fan_in, &params);
-    return diverged;
+    for (size_t l = 0; l < net->n_layers; l++) TYPE(norm_rows)(net, t, l, 0, net->layers[l].fan_in);
+    return TYPE(norm_scale)(net, t);
+}
+
+static int TYPE(apply)(fgd_net *net, size_t l, size_t r0, size_t r1,
+                       const fgd_update_params *params)
+{
+    fgd_update_params p = *params;
+    p.clip_value = 0; /* it is finished */
+    return TYPE(apply_rows)(net, &fgd_active->TABLE, l, r0, r1, &p);
 }
