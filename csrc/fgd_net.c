@@ -311,12 +311,12 @@ static double fgd_tree16(double *chain)
     return chain[0];
 }
 
-static double fgd_penalty_of_rows(const fgd_net *net)
+static double fgd_penalty_of_rows(const fgd_net *net, const fgd_kernels *kernels)
 {
     double sum = 0;
     for (size_t l = 0; l < net->n_layers; l++)
         if (fgd_has_penalty(&net->layers[l]))
-            sum += fgd_active->f64.sum16(net->layers[l].fan_in, net->layers[l].penalty_rows, NULL);
+            sum += kernels->f64.sum16(net->layers[l].fan_in, net->layers[l].penalty_rows, NULL);
     return sum;
 }
 
@@ -707,7 +707,10 @@ void fgd_net_batch_loss(const fgd_net *net, const fgd_batch *batch, double *loss
                         double *weight_sum)
 {
     const uint64_t mode = fgd_fp_enter();
-    BY_TYPE(net->dtype, batch_loss, net, batch, loss_sum, weight_sum);
+    if (net->dtype == FGD_F32)
+        fgd_sbatch_loss(net, &fgd_active->f32, batch, loss_sum, weight_sum);
+    else
+        fgd_dbatch_loss(net, &fgd_active->f64, batch, loss_sum, weight_sum);
     fgd_fp_leave(mode);
 }
 
@@ -722,7 +725,7 @@ double fgd_net_penalty(const fgd_net *net)
         else
             fgd_dpenalty_rows(net, &fgd_active->f64, l, 0, layer->fan_in);
     }
-    const double sum = fgd_penalty_of_rows(net);
+    const double sum = fgd_penalty_of_rows(net, fgd_active);
     fgd_fp_leave(mode);
     return sum;
 }

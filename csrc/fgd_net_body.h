@@ -440,13 +440,13 @@ static void TYPE(norm_rows)(const fgd_net *net, const TYPE(table) * t, size_t l,
 }
 
 /* Factor that brings the global norm of all stored gradients down to clip_norm. */
-static double TYPE(norm_scale)(const fgd_net *net, const TYPE(table) * t)
+static double TYPE(norm_scale)(const fgd_net *net, const fgd_kernels *kernels)
 {
     double sum = 0;
     for (size_t l = 0; l < net->n_layers; l++) {
         const fgd_layer *layer = &net->layers[l];
-        sum += fgd_active->f64.sum16(layer->fan_in, layer->norm_rows, NULL);
-        if (layer->use_bias) sum += t->row_sumsq(layer->fan_out, layer->db);
+        sum += kernels->f64.sum16(layer->fan_in, layer->norm_rows, NULL);
+        if (layer->use_bias) sum += kernels->TABLE.row_sumsq(layer->fan_out, layer->db);
     }
     const double scale = net->clip_norm / (__builtin_sqrt(sum) + 1e-6);
     return scale < 1 ? scale : 1;
@@ -554,10 +554,9 @@ static void TYPE(run_columns)(const fgd_net *net, const TYPE(table) * t, const f
     }
 }
 
-static void TYPE(batch_loss)(const fgd_net *net, const fgd_batch *batch, double *loss_sum,
-                             double *weight_sum)
+static void TYPE(batch_loss)(const fgd_net *net, const TYPE(table) * t, const fgd_batch *batch,
+                             double *loss_sum, double *weight_sum)
 {
-    const TYPE(table) *t = &fgd_active->TABLE;
     const REAL *weight = batch->data->weights ? net->weight : NULL;
     *loss_sum = t->sum16(batch->n, net->sample_loss, weight);
     *weight_sum = weight ? t->sum16(batch->n, weight, NULL) : (double)batch->n;
@@ -666,13 +665,13 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
 
         /* Every thread computes the same sum, so that all agree on going on. */
         double loss_sum, weight_sum;
-        TYPE(batch_loss)(net, &batch, &loss_sum, &weight_sum);
+        TYPE(batch_loss)(net, t, &batch, &loss_sum, &weight_sum);
         if (!__builtin_isfinite(loss_sum)) {
             if (id == 0) run->progress->outcome = FGD_LOSS_NOT_FINITE;
             break;
         }
         if (id == 0) {
-            const double penalty = fgd_penalty_of_rows(net);
+            const double penalty = fgd_penalty_of_rows(net, run->kernels);
             loss_sum += penalty * weight_sum;
             run->progress->last_loss = weight_sum > 0 ? loss_sum / weight_sum : penalty;
             run->progress->loss_sum += loss_sum;
@@ -713,7 +712,7 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         if (is_stored) {
             fgd_team_barrier(worker);
             if (atomic_load_explicit(&run->abandoned, memory_order_relaxed)) break;
-            if (by_norm) params.norm_scale = TYPE(norm_scale)(net, t);
+            if (by_norm) params.norm_scale = TYPE(norm_scale)(net, run->kernels);
             params.clip_value = 0;
             for (size_t l = 0; l < net->n_layers; l++) {
                 const size_t rows = net->layers[l].fan_in;
@@ -898,9 +897,10 @@ static void TYPE(activate_grad)(fgd_act act, double param, size_t n, const REAL 
 
 static double TYPE(clip)(fgd_net *net)
 {
-    const TYPE(table) *t = &fgd_active->TABLE;
-    for (size_t l = 0; l < net->n_layers; l++) TYPE(norm_rows)(net, t, l, 0, net->layers[l].fan_in);
-    return TYPE(norm_scale)(net, t);
+    const fgd_kernels *kernels = fgd_active;
+    for (size_t l = 0; l < net->n_layers; l++)
+        TYPE(norm_rows)(net, &kernels->TABLE, l, 0, net->layers[l].fan_in);
+    return TYPE(norm_scale)(net, kernels);
 }
 
 static int TYPE(apply)(fgd_net *net, size_t l, size_t r0, size_t r1,
