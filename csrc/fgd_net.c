@@ -261,6 +261,13 @@ int fgd_net_needs_gradient(const fgd_net *net, size_t n)
     return net->clip_norm > 0 || arithmetic(net, n, 3) > net->long_flop;
 }
 
+size_t fgd_net_block_rows(const fgd_net *net, size_t n, int is_gradient)
+{
+    if (is_gradient) return FGD_BLOCK_ROWS;
+    /* After few samples rows of W are written as they lie. */
+    return n <= fgd_unit(net->dtype) ? FGD_GROUP_ROWS : FGD_SCRATCH_ROWS;
+}
+
 static int fgd_looks_around(const fgd_net *net, size_t n)
 {
     return arithmetic(net, n, 3) > net->long_flop / 10;
@@ -337,12 +344,12 @@ static double fgd_tree16(double *chain)
     return chain[0];
 }
 
-static double fgd_penalty_of_rows(const fgd_net *net)
+static double fgd_penalty_of_rows(const fgd_net *net, const fgd_kernels *kernels)
 {
     double sum = 0;
     for (size_t l = 0; l < net->n_layers; l++)
         if (fgd_has_penalty(&net->layers[l]))
-            sum += fgd_active->f64.sum16(net->layers[l].fan_in, net->layers[l].penalty_rows, NULL);
+            sum += kernels->f64.sum16(net->layers[l].fan_in, net->layers[l].penalty_rows, NULL);
     return sum;
 }
 
@@ -636,13 +643,38 @@ void fgd_net_operate(fgd_net *net, const fgd_batch *batch, fgd_op op, size_t lay
     fgd_fp_leave(mode);
 }
 
-int fgd_net_update(fgd_net *net, const fgd_batch *batch, size_t layer,
+void fgd_net_gradient(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,
+                      void *dw, void *db)
+{
+    const uint64_t mode = fgd_fp_enter();
+    BY_TYPE(net->dtype, gradient_of, net, batch, layer, r0, r1, dw, db);
+    fgd_fp_leave(mode);
+}
+
+int fgd_net_update(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,
                    const fgd_update_params *params)
 {
     const uint64_t mode = fgd_fp_enter();
-    const int diverged = BY_TYPE(net->dtype, update, net, batch, layer, params);
+    const int diverged = BY_TYPE(net->dtype, update, net, batch, layer, r0, r1, params);
     fgd_fp_leave(mode);
     return diverged;
+}
+
+int fgd_net_apply_gradient(fgd_net *net, size_t layer, size_t r0, size_t r1,
+                           const fgd_update_params *params)
+{
+    const uint64_t mode = fgd_fp_enter();
+    const int diverged = BY_TYPE(net->dtype, apply, net, layer, r0, r1, params);
+    fgd_fp_leave(mode);
+    return diverged;
+}
+
+double fgd_net_norm_scale(fgd_net *net)
+{
+    const uint64_t mode = fgd_fp_enter();
+    const double scale = BY_TYPE(net->dtype, clip, net);
+    fgd_fp_leave(mode);
+    return scale;
 }
 
 void fgd_net_put(fgd_net *net, fgd_buffer buffer, size_t layer, const fgd_matrix *matrix)
@@ -651,6 +683,12 @@ void fgd_net_put(fgd_net *net, fgd_buffer buffer, size_t layer, const fgd_matrix
     const uint64_t mode = fgd_fp_enter();
     BY_TYPE(net->dtype, put, net, buffer, layer, matrix);
     fgd_fp_leave(mode);
+}
+
+void fgd_net_look_at(const fgd_net *net, fgd_buffer buffer, size_t layer, size_t n,
+                     fgd_matrix *matrix)
+{
+    BY_TYPE(net->dtype, look_at, net, buffer, layer, n, matrix);
 }
 
 void fgd_net_get(const fgd_net *net, fgd_buffer buffer, size_t layer, size_t n, void *out)
@@ -705,7 +743,10 @@ void fgd_net_batch_loss(const fgd_net *net, const fgd_batch *batch, double *loss
                         double *weight_sum)
 {
     const uint64_t mode = fgd_fp_enter();
-    BY_TYPE(net->dtype, batch_loss, net, batch, loss_sum, weight_sum);
+    if (net->dtype == FGD_F32)
+        fgd_sbatch_loss(net, &fgd_active->f32, batch, loss_sum, weight_sum);
+    else
+        fgd_dbatch_loss(net, &fgd_active->f64, batch, loss_sum, weight_sum);
     fgd_fp_leave(mode);
 }
 
@@ -720,17 +761,9 @@ double fgd_net_penalty(const fgd_net *net)
         else
             fgd_dpenalty_rows(net, &fgd_active->f64, l, 0, layer->fan_in);
     }
-    const double sum = fgd_penalty_of_rows(net);
+    const double sum = fgd_penalty_of_rows(net, fgd_active);
     fgd_fp_leave(mode);
     return sum;
-}
-
-int fgd_net_apply_gradients(fgd_net *net, double lr)
-{
-    const uint64_t mode = fgd_fp_enter();
-    const int diverged = BY_TYPE(net->dtype, apply_gradients, net, lr);
-    fgd_fp_leave(mode);
-    return diverged;
 }
 
 /* Philox4x32-10, Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3 (2011). */

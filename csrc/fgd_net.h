@@ -122,7 +122,7 @@ void fgd_net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, i
 
 /* Single operations over the whole batch, on the calling thread, for checked steps, custom
  * losses and stored gradients.  A step is LOAD, (FORWARD, DROPOUT) of each layer, LOSS,
- * BACKWARD of each layer from the last to the second, UPDATE of each layer. */
+ * BACKWARD and TRANSPOSE of each layer from the last on, fgd_net_update of each layer. */
 typedef enum {
     FGD_OP_LOAD,          /* gathers the batch: input, target, weights                    */
     FGD_OP_PRE_ACTIVATION,/* z of the layer into its delta buffer, for looking at         */
@@ -133,8 +133,7 @@ typedef enum {
     FGD_OP_OUTPUT_GRAD,   /* delta of the last layer, given as dL/da, becomes dL/dz       */
     FGD_OP_BACKWARD,      /* delta of the layer below                                     */
     FGD_OP_TRANSPOSE,     /* delta_t of the layer                                         */
-    FGD_OP_GRADIENT,      /* dw, db: sums over samples (needs store_gradient)             */
-    FGD_OP_FINISH         /* penalties and clipping by value join dw, db                  */
+    FGD_OP_FINISH         /* penalties and clipping by value join the layer's dw, db      */
 } fgd_op;
 
 typedef struct {
@@ -150,13 +149,29 @@ void fgd_net_operate(fgd_net *net, const fgd_batch *batch, fgd_op op, size_t lay
 /* Parameters of the update of step (counted from 0), without penalties. */
 fgd_update_params fgd_step_params(const fgd_net *net, uint64_t step, double lr);
 
-/* The fused update of one layer's weights (with the penalties of params) and biases (without)
- * from its input and delta_t.  Returns nonzero if a weight was kept because its new value was
+/* Gradients and updates work on rows [r0, r1) of W, and with its first row on the biases.  Calls
+ * for blocks of nearly equal size, none above this and the larger ones first, compute the same
+ * tiles as one call for all rows. */
+size_t fgd_net_block_rows(const fgd_net *net, size_t n, int is_gradient);
+
+/* dw[r1 - r0][ldw] = sums over samples of input and delta_t; db[padded]. */
+void fgd_net_gradient(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,
+                      void *dw, void *db);
+
+/* The fused update of weights (with the penalties of params) and biases (without) from the
+ * layer's input and delta_t.  Returns nonzero if a weight was kept because its new value was
  * not finite. */
-int fgd_net_update(fgd_net *net, const fgd_batch *batch, size_t layer,
+int fgd_net_update(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,
                    const fgd_update_params *params);
 
-/* Work buffers as a caller's sample-major arrays see them. */
+/* The same from the layer's stored gradient, which FINISH has finished. */
+int fgd_net_apply_gradient(fgd_net *net, size_t layer, size_t r0, size_t r1,
+                           const fgd_update_params *params);
+
+/* The factor that clips all stored gradients, finished, by their global norm: norm_scale. */
+double fgd_net_norm_scale(fgd_net *net);
+
+/* Work buffers as sample-major arrays. */
 typedef enum {
     FGD_BUFFER_INPUT,
     FGD_BUFFER_Z,
@@ -168,6 +183,10 @@ typedef enum {
 
 /* Copies matrix (n samples) into a work buffer; n <= capacity. */
 void fgd_net_put(fgd_net *net, fgd_buffer buffer, size_t layer, const fgd_matrix *matrix);
+
+/* Describes n samples of a work buffer where they lie; OUT: matrix. */
+void fgd_net_look_at(const fgd_net *net, fgd_buffer buffer, size_t layer, size_t n,
+                     fgd_matrix *matrix);
 
 /* Copies n samples of a work buffer to out[n][features], the network's type, contiguous. */
 void fgd_net_get(const fgd_net *net, fgd_buffer buffer, size_t layer, size_t n, void *out);
@@ -193,9 +212,6 @@ void fgd_net_batch_loss(const fgd_net *net, const fgd_batch *batch, double *loss
 
 /* Sum of the penalties l1 * sum |W| + l2 / 2 * sum W^2 over all layers. */
 double fgd_net_penalty(const fgd_net *net);
-
-/* Updates all weights from the stored gradients, clipped by the global norm if asked for. */
-int fgd_net_apply_gradients(fgd_net *net, double lr);
 
 /* order[n] = the permutation of 0 .. n-1 that belongs to (seed, epoch), some swaps at a time:
  * done is 0 at first and then what the call before returned, until that is n. */

@@ -375,7 +375,7 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
     product.n = (units.end - c0 + unit - 1) / unit * unit;
     pass.n_rows = r1 - r0;
     pass.few_samples = k <= FGD_ALIGN_BYTES / sizeof(REAL);
-    if (pass.few_samples) product.most_m = FGD_GROUP_ROWS; /* rows of W are written as they lie */
+    product.most_m = fgd_net_block_rows(net, k, 0);
     product.scratch = scratch;
     product.epilogue = TYPE(update_tile);
     if (layer->fan_in * layer->ldw * sizeof(REAL) > FGD_RESIDENT_BYTES) {
@@ -411,18 +411,18 @@ static int TYPE(update_bias)(const fgd_net *net, const TYPE(table) * t, size_t l
     return diverged;
 }
 
-/* dw, db = sums over samples, rows [r0, r1) of W; the bias with the first row. */
+/* dw = sums over samples, rows [r0, r1) of W; with the first row db, those of the bias. */
 static void TYPE(gradient_rows)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t r0,
-                                size_t r1, size_t k, int dropout, const REAL *input,
-                                const fgd_look *look)
+                                size_t r1, size_t k, int dropout, const REAL *input, REAL *dw,
+                                REAL *db, const fgd_look *look)
 {
     const fgd_layer *layer = &net->layers[l];
     TYPE(product) product = TYPE(gradient)(net, l, r0, r1, k, dropout, input);
     product.look = look;
-    product.c = (REAL *)layer->dw + r0 * layer->ldw;
+    product.c = dw;
     product.ldc = layer->ldw;
     TYPE(gemm)(t, &product);
-    if (r0 == 0) t->column_sums(k, layer->padded, layer->delta_t, layer->ldw, layer->db);
+    if (r0 == 0) t->column_sums(k, layer->padded, layer->delta_t, layer->ldw, db);
 }
 
 /* Penalties and clipping by value join the stored gradient of rows [r0, r1). */
@@ -450,13 +450,13 @@ static void TYPE(norm_rows)(const fgd_net *net, const TYPE(table) * t, size_t l,
 }
 
 /* Factor that brings the global norm of all stored gradients down to clip_norm. */
-static double TYPE(norm_scale)(const fgd_net *net, const TYPE(table) * t)
+static double TYPE(norm_scale)(const fgd_net *net, const fgd_kernels *kernels)
 {
     double sum = 0;
     for (size_t l = 0; l < net->n_layers; l++) {
         const fgd_layer *layer = &net->layers[l];
-        sum += fgd_active->f64.sum16(layer->fan_in, layer->norm_rows, NULL);
-        if (layer->use_bias) sum += t->row_sumsq(layer->fan_out, layer->db);
+        sum += kernels->f64.sum16(layer->fan_in, layer->norm_rows, NULL);
+        if (layer->use_bias) sum += kernels->TABLE.row_sumsq(layer->fan_out, layer->db);
     }
     const double scale = net->clip_norm / (__builtin_sqrt(sum) + 1e-6);
     return scale < 1 ? scale : 1;
@@ -564,10 +564,9 @@ static void TYPE(run_columns)(const fgd_net *net, const TYPE(table) * t, const f
     }
 }
 
-static void TYPE(batch_loss)(const fgd_net *net, const fgd_batch *batch, double *loss_sum,
-                             double *weight_sum)
+static void TYPE(batch_loss)(const fgd_net *net, const TYPE(table) * t, const fgd_batch *batch,
+                             double *loss_sum, double *weight_sum)
 {
-    const TYPE(table) *t = &fgd_active->TABLE;
     const REAL *weight = batch->data->weights ? net->weight : NULL;
     *loss_sum = t->sum16(batch->n, net->sample_loss, weight);
     *weight_sum = weight ? t->sum16(batch->n, weight, NULL) : (double)batch->n;
@@ -678,13 +677,13 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
 
         /* Every thread computes the same sum, so that all agree on going on. */
         double loss_sum, weight_sum;
-        TYPE(batch_loss)(net, &batch, &loss_sum, &weight_sum);
+        TYPE(batch_loss)(net, t, &batch, &loss_sum, &weight_sum);
         if (!__builtin_isfinite(loss_sum)) {
             if (id == 0) run->progress->outcome = FGD_LOSS_NOT_FINITE;
             break;
         }
         if (id == 0) {
-            const double penalty = fgd_penalty_of_rows(net);
+            const double penalty = fgd_penalty_of_rows(net, run->kernels);
             loss_sum += penalty * weight_sum;
             run->progress->last_loss = weight_sum > 0 ? loss_sum / weight_sum : penalty;
             run->progress->loss_sum += loss_sum;
@@ -701,7 +700,9 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
             if (is_stored) {
                 const fgd_look at_rows = {run, worker, FGD_IN_ROWS};
                 if (r1 == r0) continue;
-                TYPE(gradient_rows)(net, t, l, r0, r1, batch.n, 1, input, looks ? &at_rows : NULL);
+                TYPE(gradient_rows)(net, t, l, r0, r1, batch.n, 1, input,
+                                    (REAL *)layer->dw + r0 * layer->ldw, layer->db,
+                                    looks ? &at_rows : NULL);
                 TYPE(finish_rows)(net, t, l, r0, r1, &params);
                 if (by_norm) TYPE(norm_rows)(net, t, l, r0, r1);
             } else {
@@ -723,7 +724,7 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         if (is_stored) {
             fgd_team_barrier(worker);
             if (atomic_load_explicit(&run->abandoned, memory_order_relaxed)) break;
-            if (by_norm) params.norm_scale = TYPE(norm_scale)(net, t);
+            if (by_norm) params.norm_scale = TYPE(norm_scale)(net, run->kernels);
             params.clip_value = 0;
             for (size_t l = 0; l < net->n_layers; l++) {
                 const size_t rows = net->layers[l].fan_in;
@@ -773,17 +774,25 @@ static void TYPE(infer_region)(void *context, const fgd_worker *worker)
     }
 }
 
-static int TYPE(update)(fgd_net *net, const fgd_batch *batch, size_t l,
+static void TYPE(gradient_of)(fgd_net *net, const fgd_batch *batch, size_t l, size_t r0, size_t r1,
+                              void *dw, void *db)
+{
+    TYPE(gradient_rows)(net, &fgd_active->TABLE, l, r0, r1, batch->n, batch->dropout, net->input[0],
+                        dw, db, NULL);
+}
+
+static int TYPE(update)(fgd_net *net, const fgd_batch *batch, size_t l, size_t r0, size_t r1,
                         const fgd_update_params *params)
 {
     const TYPE(table) *t = &fgd_active->TABLE;
     REAL *scratch = net->scratch[0];
     fgd_update_params p = *params;
     const TYPE(units) units = TYPE(all_units)(&net->layers[l]);
-    int diverged = TYPE(update_rows)(net, t, l, 0, net->layers[l].fan_in, units, batch->n,
-                                     batch->dropout, net->input[0], &p, scratch, NULL);
+    int diverged = TYPE(update_rows)(net, t, l, r0, r1, units, batch->n, batch->dropout,
+                                     net->input[0], &p, scratch, NULL);
     p.l1 = p.l2 = 0;
-    return diverged | TYPE(update_bias)(net, t, l, batch->n, &p, scratch);
+    if (r0 == 0) diverged |= TYPE(update_bias)(net, t, l, batch->n, &p, scratch);
+    return diverged;
 }
 
 static void TYPE(operate)(fgd_net *net, const fgd_batch *batch, fgd_op op, size_t l)
@@ -817,9 +826,6 @@ static void TYPE(operate)(fgd_net *net, const fgd_batch *batch, fgd_op op, size_
         TYPE(backward)(net, t, l, &cols, (TYPE(units)){0, layer->fan_in}, dropout);
         break;
     case FGD_OP_TRANSPOSE: TYPE(turn_delta)(net, t, l, 0, n); break;
-    case FGD_OP_GRADIENT:
-        TYPE(gradient_rows)(net, t, l, 0, layer->fan_in, batch->n, dropout, net->input[0], NULL);
-        break;
     case FGD_OP_FINISH: {
         const fgd_update_params params = fgd_step_params(net, net->step, batch->lr);
         TYPE(finish_rows)(net, t, l, 0, layer->fan_in, &params);
@@ -850,6 +856,19 @@ static void TYPE(put)(fgd_net *net, fgd_buffer which, size_t l, const fgd_matrix
     REAL *buffer = TYPE(buffer)(net, which, l, &features);
     t->gather(matrix, NULL, 0, matrix->rows, 0, (matrix->rows + unit - 1) / unit * unit, buffer,
               net->ldb);
+}
+
+static void TYPE(look_at)(const fgd_net *net, fgd_buffer which, size_t l, size_t n,
+                          fgd_matrix *matrix)
+{
+    size_t features;
+    const REAL *buffer = TYPE(buffer)(net, which, l, &features);
+    *matrix = (fgd_matrix){.data = buffer,
+                           .dtype = net->dtype,
+                           .rows = n,
+                           .cols = features,
+                           .row_stride = sizeof(REAL),
+                           .col_stride = (ptrdiff_t)(net->ldb * sizeof(REAL))};
 }
 
 static void TYPE(get)(const fgd_net *net, fgd_buffer which, size_t l, size_t n, REAL *out)
@@ -888,18 +907,18 @@ static void TYPE(activate_grad)(fgd_act act, double param, size_t n, const REAL 
     memcpy(d + whole, rest_d, (n - whole) * sizeof(REAL));
 }
 
-static int TYPE(apply_gradients)(fgd_net *net, double lr)
+static double TYPE(clip)(fgd_net *net)
 {
-    const TYPE(table) *t = &fgd_active->TABLE;
-    fgd_update_params params = fgd_step_params(net, net->step, lr);
-    int diverged = 0;
-    params.clip_value = 0;
-    if (net->clip_norm > 0) {
-        for (size_t l = 0; l < net->n_layers; l++)
-            TYPE(norm_rows)(net, t, l, 0, net->layers[l].fan_in);
-        params.norm_scale = TYPE(norm_scale)(net, t);
-    }
+    const fgd_kernels *kernels = fgd_active;
     for (size_t l = 0; l < net->n_layers; l++)
-        diverged |= TYPE(apply_rows)(net, t, l, 0, net->layers[l].fan_in, &params);
-    return diverged;
+        TYPE(norm_rows)(net, &kernels->TABLE, l, 0, net->layers[l].fan_in);
+    return TYPE(norm_scale)(net, kernels);
+}
+
+static int TYPE(apply)(fgd_net *net, size_t l, size_t r0, size_t r1,
+                       const fgd_update_params *params)
+{
+    fgd_update_params p = *params;
+    p.clip_value = 0; /* it is finished */
+    return TYPE(apply_rows)(net, &fgd_active->TABLE, l, r0, r1, &p);
 }

@@ -58,6 +58,31 @@ def number_after(label, text):
     return float(re.search(rf"{re.escape(label)} (-?[\d.]+)", text).group(1))
 
 
+# As `python -m fastgd` starts, and as the console script does.
+STARTS = {
+    "module": [sys.executable, "-m", "fastgd", "info"],
+    "script": [
+        sys.executable,
+        "-c",
+        "import sys; sys.argv = ['/somewhere/bin/fastgd', 'info'];"
+        "from fastgd.cli import main; sys.exit(main())",
+    ],
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_unknown_instruction_set_of_the_environment_is_one_line(start):
+    done = subprocess.run(
+        STARTS[start], env=os.environ | {"FASTGD_ISA": "sse9"}, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("fastgd: error: environment variable FASTGD_ISA='sse9' is not ")
+    assert done.stderr.count("\n") == 1
+    done = subprocess.run(STARTS[start], capture_output=True, text=True, check=True)
+    assert "instruction set" in done.stdout
+
+
 def examples():
     """The example lines of every command's help; those of demo and bench have tests below."""
     for name, lines in cli._EXAMPLES.items():

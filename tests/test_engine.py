@@ -12,7 +12,8 @@ import time
 import numpy as np
 import pytest
 
-from fastgd import _kernels, reference
+import fastgd
+from fastgd import _kernels, _verify, reference
 from fastgd._engine import Divergence, Engine
 
 ACTIVATIONS = [name for name in _kernels.ACTIVATIONS if name != "softmax"]
@@ -225,6 +226,89 @@ def test_checked_steps_have_the_bits_of_a_plain_fit(optimizer):
     checked_losses = case.fit(checked, verify=lambda op, *_: seen.append(op), verify_all=True)
     assert digest(plain, losses) == digest(checked, checked_losses)
     assert set(seen) == {"forward", "dropout", "loss", "backward", "weight_grad", "update"}
+
+
+WIDE = {"hidden": (500, 300), "n_inputs": 410, "dropout": 0, "penalty": 1e-3}
+
+
+@pytest.mark.parametrize("n", [9, 33])
+@pytest.mark.parametrize("optimizer", [("sgd", {}), ("adam", {}), ("adam", {"clip_norm": 0.1})])
+def test_a_checked_step_shows_every_row_once_before_a_weight_changes(optimizer, n):
+    case = Case(**WIDE, optimizer=optimizer, n=n)
+    plain, checked = case.engine(), case.engine()
+    before = [checked.weight(layer).copy() for layer in range(3)]
+    biases = [checked.bias(layer).copy() for layer in range(3)]
+    rows = {(op, layer): 0 for op in ("weight_grad", "update") for layer in range(3)}
+    calls = []
+
+    def watch(op, layer, inputs, outputs):
+        if op not in ("weight_grad", "update"):
+            return
+        shown = outputs["dW" if op == "weight_grad" else "W"]
+        first = inputs["first_row"]
+        end = first + len(shown)
+        assert rows[op, layer] == first, "in order, without gaps"
+        assert inputs["A_prev"].shape == (n, len(shown))
+        assert (outputs["db" if op == "weight_grad" else "b"] is None) == (first > 0)
+        rows[op, layer] = end
+        calls.append((op, layer))
+        if op == "weight_grad":
+            return
+        assert (inputs["W"] == before[layer][first:end]).all()
+        for number, W in enumerate(before):
+            same = checked.weight(number) == W
+            if number == layer:
+                same[first:end] = True
+            assert same.all(), "only the rows that are shown may have changed"
+            assert (checked.bias(number) == biases[number]).all() or (first, number) == (0, layer)
+
+    data = case.X, case.y, case.weights
+    assert checked.checked_step(*data, 0.01, watch) == plain.train_step(*data, 0.01)
+    assert digest(checked) == digest(plain)
+    for (_, layer), end in rows.items():
+        assert end == len(before[layer])
+    assert calls.count(("update", 0)) > 1, "the layer must be large, or this tests nothing"
+    stores = "clip_norm" in optimizer[1]
+    assert checked.has_gradient == stores, "what only verification reads must not stay"
+    assert (calls.count(("weight_grad", 0)) > 1) != stores
+
+
+@pytest.mark.parametrize("optimizer", [("sgd", {}), ("adam", {}), ("adam", {"clip_norm": 0.1})])
+@pytest.mark.parametrize("op", ["weight_grad", "update"])
+def test_one_wrong_element_of_a_later_row_is_named(op, optimizer):
+    case = Case(**WIDE, optimizer=optimizer, n=33)
+    engine = case.engine()
+    before = digest(engine)
+    name = {"weight_grad": "dW", "update": "W"}[op]
+
+    def spoil(op_now, layer, inputs, outputs):
+        first = inputs.get("first_row", 0)
+        if (op_now, layer) == (op, 1) and first <= 400 < first + len(outputs[name]):
+            outputs[name][400 - first, 299] += 1
+        _verify.verify(op_now, layer, inputs, outputs)
+
+    with pytest.raises(fastgd.ValidationError) as caught:
+        engine.checked_step(case.X, case.y, case.weights, 0.01, spoil)
+    error = caught.value
+    assert (error.op, error.layer, error.array, error.index) == (op, 1, name, (400, 299))
+    assert digest(engine) == before
+    assert engine.step == 0
+
+
+def test_an_interrupted_verification_takes_back_what_it_tried():
+    case = Case(**WIDE, optimizer=("adam", {}), n=33)
+    engine = case.engine()
+    before = digest(engine)
+
+    def interrupt(op, layer, inputs, outputs):
+        if op == "update" and inputs["first_row"] > 0:
+            assert digest(engine) != before
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.checked_step(case.X, case.y, case.weights, 0.01, interrupt)
+    assert digest(engine) == before
+    assert engine.step == 0
 
 
 def test_one_call_and_many_have_the_same_bits():

@@ -567,6 +567,9 @@ MALICIOUS = {
     "tensor dtype": set_tensor("layers.0.weight", lambda a: a.astype(np.float64)),
     "integers": set_tensor("layers.0.weight", lambda a: a.astype(np.int32)),
     "nan": set_tensor("layers.0.weight", lambda a: np.full_like(a, np.nan)),
+    "nan in the best weights": set_tensor(
+        "callbacks.0.best_weights.1", lambda a: np.full_like(a, np.nan)
+    ),
     "inf in the state": set_tensor("optimizer.velocity.0.bias", lambda a: np.full_like(a, np.inf)),
 }
 
@@ -699,6 +702,24 @@ def test_values_that_are_not_finite_do_not_replace_a_file(name, path):
         net.save(path)
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == [path.name]
+
+
+def test_best_weights_that_are_not_finite_are_named(parts, path):
+    config, tensors = parts
+    tensors["callbacks.0.best_weights.0"] = np.array([[np.inf], [0]], np.float32)
+    message = "callbacks.0.best_weights.0 has values that are not finite"
+    refused(sealed(config, tensors), path, message)
+
+
+def test_state_of_a_callback_that_is_not_finite_does_not_replace_a_file(path):
+    class Own(fastgd.Callback):
+        def state_dict(self):
+            return {"seen": [np.array([np.nan])]}
+
+    callbacks = [Own(), fastgd.Checkpoint(path)]
+    with pytest.raises(ValueError, match=r"not saved: callbacks\.0\.seen\.0$"):
+        network().fit(X, Y, callbacks=callbacks, verbose=0)
+    assert not path.exists()
 
 
 def test_more_than_a_header_holds_does_not_replace_a_file(path, monkeypatch):

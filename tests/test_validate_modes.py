@@ -1,5 +1,9 @@
 """What is repeated by the reference, and when; a broken kernel must not get past it."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -238,6 +242,14 @@ def test_validate_reports_and_changes_nothing(dtype):
     assert "9 operations on 40 samples" in repr(report)
 
 
+def test_validate_reports_an_operation_on_many_rows_once():
+    net = fastgd.Network([fastgd.Dense(500, "tanh"), fastgd.Dense(3)], "cross_entropy", "adam", 300)
+    data = np.tile(X, 60)
+    report = net.validate(data, Y)
+    assert sorted(report.operations) == sorted(STEP)
+    assert len(report.shares) == len(STEP)
+
+
 def test_validate_of_a_network_without_weights_leaves_it_so():
     net = fastgd.Network([fastgd.Dense(3)], "cross_entropy")
     net.validate(X, Y)
@@ -281,6 +293,32 @@ def test_validate_says_when_the_step_diverges():
     with pytest.raises(fastgd.DivergenceError):
         net.validate(np.full((4, 1), 1e15), np.zeros(4))
     assert state(net) == before
+
+
+# ---- memory ---------------------------------------------------------------------------------
+
+# In a process of its own, as the benchmark measures it.
+FIT = """
+import sys
+from benchmarks.peers import fastgd_peer
+from benchmarks.shapes import Job
+adam = {"name": "adam", "lr": 1e-4}
+job = Job((1024, 2048, 2048, 10), 32, 2, optimizer=adam, kind="memory", variant=sys.argv[1])
+print(fastgd_peer.make(job, 1).measure(1))
+"""
+
+
+def test_validating_a_large_network_takes_little_memory():
+    """Its weights take 25 MB, and with their states 76: there is no room for a copy of them."""
+    root = Path(__file__).resolve().parent.parent
+    added = {}
+    for variant in ("fit", "not validated"):
+        run = subprocess.run(
+            [sys.executable, "-c", FIT, variant],
+            capture_output=True, text=True, check=True, cwd=root,
+        )  # fmt: skip
+        added[variant] = float(run.stdout)
+    assert 0 < added["not validated"] < added["fit"] < added["not validated"] + 16
 
 
 ACTIVATIONS = [name for name in _kernels.ACTIVATIONS if name != "softmax"]

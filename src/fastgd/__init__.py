@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import _threads, activations, callbacks, losses, metrics, optimizers, schedules
+# _start is imported for what it does, before all that needs the kernels.
+from . import _start, _threads, activations, callbacks, losses, metrics, optimizers, schedules  # noqa: F401
 from ._errors import ModelFileError, ValidationError
 from ._kernels import active_isa, available_isas
 from ._training import DivergenceError

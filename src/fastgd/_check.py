@@ -219,7 +219,7 @@ def _dropout(rng: np.random.Generator, shape: _Shape, dtype: str) -> Iterator[_C
 
     def keep(op: str, layer: int, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         if op == "dropout":
-            cases.append((op, op, inputs, outputs))
+            cases.append((op, op, _kept(inputs), _kept(outputs)))
 
     X = rng.standard_normal((n, fan_in)).astype(dtype)
     engine.checked_step(X, np.zeros((n, 1), dtype), None, 1e-3, keep)
@@ -237,12 +237,21 @@ def _online(rng: np.random.Generator, shape: _Shape, dtype: str) -> Iterator[_Ca
 
     def keep(op: str, layer: int, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         if op == "update":
-            updates.append(("online", op, inputs, outputs))
+            updates.append(("online", op, _kept(inputs), _kept(outputs)))
 
     X = rng.standard_normal((1, fan_in)).astype(dtype)
     with contextlib.suppress(Divergence):
         engine.checked_step(X, np.ones((1, 1), dtype), None, 0.05, keep)
     yield from updates[1:]  # nothing if the general way is so broken that it diverged
+
+
+def _kept(shown: Any) -> Any:
+    # The views that a checked step shows last as long as the call.
+    if isinstance(shown, Mapping):
+        return {name: _kept(value) for name, value in shown.items()}
+    if isinstance(shown, tuple):
+        return tuple(map(_kept, shown))
+    return shown.copy() if isinstance(shown, np.ndarray) else shown
 
 
 def _copies(state: Mapping[str, Any]) -> dict[str, tuple[Array, Array]]:

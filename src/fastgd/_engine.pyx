@@ -1,6 +1,8 @@
 # The engine behind Network: owns weights, optimiser states and work buffers, and runs whole
 # fits without the GIL.  Arguments are validated by the callers; names come as they are public.
 
+import itertools
+
 from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
@@ -24,6 +26,8 @@ cdef size_t PREDICT_BLOCK = 256
 cdef double BRIEF = 1e5
 # Steps with one learning rate that a native call gets at once.
 cdef size_t FIXED_RATES = 8192
+# Weights and states that verification keeps a copy of at a time, unless one row has more.
+cdef size_t COPIED_BYTES = 3 << 20
 
 cdef object ndarray = np.ndarray
 cdef object empty = np.empty
@@ -125,6 +129,17 @@ cdef void describe(k.fgd_matrix *matrix, k.fgd_dtype dtype, const Py_buffer *buf
     matrix.row_stride = buffer.strides[0]
     matrix.cols = buffer.shape[1] if buffer.ndim == 2 else 1
     matrix.col_stride = buffer.strides[1] if buffer.ndim == 2 else buffer.itemsize
+
+
+cdef list copies(list arrays):
+    return [None if array is None else array.copy() for array in arrays]
+
+
+cdef int put_back(list arrays, list saved) except -1:
+    for array, values in zip(arrays, saved, strict=True):
+        if array is not None:
+            array[...] = values
+    return 0
 
 
 cdef class StateBlock:
@@ -357,18 +372,28 @@ cdef class Engine:
         self.net.long_flop = value
 
     cdef object view(self, object owner, void *data, k.fgd_layer *layer, bint is_weight):
-        cdef ArrayView exporter = ArrayView.__new__(ArrayView)
+        cdef ArrayView exporter
         cdef size_t size = k.element_size(self.net.dtype)
+        if is_weight:
+            return self.matrix_view(owner, data, layer.fan_in, layer.fan_out, layer.ldw * size,
+                                    size)
+        exporter = ArrayView.__new__(ArrayView)
         exporter.owner = owner
         exporter.data = data
         exporter.is_float32 = self.net.dtype == k.FGD_F32
-        if is_weight:
-            exporter.ndim = 2
-            exporter.shape[0], exporter.shape[1] = layer.fan_in, layer.fan_out
-            exporter.strides[0], exporter.strides[1] = layer.ldw * size, size
-        else:
-            exporter.ndim = 1
-            exporter.shape[0], exporter.strides[0] = layer.fan_out, size
+        exporter.ndim = 1
+        exporter.shape[0], exporter.strides[0] = layer.fan_out, size
+        return np.asarray(exporter)
+
+    cdef object matrix_view(self, object owner, void *data, size_t rows, size_t cols,
+                            Py_ssize_t row_stride, Py_ssize_t col_stride):
+        cdef ArrayView exporter = ArrayView.__new__(ArrayView)
+        exporter.owner = owner
+        exporter.data = data
+        exporter.is_float32 = self.net.dtype == k.FGD_F32
+        exporter.ndim = 2
+        exporter.shape[0], exporter.shape[1] = rows, cols
+        exporter.strides[0], exporter.strides[1] = row_stride, col_stride
         return np.asarray(exporter)
 
     cdef k.fgd_layer *layer(self, Py_ssize_t i) except NULL:
@@ -518,9 +543,9 @@ cdef class Engine:
             raise MemoryError(f"no memory for the work buffers of {n} samples")
         return 0
 
-    cdef int reserve_step(self, size_t n, int threads, bint store_gradient) except -1:
+    cdef int reserve_step(self, size_t n, int threads) except -1:
         # Of all passes only steps may need a gradient of all weights.
-        return self.reserve(n, threads, store_gradient or k.net_needs_gradient(&self.net, n))
+        return self.reserve(n, threads, k.net_needs_gradient(&self.net, n))
 
     cdef object failure(self, k.fgd_outcome outcome, size_t epoch, size_t step, lr=None):
         # The exception for a run that did not end as a run should.
@@ -670,7 +695,7 @@ cdef class Engine:
                 # A callback may have predicted, evaluated or changed the optimiser: what a step
                 # needs is looked at anew, and allocated if it is missing.
                 self.use_data(data)
-                self.reserve_step(self.batch_size, threads, verify is not None)
+                self.reserve_step(self.batch_size, threads)
                 first = done * self.batch_size
                 stepwise = custom or (verify is not None and (verify_all or total == 0))
                 if stepwise:
@@ -717,7 +742,7 @@ cdef class Engine:
             threads = self.threads
             data = Data.__new__(Data, X, y, sample_weight, self.input_scale)
             self.use_data(data)
-            self.reserve_step(data.n, threads, False)
+            self.reserve_step(data.n, threads)
             memset(&progress, 0, sizeof(progress))
             if self.loss_kind == "custom":
                 self.operate_step(data, NULL, 0, data.n, lr, None, True, &progress)
@@ -827,7 +852,7 @@ cdef class Engine:
             threads = self.threads
             self.net.loss = self.short_loss
             self.net.loss_param = self.loss_param
-            self.reserve_step(n, threads, False)
+            self.reserve_step(n, threads)
             memset(&progress, 0, sizeof(progress))
             if self.weights * <double>n < BRIEF:
                 k.net_train(&self.net, data, NULL, 0, n, n, 1, &lr, threads, SLICE_SECONDS,
@@ -848,8 +873,11 @@ cdef class Engine:
         Parameters
         ----------
         verify : callable
-            ``verify(op, layer, inputs, outputs)`` after each operation, with sample-major
-            copies of what it read and wrote.
+            ``verify(op, layer, inputs, outputs)`` after each operation, with sample-major views
+            of what it read and wrote, which last as long as the call. A gradient or an update of
+            many weights comes in several calls, each for the rows of W from
+            ``inputs["first_row"]`` on; the biases come with the first, and are None in the others.
+            No weight has changed before all calls have returned.
         """
         cdef Data data
         cdef k.fgd_progress progress
@@ -857,7 +885,7 @@ cdef class Engine:
             self.check_not_in_step()
             data = Data(X, y, sample_weight, self.input_scale)
             self.use_data(data)
-            self.reserve(data.n, self.threads, True)
+            self.reserve_step(data.n, self.threads)
             memset(&progress, 0, sizeof(progress))
             self.operate_step(data, NULL, 0, data.n, lr, verify, True, &progress)
             if progress.outcome != k.FGD_TRAINED:
@@ -901,7 +929,9 @@ cdef class Engine:
         cdef size_t last = self.net.n_layers - 1, l
         cdef double loss_sum, weight_sum, penalty
         cdef bint by_norm = self.net.clip_norm > 0
+        cdef bint is_stored = by_norm or not update  # the gradient
         cdef bint custom = self.loss_kind == "custom"
+        cdef k.fgd_layer *layer
         cdef int diverged = 0
         batch.data = &data.c
         batch.order = order
@@ -919,13 +949,13 @@ cdef class Engine:
                 k.net_operate(&self.net, &batch, k.FGD_OP_DROPOUT, l)
                 if verify is not None:
                     verify("dropout", l,
-                           {"a": self.get(k.FGD_BUFFER_A, l, n),
+                           {"a": self.look_at(k.FGD_BUFFER_A, l, n),
                             "p": self.net.layers[l].dropout, "seed": self.net.seed,
                             "step": self.net.step},
-                           {"a": self.get(k.FGD_BUFFER_DROPPED, l, n),
-                            "mask": self.get(k.FGD_BUFFER_MASK, l, n)})
+                           {"a": self.look_at(k.FGD_BUFFER_DROPPED, l, n),
+                            "mask": self.look_at(k.FGD_BUFFER_MASK, l, n)})
         if data.c.outputs != NULL:
-            (<object>self.output_array(data))[rows] = self.get(k.FGD_BUFFER_A, last, n)
+            (<object>self.output_array(data))[rows] = self.look_at(k.FGD_BUFFER_A, last, n)
         if custom:
             loss_sum, weight_sum = self.apply_custom_loss(&batch, data, rows)
         else:
@@ -948,52 +978,49 @@ cdef class Engine:
         progress.last_loss = loss_sum / weight_sum if weight_sum > 0 else penalty
         progress.loss_sum += loss_sum
         progress.weight_sum += weight_sum
-        if not update or by_norm or verify is not None:
-            for l in range(last + 1):
-                k.net_operate(&self.net, &batch, k.FGD_OP_GRADIENT, l)
-                if verify is not None:
-                    verify("weight_grad", l,
-                           {"A_prev": self.get_input(l, n, update),
-                            "delta": self.get(k.FGD_BUFFER_DELTA, l, n)},
-                           {"dW": self.gradient(l, True), "db": self.gradient(l, False)})
-                if not update or by_norm:
-                    k.net_operate(&self.net, &batch, k.FGD_OP_FINISH, l)
+        for l in range(last + 1):
+            if verify is not None:
+                self.verify_gradient(verify, &batch, l, by_norm)
+            elif is_stored:
+                layer = &self.net.layers[l]
+                k.net_gradient(&self.net, &batch, l, 0, layer.fan_in, layer.dw, layer.db)
+            if is_stored:
+                k.net_operate(&self.net, &batch, k.FGD_OP_FINISH, l)
         if update:
-            before = self.snapshot() if verify is not None else None
             params = k.step_params(&self.net, self.net.step, lr)
             if by_norm:
-                diverged = k.net_apply_gradients(&self.net, lr)
-            else:
-                for l in range(last + 1):
-                    params.l1 = self.net.layers[l].l1
-                    params.l2 = self.net.layers[l].l2
-                    diverged |= k.net_update(&self.net, &batch, l, &params)
+                params.norm_scale = k.net_norm_scale(&self.net)
             if verify is not None:
-                self.verify_update(verify, before, n, lr)
+                diverged = self.verify_updates(verify, &batch, &params)
                 if not diverged and k.net_is_online(&self.net, &data.c, n):
-                    self.verify_online(verify, before, data, order, first, lr,
-                                       progress.last_loss)
+                    self.verify_online(verify, &batch, progress.last_loss)
+            for l in range(last + 1):
+                diverged |= self.update_rows(&batch, l, 0, self.net.layers[l].fan_in, &params)
             self.net.step += 1
             progress.n_steps += 1
             if diverged:
                 progress.outcome = k.FGD_WEIGHT_NOT_FINITE
         return 0
 
+    cdef int update_rows(self, const k.fgd_batch *batch, size_t l, size_t r0, size_t r1,
+                         const k.fgd_update_params *params) noexcept:
+        # Rows [r0, r1) of W, and with the first one b; whether a weight would not be finite.
+        cdef k.fgd_update_params own = params[0]
+        if self.net.clip_norm > 0:
+            return k.net_apply_gradient(&self.net, l, r0, r1, params)
+        own.l1, own.l2 = self.net.layers[l].l1, self.net.layers[l].l2
+        return k.net_update(&self.net, batch, l, r0, r1, &own)
+
     cdef object output_array(self, Data data):
-        cdef ArrayView exporter = ArrayView.__new__(ArrayView)
         cdef size_t size = k.element_size(self.net.dtype)
-        exporter.data = data.c.outputs
-        exporter.is_float32 = self.net.dtype == k.FGD_F32
-        exporter.ndim = 2
-        exporter.shape[0], exporter.shape[1] = data.n, data.c.output_stride
-        exporter.strides[0], exporter.strides[1] = data.c.output_stride * size, size
-        return np.asarray(exporter)
+        return self.matrix_view(None, data.c.outputs, data.n, data.c.output_stride,
+                                data.c.output_stride * size, size)
 
     cdef tuple apply_custom_loss(self, k.fgd_batch *batch, Data data, rows):
         # Leaves delta = dL/dz in the last layer; returns (sum of losses, sum of weights).
         cdef size_t last = self.net.n_layers - 1
         cdef k.Matrix matrix
-        output = self.get(k.FGD_BUFFER_A, last, batch.n)
+        output = self.look_at(k.FGD_BUFFER_A, last, batch.n).copy()
         self.in_step = True
         try:
             values, grad = self.custom_loss(output, data.y[rows])
@@ -1016,24 +1043,44 @@ cdef class Engine:
 
     # ---- what verification looks at ---------------------------------------------------------
 
-    cdef object get(self, k.fgd_buffer which, size_t l, size_t n):
-        cdef size_t features = (self.net.n_inputs if which == k.FGD_BUFFER_INPUT
-                                else self.net.layers[l].fan_out)
-        out = np.empty((n, features), dtype=self.dtype)
-        cdef k.Matrix matrix = k.Matrix(out, True)
-        k.net_get(&self.net, which, l, n, <void *>matrix.c.data)
-        return out
+    cdef object look_at(self, k.fgd_buffer which, size_t l, size_t n):
+        # A view of a work buffer, sample-major.
+        cdef k.fgd_matrix matrix
+        k.net_look_at(&self.net, which, l, n, &matrix)
+        view = self.matrix_view(self, <void *>matrix.data, n, matrix.cols, matrix.row_stride,
+                                matrix.col_stride)
+        view.flags.writeable = False
+        return view
 
-    cdef object get_input(self, size_t l, size_t n, bint dropout):
+    cdef object look_at_input(self, size_t l, const k.fgd_batch *batch):
         if l == 0:
-            return self.get(k.FGD_BUFFER_INPUT, 0, n)
-        if dropout and self.net.layers[l - 1].dropout > 0:
-            return self.get(k.FGD_BUFFER_DROPPED, l - 1, n)
-        return self.get(k.FGD_BUFFER_A, l - 1, n)
+            return self.look_at(k.FGD_BUFFER_INPUT, 0, batch.n)
+        if batch.dropout and self.net.layers[l - 1].dropout > 0:
+            return self.look_at(k.FGD_BUFFER_DROPPED, l - 1, batch.n)
+        return self.look_at(k.FGD_BUFFER_A, l - 1, batch.n)
 
-    cdef object gradient(self, size_t l, bint is_weight):
-        cdef k.fgd_layer *layer = &self.net.layers[l]
-        return self.view(self, layer.dw if is_weight else layer.db, layer, is_weight).copy()
+    cdef list numbers(self, size_t l, size_t r0, size_t r1):
+        # Live views [W, b, state of W, state of b, ...]: rows of W, and with the first of them b.
+        arrays = [self.weight(l)[r0:r1], self.bias(l) if r0 == 0 else None]
+        for pairs in self.optimizer_state().values():
+            arrays += [pairs[l][0][r0:r1], pairs[l][1] if r0 == 0 else None]
+        return arrays
+
+    cdef dict named(self, list numbers):
+        W, b, *states = numbers
+        pairs = zip(states[::2], states[1::2], strict=True)
+        return {"W": W, "b": b, "state": dict(zip(self.optimizer_state(), pairs, strict=True))}
+
+    cdef list row_blocks(self, size_t l, size_t most, size_t n_arrays):
+        # [(r0, r1), ...] of W: blocks as the C core divides its rows, fewer rows where so many
+        # arrays of its width would be large.
+        cdef size_t fan_in = self.net.layers[l].fan_in
+        cdef size_t row = self.net.layers[l].ldw * k.element_size(self.net.dtype)
+        most = max(<size_t>1, min(most, COPIED_BYTES // (n_arrays * row)))
+        n_blocks = (fan_in + most - 1) // most
+        size, larger = divmod(fan_in, n_blocks)
+        starts = [i * size + min(i, larger) for i in range(n_blocks + 1)]
+        return list(itertools.pairwise(starts))
 
     cdef dict activation_of(self, size_t l):
         name, param = self.activations[l]
@@ -1042,85 +1089,127 @@ cdef class Engine:
     cdef int verify_forward(self, verify, k.fgd_batch *batch, size_t l) except -1:
         cdef k.fgd_layer *layer = &self.net.layers[l]
         if layer.z != NULL:
-            z = self.get(k.FGD_BUFFER_Z, l, batch.n)
+            z = self.look_at(k.FGD_BUFFER_Z, l, batch.n)
         else:
             k.net_operate(&self.net, batch, k.FGD_OP_PRE_ACTIVATION, l)
-            z = self.get(k.FGD_BUFFER_DELTA, l, batch.n)
+            z = self.look_at(k.FGD_BUFFER_DELTA, l, batch.n)
         verify("forward", l,
-               {"X": self.get_input(l, batch.n, batch.dropout), "W": self.weight(l).copy(),
-                "b": self.view(self, layer.b, layer, False).copy(), **self.activation_of(l)},
-               {"z": z, "a": self.get(k.FGD_BUFFER_A, l, batch.n)})
+               {"X": self.look_at_input(l, batch), "W": self.weight(l),
+                "b": self.view(self, layer.b, layer, False), **self.activation_of(l)},
+               {"z": z, "a": self.look_at(k.FGD_BUFFER_A, l, batch.n)})
         return 0
 
     cdef int verify_loss(self, verify, Data data, rows, size_t n, double value) except -1:
         cdef size_t last = self.net.n_layers - 1
         verify("loss", last,
-               {"z": self.get(k.FGD_BUFFER_Z, last, n), "a": self.get(k.FGD_BUFFER_A, last, n),
+               {"z": self.look_at(k.FGD_BUFFER_Z, last, n),
+                "a": self.look_at(k.FGD_BUFFER_A, last, n),
                 "y": np.asarray(data.y[rows]),
                 "sample_weight": None if data.sample_weight is None else data.sample_weight[rows],
                 "kind": self.loss_kind, "loss_param": self.loss_param,
                 **self.activation_of(last)},
-               {"value": value, "delta": self.get(k.FGD_BUFFER_DELTA, last, n)})
+               {"value": value, "delta": self.look_at(k.FGD_BUFFER_DELTA, last, n)})
         return 0
 
     cdef int verify_backward(self, verify, k.fgd_batch *batch, size_t l) except -1:
         cdef bint from_z = k.act_consumes_z(self.net.layers[l - 1].act)
         cdef bint drops = batch.dropout and self.net.layers[l - 1].dropout > 0
         verify("backward", l,
-               {"delta": self.get(k.FGD_BUFFER_DELTA, l, batch.n), "W": self.weight(l).copy(),
-                "x": self.get(k.FGD_BUFFER_Z if from_z else k.FGD_BUFFER_A, l - 1, batch.n),
-                "mask": self.get(k.FGD_BUFFER_MASK, l - 1, batch.n) if drops else None,
+               {"delta": self.look_at(k.FGD_BUFFER_DELTA, l, batch.n), "W": self.weight(l),
+                "x": self.look_at(k.FGD_BUFFER_Z if from_z else k.FGD_BUFFER_A, l - 1, batch.n),
+                "mask": self.look_at(k.FGD_BUFFER_MASK, l - 1, batch.n) if drops else None,
                 **self.activation_of(l - 1)},
-               {"delta": self.get(k.FGD_BUFFER_DELTA, l - 1, batch.n)})
+               {"delta": self.look_at(k.FGD_BUFFER_DELTA, l - 1, batch.n)})
         return 0
 
-    cdef list snapshot(self):
-        # Copies of (W, b, states) of every layer.
-        states = self.optimizer_state()
-        copies = []
-        for l in range(self.net.n_layers):
-            b = self.bias(l)
-            copies.append((self.weight(l).copy(), None if b is None else b.copy(), {
-                name: (pairs[l][0].copy(), None if pairs[l][1] is None else pairs[l][1].copy())
-                for name, pairs in states.items()}))
-        return copies
+    cdef int verify_gradient(self, verify, const k.fgd_batch *batch, size_t l,
+                             bint is_stored) except -1:
+        # A gradient that the step does not store is here for a few rows at a time.
+        cdef k.fgd_layer *layer = &self.net.layers[l]
+        cdef size_t size = k.element_size(self.net.dtype), row_bytes = layer.ldw * size
+        cdef size_t r0, r1, rows
+        cdef char *dw = <char *>layer.dw
+        cdef char *db = <char *>layer.db
+        cdef k.Matrix scratch
+        owner, blocks = self, [(0, layer.fan_in)]
+        if not is_stored:
+            blocks = self.row_blocks(l, k.net_block_rows(&self.net, batch.n, True), 1)
+            rows = blocks[0][1]  # the largest
+            owner = scratch = k.Matrix(np.empty((rows + 1, layer.ldw), dtype=self.dtype), True)
+            dw = <char *>scratch.c.data
+            db = dw + rows * row_bytes
+        A_prev, delta = self.look_at_input(l, batch), self.look_at(k.FGD_BUFFER_DELTA, l, batch.n)
+        for r0, r1 in blocks:
+            k.net_gradient(&self.net, batch, l, r0, r1, dw, db)
+            verify("weight_grad", l,
+                   {"A_prev": A_prev[:, r0:r1], "delta": delta, "first_row": r0},
+                   {"dW": self.matrix_view(owner, dw, r1 - r0, layer.fan_out, row_bytes, size),
+                    "db": self.view(owner, db, layer, False) if r0 == 0 else None})
+        return 0
 
-    cdef int verify_online(self, verify, list before, Data data, const int64_t *order,
-                           size_t first, double lr, double loss) except -1:
+    cdef int verify_updates(self, verify, const k.fgd_batch *batch,
+                            const k.fgd_update_params *params) except -1:
+        # Updates a few rows at a time, and takes each back once it is verified: nothing is left of
+        # a wrong one, and nobody needs a copy of all weights.  Returns whether one diverged.
+        cdef size_t l, r0, r1, most = k.net_block_rows(&self.net, batch.n, False)
+        cdef int diverged = 0
+        scale = self.reference_norm_scale() if self.net.clip_norm > 0 else 1.0
+        n_arrays = 1 + len(self.optimizer_state())
+        for l in range(self.net.n_layers):
+            for r0, r1 in self.row_blocks(l, most, n_arrays):
+                numbers = self.numbers(l, r0, r1)
+                before = copies(numbers)
+                try:
+                    diverged |= self.update_rows(batch, l, r0, r1, params)
+                    self.verify_update(verify, batch, l, r0, scale, before, numbers)
+                finally:
+                    put_back(numbers, before)
+        return diverged
+
+    cdef int verify_online(self, verify, const k.fgd_batch *batch, double loss) except -1:
         # The same step again, by the kernel that other steps of this kind will use.
         cdef k.fgd_progress progress
-        W, b, _ = before[0]
-        self.weight(0)[...] = W
-        if b is not None:
-            self.bias(0)[...] = b
+        cdef double lr = batch.lr
+        numbers = self.numbers(0, 0, self.net.layers[0].fan_in)
+        before = copies(numbers)
         memset(&progress, 0, sizeof(progress))
-        k.net_train(&self.net, &data.c, order, first, 1, 1, 1, &lr, 1, SLICE_SECONDS, &progress)
-        self.net.step -= progress.n_steps
-        if progress.outcome != k.FGD_TRAINED or progress.last_loss != loss:
-            self.weight(0)[...] = np.nan  # shows in the comparison
-        self.verify_update(verify, before, 1, lr)
+        try:
+            k.net_train(&self.net, batch.data, batch.order, batch.first, 1, 1, 1, &lr, 1,
+                        SLICE_SECONDS, &progress)
+            self.net.step -= progress.n_steps
+            if progress.outcome != k.FGD_TRAINED or progress.last_loss != loss:
+                numbers[0][...] = np.nan  # shows in the comparison
+            self.verify_update(verify, batch, 0, 0, 1.0, before, numbers)
+        finally:
+            put_back(numbers, before)
         return 0
 
-    cdef int verify_update(self, verify, list before, size_t n, double lr) except -1:
-        after = self.snapshot()
-        scale = 1.0
-        if self.net.clip_norm > 0:
-            # Stored gradients are finished by now: penalties in, clipped by value.
-            with np.errstate(over="ignore"):  # a norm that overflows gives a scale of 0, as in C
-                total = sum(float(np.sum(np.square(self.gradient(l, part), dtype=np.float64)))
-                            for l in range(self.net.n_layers) for part in (True, False)
-                            if part or self.net.layers[l].use_bias)
-            scale = min(1.0, self.net.clip_norm / (np.sqrt(total) + 1e-6))
-        for l in range(self.net.n_layers):
-            W, b, state = before[l]
-            new_W, new_b, new_state = after[l]
-            params = dict(self.optimizer_params, l1=self.net.layers[l].l1,
-                          l2=self.net.layers[l].l2, norm_scale=scale)
-            verify("update", l,
-                   {"W": W, "b": b, "A_prev": self.get_input(l, n, True),
-                    "delta": self.get(k.FGD_BUFFER_DELTA, l, n), "state": state, "lr": lr,
-                    "step": self.net.step, "optimizer": self.optimizer_name, "params": params},
-                   {"W": new_W, "b": new_b, "state": new_state})
+    cdef object reference_norm_scale(self):
+        # Stored gradients are finished by now: penalties in, clipped by value.
+        cdef k.fgd_layer *layer
+        total = 0.0
+        with np.errstate(over="ignore"):  # a norm that overflows gives a scale of 0, as in C
+            for l in range(self.net.n_layers):
+                layer = &self.net.layers[l]
+                dW = self.view(self, layer.dw, layer, True)
+                for r0, r1 in self.row_blocks(l, layer.fan_in, 2):  # in float64 up to two
+                    total += float(np.sum(np.square(dW[r0:r1], dtype=np.float64)))
+                if layer.use_bias:
+                    db = self.view(self, layer.db, layer, False)
+                    total += float(np.sum(np.square(db, dtype=np.float64)))
+            return min(1.0, self.net.clip_norm / (np.sqrt(total) + 1e-6))
+
+    cdef int verify_update(self, verify, const k.fgd_batch *batch, size_t l, size_t r0,
+                           double norm_scale, list before, list after) except -1:
+        params = dict(self.optimizer_params, l1=self.net.layers[l].l1, l2=self.net.layers[l].l2,
+                      norm_scale=norm_scale)
+        A_prev = self.look_at_input(l, batch)[:, r0:r0 + len(after[0])]
+        verify("update", l,
+               {**self.named(before), "A_prev": A_prev,
+                "delta": self.look_at(k.FGD_BUFFER_DELTA, l, batch.n), "lr": batch.lr,
+                "step": self.net.step, "optimizer": self.optimizer_name, "params": params,
+                "first_row": r0},
+               self.named(after))
         return 0
 
     # ---- inference --------------------------------------------------------------------------

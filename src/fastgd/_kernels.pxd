@@ -78,8 +78,7 @@ cdef extern from "fgd_net.h" nogil:
         double loss_sum, weight_sum, last_loss
     ctypedef enum fgd_op:
         FGD_OP_LOAD, FGD_OP_PRE_ACTIVATION, FGD_OP_FORWARD, FGD_OP_ACTIVATE, FGD_OP_DROPOUT
-        FGD_OP_LOSS, FGD_OP_OUTPUT_GRAD, FGD_OP_BACKWARD, FGD_OP_TRANSPOSE, FGD_OP_GRADIENT
-        FGD_OP_FINISH
+        FGD_OP_LOSS, FGD_OP_OUTPUT_GRAD, FGD_OP_BACKWARD, FGD_OP_TRANSPOSE, FGD_OP_FINISH
     ctypedef struct fgd_batch:
         const fgd_data *data
         const int64_t *order
@@ -107,17 +106,22 @@ cdef void net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, 
                     void *losses) noexcept nogil
 cdef void net_operate(fgd_net *net, const fgd_batch *batch, fgd_op op,
                       size_t layer) noexcept nogil
-cdef int net_update(fgd_net *net, const fgd_batch *batch, size_t layer,
+cdef size_t net_block_rows(const fgd_net *net, size_t n, int is_gradient) noexcept nogil
+cdef void net_gradient(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,
+                       void *dw, void *db) noexcept nogil
+cdef int net_update(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,
                     const fgd_update_params *params) noexcept nogil
+cdef int net_apply_gradient(fgd_net *net, size_t layer, size_t r0, size_t r1,
+                            const fgd_update_params *params) noexcept nogil
+cdef double net_norm_scale(fgd_net *net) noexcept nogil
 cdef fgd_update_params step_params(const fgd_net *net, uint64_t step, double lr) noexcept nogil
 cdef void net_put(fgd_net *net, fgd_buffer buffer, size_t layer,
                   const fgd_matrix *matrix) noexcept nogil
-cdef void net_get(const fgd_net *net, fgd_buffer buffer, size_t layer, size_t n,
-                  void *out) noexcept nogil
+cdef void net_look_at(const fgd_net *net, fgd_buffer buffer, size_t layer, size_t n,
+                      fgd_matrix *matrix) noexcept nogil
 cdef void net_batch_loss(const fgd_net *net, const fgd_batch *batch, double *loss_sum,
                          double *weight_sum) noexcept nogil
 cdef double net_penalty(const fgd_net *net) noexcept nogil
-cdef int net_apply_gradients(fgd_net *net, double lr) noexcept nogil
 cdef size_t permutation(int64_t *order, size_t n, uint64_t seed, uint64_t epoch,
                         size_t done) noexcept nogil
 cdef double weighted_sum(fgd_dtype dtype, size_t n, const void *x,

@@ -42,13 +42,18 @@ cdef extern from "fgd_net.h" nogil:
     double fgd_seconds()
     void fgd_net_infer(fgd_net *, const fgd_data *, size_t, size_t, int, void *)
     void fgd_net_operate(fgd_net *, const fgd_batch *, fgd_op, size_t)
-    int fgd_net_update(fgd_net *, const fgd_batch *, size_t, const fgd_update_params *)
+    size_t fgd_net_block_rows(const fgd_net *, size_t, int)
+    void fgd_net_gradient(fgd_net *, const fgd_batch *, size_t, size_t, size_t, void *, void *)
+    int fgd_net_update(fgd_net *, const fgd_batch *, size_t, size_t, size_t,
+                       const fgd_update_params *)
+    int fgd_net_apply_gradient(fgd_net *, size_t, size_t, size_t, const fgd_update_params *)
+    double fgd_net_norm_scale(fgd_net *)
     fgd_update_params fgd_step_params(const fgd_net *, uint64_t, double)
     void fgd_net_put(fgd_net *, fgd_buffer, size_t, const fgd_matrix *)
+    void fgd_net_look_at(const fgd_net *, fgd_buffer, size_t, size_t, fgd_matrix *)
     void fgd_net_get(const fgd_net *, fgd_buffer, size_t, size_t, void *)
     void fgd_net_batch_loss(const fgd_net *, const fgd_batch *, double *, double *)
     double fgd_net_penalty(const fgd_net *)
-    int fgd_net_apply_gradients(fgd_net *, double)
     size_t fgd_permutation(int64_t *, size_t, uint64_t, uint64_t, size_t)
     void fgd_activate(fgd_dtype, fgd_act, double, size_t, const void *, void *)
     void fgd_activate_grad(fgd_dtype, fgd_act, double, size_t, const void *, void *)
@@ -98,9 +103,23 @@ cdef void net_operate(fgd_net *net, const fgd_batch *batch, fgd_op op,
                       size_t layer) noexcept nogil:
     fgd_net_operate(net, batch, op, layer)
 
-cdef int net_update(fgd_net *net, const fgd_batch *batch, size_t layer,
+cdef size_t net_block_rows(const fgd_net *net, size_t n, int is_gradient) noexcept nogil:
+    return fgd_net_block_rows(net, n, is_gradient)
+
+cdef void net_gradient(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,
+                       void *dw, void *db) noexcept nogil:
+    fgd_net_gradient(net, batch, layer, r0, r1, dw, db)
+
+cdef int net_update(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,
                     const fgd_update_params *params) noexcept nogil:
-    return fgd_net_update(net, batch, layer, params)
+    return fgd_net_update(net, batch, layer, r0, r1, params)
+
+cdef int net_apply_gradient(fgd_net *net, size_t layer, size_t r0, size_t r1,
+                            const fgd_update_params *params) noexcept nogil:
+    return fgd_net_apply_gradient(net, layer, r0, r1, params)
+
+cdef double net_norm_scale(fgd_net *net) noexcept nogil:
+    return fgd_net_norm_scale(net)
 
 cdef fgd_update_params step_params(const fgd_net *net, uint64_t step, double lr) noexcept nogil:
     return fgd_step_params(net, step, lr)
@@ -109,9 +128,9 @@ cdef void net_put(fgd_net *net, fgd_buffer buffer, size_t layer,
                   const fgd_matrix *matrix) noexcept nogil:
     fgd_net_put(net, buffer, layer, matrix)
 
-cdef void net_get(const fgd_net *net, fgd_buffer buffer, size_t layer, size_t n,
-                  void *out) noexcept nogil:
-    fgd_net_get(net, buffer, layer, n, out)
+cdef void net_look_at(const fgd_net *net, fgd_buffer buffer, size_t layer, size_t n,
+                      fgd_matrix *matrix) noexcept nogil:
+    fgd_net_look_at(net, buffer, layer, n, matrix)
 
 cdef void net_batch_loss(const fgd_net *net, const fgd_batch *batch, double *loss_sum,
                          double *weight_sum) noexcept nogil:
@@ -119,9 +138,6 @@ cdef void net_batch_loss(const fgd_net *net, const fgd_batch *batch, double *los
 
 cdef double net_penalty(const fgd_net *net) noexcept nogil:
     return fgd_net_penalty(net)
-
-cdef int net_apply_gradients(fgd_net *net, double lr) noexcept nogil:
-    return fgd_net_apply_gradients(net, lr)
 
 cdef size_t permutation(int64_t *order, size_t n, uint64_t seed, uint64_t epoch,
                         size_t done) noexcept nogil:
@@ -349,9 +365,9 @@ def forward(X, W, b, str act, double param, out, z_out):
     with nogil:
         net_put(&t.net, FGD_BUFFER_INPUT, 0, &x.c)
         net_operate(&t.net, &t.batch, FGD_OP_FORWARD, 0)
-        net_get(&t.net, FGD_BUFFER_A, 0, x.c.rows, <void *>a.c.data)
+        fgd_net_get(&t.net, FGD_BUFFER_A, 0, x.c.rows, <void *>a.c.data)
         if z is not None:
-            net_get(&t.net, FGD_BUFFER_Z, 0, x.c.rows, <void *>z.c.data)
+            fgd_net_get(&t.net, FGD_BUFFER_Z, 0, x.c.rows, <void *>z.c.data)
 
 
 def activation(str act, double param, z, out):
@@ -368,7 +384,7 @@ def activation(str act, double param, z, out):
     t.reserve(source.c.rows, False)
     net_put(&t.net, FGD_BUFFER_Z, 0, &source.c)
     net_operate(&t.net, &t.batch, FGD_OP_ACTIVATE, 0)
-    net_get(&t.net, FGD_BUFFER_A, 0, source.c.rows, <void *>target.c.data)
+    fgd_net_get(&t.net, FGD_BUFFER_A, 0, source.c.rows, <void *>target.c.data)
 
 
 def activation_grad(str act, double param, da, x, out):
@@ -388,7 +404,7 @@ def activation_grad(str act, double param, da, x, out):
     net_put(&t.net, FGD_BUFFER_A, 0, &source.c)
     net_put(&t.net, FGD_BUFFER_DELTA, 0, &upstream.c)
     net_operate(&t.net, &t.batch, FGD_OP_OUTPUT_GRAD, 0)
-    net_get(&t.net, FGD_BUFFER_DELTA, 0, source.c.rows, <void *>target.c.data)
+    fgd_net_get(&t.net, FGD_BUFFER_DELTA, 0, source.c.rows, <void *>target.c.data)
 
 
 def backward(delta, W, str act, double param, x, out):
@@ -404,7 +420,7 @@ def backward(delta, W, str act, double param, x, out):
                     else FGD_BUFFER_A, 0, &source.c)
         net_put(&t.net, FGD_BUFFER_DELTA, 1, &d.c)
         net_operate(&t.net, &t.batch, FGD_OP_BACKWARD, 1)
-        net_get(&t.net, FGD_BUFFER_DELTA, 0, d.c.rows, <void *>target.c.data)
+        fgd_net_get(&t.net, FGD_BUFFER_DELTA, 0, d.c.rows, <void *>target.c.data)
 
 
 cdef TemporaryNet gradient_net(Matrix a, Matrix d, bint store_gradient):
@@ -423,7 +439,7 @@ def weight_grad(A_prev, delta, dW, db):
     cdef TemporaryNet t = gradient_net(a, d, True)
     cdef fgd_layer *layer = &t.net.layers[0]
     with nogil:
-        net_operate(&t.net, &t.batch, FGD_OP_GRADIENT, 0)
+        net_gradient(&t.net, &t.batch, 0, 0, layer.fan_in, layer.dw, layer.db)
         copy_rows(t.net.dtype, layer.fan_in, layer.fan_out, layer.dw, layer.ldw,
                   <void *>w.c.data, layer.fan_out)
         copy_rows(t.net.dtype, 1, layer.fan_out, layer.db, 0, <void *>b.c.data, 0)
@@ -453,7 +469,7 @@ def loss(str kind, double param, str output_act, double act_param, z, y, sample_
         net_operate(&t.net, &t.batch, FGD_OP_ACTIVATE, 0)
         net_operate(&t.net, &t.batch, FGD_OP_LOSS, 0)
         net_batch_loss(&t.net, &t.batch, &loss_sum, &weight_sum)
-        net_get(&t.net, FGD_BUFFER_DELTA, 0, source.c.rows, <void *>delta.c.data)
+        fgd_net_get(&t.net, FGD_BUFFER_DELTA, 0, source.c.rows, <void *>delta.c.data)
     return loss_sum / weight_sum if weight_sum > 0 else 0.0
 
 
@@ -499,7 +515,7 @@ def update(str opt, W, b, A_prev, delta, s1, s2, dict params):
                 move_state(t, bias, layer.b, False, True)
         else:
             with nogil:
-                diverged = net_update(&t.net, &t.batch, 0, &p)
+                diverged = net_update(&t.net, &t.batch, 0, 0, layer.fan_in, &p)
     return bool(diverged)
 
 

@@ -303,16 +303,19 @@ def _sample_sums(arithmetic: _Arithmetic, delta: Array) -> tuple[Array, Array]:
 
 
 def _measure_weight_grad(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> list[Comparison]:
-    A_prev, delta, dW = inputs["A_prev"], inputs["delta"], outputs["dW"]
+    A_prev, delta, dW, db = inputs["A_prev"], inputs["delta"], outputs["dW"], outputs["db"]
     arithmetic = _Arithmetic(dW.dtype)
-    n = len(delta)
+    n, first_row = len(delta), inputs.get("first_row", 0)
     weights, bias = Comparison("dW"), Comparison("db")
     for (i, j), value, magnitude in _product(arithmetic, A_prev.T, delta):
         bound = _chain_error(arithmetic, n, n, magnitude)
-        weights.add(arithmetic, dW[i, j], value, bound, (i.start, j.start), magnitude)
+        origin = first_row + i.start, j.start
+        weights.add(arithmetic, dW[i, j], value, bound, origin, magnitude)
+    if db is None:
+        return [weights]
     total, magnitude = _sample_sums(arithmetic, delta)
     bound = _chain_error(arithmetic, n, n, magnitude)
-    bias.add(arithmetic, outputs["db"], total, bound, (0,), magnitude)
+    bias.add(arithmetic, db, total, bound, (0,), magnitude)
     return [weights, bias]
 
 
@@ -570,7 +573,7 @@ def _measure_update(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> li
     params = {"norm_scale": 1.0} | reference._DEFAULTS[optimizer] | dict(given)
     params["lr"] = inputs["lr"] / (1 + step * params.get("lr_decay", 0.0))
     before, after = inputs["state"], outputs["state"]
-    n = len(delta)
+    n, first_row = len(delta), inputs.get("first_row", 0)
 
     of_W = [Comparison("W")] + [Comparison(f"{name} of W") for name in before]
     old_W = [W] + [pair[0] for pair in before.values()]
@@ -580,7 +583,8 @@ def _measure_update(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> li
         gradient = value, _chain_error(arithmetic, n, n, magnitude)
         _measure_array_update(
             arithmetic, optimizer, params, penalties, step, gradient, [x[i, j] for x in old_W],
-            [(c, x[i, j]) for c, x in zip(of_W, new_W, strict=True)], (i.start, j.start),
+            [(c, x[i, j]) for c, x in zip(of_W, new_W, strict=True)],
+            (first_row + i.start, j.start),
         )  # fmt: skip
     if b is None:
         return of_W
@@ -645,7 +649,9 @@ def verify(
     layer : int or None
         The layer it belongs to, from 0.
     inputs, outputs : mapping of str to ndarray and others
-        What it read and wrote, arrays sample-major; see ``Engine.checked_step``.
+        What it read and wrote, arrays sample-major; see ``Engine.checked_step``.  "weight_grad"
+        and "update" may be given some rows of W: from inputs["first_row"] on, with columns of
+        A_prev that belong to them, and the bias's arrays None but with the first row.
 
     Raises
     ------

@@ -81,10 +81,6 @@ def save(
         name: np.ascontiguousarray(view)
         for name, view in network._arrays(optimizer=include).items()
     }
-    # A file that load would refuse must not take the place of a good one.
-    bad = [name for name, array in tensors.items() if not np.isfinite(array).all()]
-    if bad:
-        raise ValueError(f"values that are not finite are not saved: {', '.join(bad)}")
     resume = network._resume_state() if include else None
     lr = network.optimizer.lr
     config: dict[str, Any] = {
@@ -110,6 +106,10 @@ def save(
     if network.input_scale != 1:
         # Left out otherwise, so that older versions read the file.
         config["input_scale"] = network.input_scale
+    # A file that load would refuse must not take the place of a good one.
+    bad = [name for name, array in tensors.items() if not np.isfinite(array).all()]
+    if bad:
+        raise ValueError(f"values that are not finite are not saved: {', '.join(bad)}")
     text = json.dumps(config, allow_nan=False, separators=(",", ":"))
     # The text is quoted within the header, where each tensor has an entry too.
     size = len(json.dumps(text)) + 300 * (len(tensors) + 1)
@@ -435,8 +435,12 @@ def _check_tensors(
             raise ModelFileError(f"{name} has shape {tensor.shape}; {shape} is needed")
         if tensor.dtype != dtype:
             raise ModelFileError(f"{name} has dtype {tensor.dtype}; {dtype} is needed")
-        if not np.isfinite(tensor).all():
-            raise ModelFileError(f"{name} has values that are not finite")
+        _check_finite(name, tensor)
+
+
+def _check_finite(name: str, tensor: Array) -> None:
+    if not np.isfinite(tensor).all():
+        raise ModelFileError(f"{name} has values that are not finite")
 
 
 def _layer(plain: object) -> Dense:
@@ -541,8 +545,11 @@ def _resume(plain: Any, tensors: Mapping[str, Array]) -> dict[str, Any] | None:
             for key, value in state.items():
                 if isinstance(value, dict) and set(value) == {_TENSORS}:
                     count = integer("count", value[_TENSORS], 0, len(tensors))
+                    names = [f"callbacks.{i}.{key}.{j}" for j in range(count)]
+                    for name in names:
+                        _check_finite(name, tensors[name])
                     # Copies, since the file's own bytes are read-only.
-                    state[key] = [tensors[f"callbacks.{i}.{key}.{j}"].copy() for j in range(count)]
+                    state[key] = [tensors[name].copy() for name in names]
                     used += count
             callbacks.append({"name": str(callback["name"]), "state": state})
     if used != sum(name.startswith("callbacks.") for name in tensors):
