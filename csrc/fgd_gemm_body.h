@@ -152,8 +152,8 @@ static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p,
 
 static void TYPE(gemm)(const TYPE(table) * t, TYPE(product) * p)
 {
-    /* Rows of W that stream by need not fit a cache. */
-    const size_t nc = p->most_k ? p->n : FGD_ROW_BYTES / sizeof(REAL);
+    /* Rows of W that stream by, few samples having passed, need not fit a cache. */
+    const size_t nc = p->most_k || p->announce ? p->n : FGD_ROW_BYTES / sizeof(REAL);
     const size_t mc = p->most_m ? p->most_m : p->c ? FGD_BLOCK_ROWS : FGD_SCRATCH_ROWS;
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL);
     p->far_a = (p->by_column ? p->k : p->m) * p->as * sizeof(REAL) > FGD_RESIDENT_BYTES;

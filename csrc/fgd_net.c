@@ -30,6 +30,7 @@ enum {
     FGD_GROUP_ROWS = 24,
     FGD_BY_UNITS_BYTES = 256 * 1024,
     FGD_THIN_KC = 32,
+    FGD_TURNED_K = 64,
     FGD_THIN_WEIGHTS = 16 * 1024,
     FGD_ONLINE_STEPS = 4096, /* between two looks at the clock */
     FGD_ONLINE_BYTES = 384 * 1024,

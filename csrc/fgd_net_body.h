@@ -271,14 +271,61 @@ static void TYPE(derive_tile)(void *context, size_t i, size_t rows, size_t j, si
     pass->t->act_grad[below->act](rows, n, x, ldb, d, ldb, (REAL)below->act_param);
 }
 
+/* The same product for few samples, with rows of W across the lanes: blocks of W are turned, so
+ * that lanes without a sample cost nothing.  For whole vectors of rows from units.begin on;
+ * returns how many rows it has done. */
+static size_t TYPE(thin_backward)(const fgd_net *net, const TYPE(table) * t, const fgd_layer *layer,
+                                  const TYPE(columns) * cols, TYPE(units) units,
+                                  TYPE(layer_pass) * pass)
+{
+    enum { UNIT = FGD_ALIGN_BYTES / sizeof(REAL), MOST_ROWS = 4 * UNIT };
+    const size_t whole = (units.end - units.begin) / UNIT * UNIT;
+    REAL *turned = cols->scratch, *sums = turned + FGD_TURNED_K * MOST_ROWS;
+    REAL *delta = (REAL *)pass->layer->delta + units.begin * net->ldb + cols->c0;
+    FOR_BLOCKS(ru, row_units, whole / UNIT, 4)
+    {
+        const size_t i = ru * UNIT, rows = row_units * UNIT;
+        const REAL *w = (const REAL *)layer->w + (units.begin + i) * layer->ldw;
+        memset(sums, 0, cols->n * rows * sizeof(REAL));
+        FOR_BLOCKS(ku, k_units, layer->padded / UNIT, FGD_TURNED_K / UNIT)
+        {
+            const size_t k0 = ku * UNIT, left = layer->fan_out - k0;
+            t->transpose(rows, k_units * UNIT, w + k0, layer->ldw, turned, rows);
+            TYPE(product)
+            product = {.m = cols->n_samples,
+                       .n = rows,
+                       .k = left < k_units * UNIT ? left : k_units * UNIT,
+                       .by_column = 1,
+                       .a = (const REAL *)layer->delta + k0 * net->ldb + cols->c0,
+                       .as = net->ldb,
+                       .b = turned,
+                       .ldb = rows,
+                       .c = sums,
+                       .ldc = rows,
+                       .starts_from_c = 1};
+            TYPE(gemm)(t, &product);
+        }
+        t->transpose(cols->n, rows, sums, rows, delta + i * net->ldb, net->ldb);
+        TYPE(derive_tile)(pass, i, rows, 0, cols->n, NULL, 0);
+    }
+    return whole;
+}
+
 /* delta of some units of layer l - 1 = (W_l delta_l) * mask * f'. */
 static void TYPE(backward)(const fgd_net *net, const TYPE(table) * t, size_t l,
                            const TYPE(columns) * cols, TYPE(units) units, int dropout)
 {
-    const size_t c0 = cols->c0, n = cols->n, r0 = units.begin;
+    const size_t c0 = cols->c0, n = cols->n;
     const fgd_layer *layer = &net->layers[l], *below = &net->layers[l - 1];
-    TYPE(layer_pass) pass = {.net = net, .t = t, .layer = below, .r0 = r0, .c0 = c0};
+    TYPE(layer_pass) pass = {.net = net, .t = t, .layer = below, .r0 = units.begin, .c0 = c0};
     pass.mask = dropout ? below->mask : NULL;
+    /* With more samples, turning W costs more than it brings. */
+    if (TYPE(is_thin)(t, layer, cols) && cols->n_samples <= cols->n / 2) {
+        units.begin += TYPE(thin_backward)(net, t, layer, cols, units, &pass);
+        if (units.begin == units.end) return;
+        pass.r0 = units.begin;
+    }
+    const size_t r0 = units.begin;
     const int in_registers = t->fuses_relu && below->act == FGD_ACT_RELU && !pass.mask;
     TYPE(product)
     product = {.m = units.end - r0,

@@ -747,6 +747,23 @@ def test_few_samples_in_wide_layers_have_the_bits_of_many(dtype):
             assert few.tobytes() == many[:n].tobytes()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 9])
+def test_few_samples_in_wide_layers_train_with_the_bits_of_any_path(batch_size, activation, dtype):
+    """Vector units turn blocks of W for the delta of few samples; plain C takes it as it lies."""
+    hidden = (290, 269, 150)  # divided by units, the last vector of rows incomplete, and not
+    case = Case(
+        activation=activation, hidden=hidden, units=131, n_inputs=20, dtype=dtype, n=2 * batch_size
+    )
+    found = set()
+    for isa, n_threads in [("scalar", 1), *((isa, n) for isa in FMA_ISAS for n in (1, 2, 3))]:
+        _kernels.set_isa(isa)
+        engine = case.engine(n_threads)
+        found.add(digest(engine, case.fit(engine, epochs=1, batch_size=batch_size)))
+    assert len(found) == 1
+
+
 def test_predicting_keeps_no_gradient():
     case = Case(hidden=(600, 500), dropout=0, optimizer=("sgd", {"clip_norm": 1.0}), n=300)
     engine = case.engine()
