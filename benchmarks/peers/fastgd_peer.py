@@ -7,6 +7,7 @@ read W and to read and write it once more), "fit_call", "park" and "memory".
 from __future__ import annotations
 
 import gc
+import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -151,8 +152,18 @@ class Probe(Runner):
 
 
 class Peak(Probe):
+    """The rate over as long a time as training is measured for: the clock falls meanwhile."""
+
+    SECONDS = 0.1
+
     def measure(self, n: int) -> float:
-        burn = lambda _: _kernels.fma_peak(self.job.dtype, 0.02)  # noqa: E731
+        def burn(_: int) -> float:
+            rates = []
+            end = time.perf_counter() + self.SECONDS
+            while time.perf_counter() < end:
+                rates.append(_kernels.fma_peak(self.job.dtype, 0))  # over a millisecond or two
+            return statistics.harmonic_mean(rates)
+
         return sum(self.pool.map(burn, range(self.threads)))
 
 

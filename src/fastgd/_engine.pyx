@@ -1228,14 +1228,12 @@ cdef class Engine:
             return None
         PyObject_GetBuffer(X, &x_buffer, PyBUF_STRIDES)
         try:
-            if not self.takes(&x_buffer, &data):
-                return None
-            n = data.x.rows
-            # The long way names the weights that are not.
-            if not self.all_finite():
-                return None
             # More is worth threads, and Ctrl-C must be looked for.
+            n = <size_t>x_buffer.shape[0] if x_buffer.ndim == 2 else 0
             if n > PREDICT_BLOCK or self.weights * <double>n > BRIEF:
+                return None
+            # The long way names the weights that are not finite.
+            if not self.takes(&x_buffer, &data) or not self.all_finite():
                 return None
             data.output_stride = self.net.layers[self.net.n_layers - 1].fan_out
             out = empty((n, data.output_stride), self.dtype)
