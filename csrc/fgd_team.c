@@ -84,16 +84,25 @@ static struct {
     _Alignas(FGD_ALIGN_BYTES) atomic_int arrived;    /* at the barrier */
     event phase;                                     /* counts the barriers that all have met */
     seat seats[FGD_MAX_THREADS];
-    atomic_uint moves; /* of threads away from each other's cores */
+    atomic_uint moves;       /* of threads away from each other's cores */
+    atomic_llong last_move;  /* when, in nanoseconds */
     /* How many cores there are for the team; of the thread that owns region_lock: */
     int64_t looked;    /* when the delays were read, 0 = have not been */
     int watched;       /* seats whose delays were */
     unsigned watched_moves;    /* and what team.moves was then */
+    int excused;               /* whether the last look was passed over for a move */
     int most;          /* threads of a region until `narrow_end` */
     int64_t narrow_end, pause; /* 0 = not narrowed */
 } team;
 
 static atomic_int limit; /* 0 = none */
+
+static int64_t nanoseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
 
 #if defined(__linux__)
 static int own_task(void) { return (int)syscall(SYS_gettid); }
@@ -150,7 +159,8 @@ static int leave_core(const cpu_set_t *taken)
     return 1;
 }
 
-/* After a thread has come to a core: if another of the team was last seen there, it moves on. */
+/* After a thread has come to a core: if another of the team was last seen there, it moves on.  Not
+ * often: where all cores are busy, the scheduler brings them together again and again. */
 static void part(int id, int n_threads)
 {
     cpu_set_t taken;
@@ -160,8 +170,12 @@ static void part(int id, int n_threads)
         if (other != id && core >= 0 && core < CPU_SETSIZE) CPU_SET(core, &taken);
     }
     int core = own_core();
-    if (core >= 0 && core < CPU_SETSIZE && CPU_ISSET(core, &taken) && leave_core(&taken)) {
+    const int64_t now = nanoseconds();
+    if (core >= 0 && core < CPU_SETSIZE && CPU_ISSET(core, &taken) &&
+        now - atomic_load_explicit(&team.last_move, memory_order_relaxed) > LOOK_EVERY &&
+        leave_core(&taken)) {
         core = own_core();
+        atomic_store_explicit(&team.last_move, now, memory_order_relaxed);
         /* What all have learned of spinning is about threads that shared a core. */
         atomic_fetch_add_explicit(&team.moves, 1, memory_order_relaxed);
     }
@@ -175,13 +189,6 @@ static void allow_all(seat *s) { (void)s; }
 static int own_core(void) { return -1; }
 static void part(int id, int n_threads) { (void)id, (void)n_threads; }
 #endif
-
-static int64_t nanoseconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 static int has_changed(const event *e, unsigned from)
 {
@@ -252,12 +259,14 @@ static void set(event *e, unsigned value)
 }
 
 /* Reads the delays of the seats of a team; returns how much more they are than at the last look,
- * -1 if that one was at another team, or at this one before threads that shared a core parted. */
+ * -1 if that one was at another team, or at this one before threads that shared a core parted, but
+ * not twice in a row. */
 static int64_t new_delays(int n_threads)
 {
     const int caller = own_task();
     const unsigned moves = atomic_load_explicit(&team.moves, memory_order_relaxed);
-    const int is_same = team.looked && team.watched == n_threads && team.watched_moves == moves &&
+    team.excused = !team.excused && team.watched_moves != moves;
+    const int is_same = team.looked && team.watched == n_threads && !team.excused &&
                         atomic_load_explicit(&team.seats[0].task, memory_order_relaxed) == caller;
     int64_t sum = 0;
     atomic_store_explicit(&team.seats[0].task, caller, memory_order_relaxed);
