@@ -337,6 +337,31 @@ int fgd_net_is_online(const fgd_net *net, const fgd_data *data, size_t n)
            !data->weights && !data->outputs;
 }
 
+/* A column that is summed up sooner in shorter vectors. */
+static int fgd_is_narrow(const fgd_net *net, const fgd_kernels *kernels)
+{
+    return kernels->narrow &&
+           round_up(net->layers[0].fan_in, 16) * element_size(net) <= FGD_NARROW_BYTES;
+}
+
+/* Few samples, of a vector of unit, in a layer of many weights: these are read as they lie. */
+static int fgd_is_thin(const fgd_layer *layer, size_t unit, size_t n)
+{
+    return n <= unit / 4 * 3 && layer->fan_in * layer->padded >= FGD_THIN_WEIGHTS;
+}
+
+/* So few that turning the weights for their delta pays. */
+static int fgd_is_turned(size_t unit, size_t n) { return n <= unit / 2; }
+
+int fgd_net_path(const fgd_net *net, const fgd_data *data, size_t n)
+{
+    const size_t unit = fgd_unit(net->dtype);
+    if (fgd_net_is_online(net, data, n)) return fgd_is_narrow(net, fgd_active) ? 1 : 2;
+    for (size_t l = 0; l < net->n_layers; l++)
+        if (fgd_is_thin(&net->layers[l], unit, n)) return fgd_is_turned(unit, n) ? 3 : 4;
+    return 0;
+}
+
 /* The sum of 16 chains in the contract's tree. */
 static double fgd_tree16(double *chain)
 {
@@ -673,7 +698,7 @@ int fgd_net_apply_gradient(fgd_net *net, size_t layer, size_t r0, size_t r1,
 double fgd_net_norm_scale(fgd_net *net)
 {
     const uint64_t mode = fgd_fp_enter();
-    const double scale = BY_TYPE(net->dtype, clip, net);
+    const double scale = BY_TYPE(net->dtype, global_norm_scale, net);
     fgd_fp_leave(mode);
     return scale;
 }

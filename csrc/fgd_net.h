@@ -112,6 +112,9 @@ int fgd_net_needs_gradient(const fgd_net *net, size_t n);
 /* Whether steps on n samples of data are those of template/online.h. */
 int fgd_net_is_online(const fgd_net *net, const fgd_data *data, size_t n);
 
+/* Which kernels of their own have steps on n samples of data: equal numbers, the same kernels. */
+int fgd_net_path(const fgd_net *net, const fgd_data *data, size_t n);
+
 /* Seconds of a clock that only goes forward. */
 double fgd_seconds(void);
 

@@ -87,8 +87,8 @@ static TYPE(columns) TYPE(columns_of)(const fgd_batch *batch, size_t c0, size_t 
 /* Whether so few samples pass a layer that its weights had better be read as they lie. */
 static int TYPE(is_thin)(const TYPE(table) * t, const fgd_layer *layer, const TYPE(columns) * cols)
 {
-    return cols->n == FGD_ALIGN_BYTES / sizeof(REAL) && cols->n_samples <= cols->n / 4 * 3 &&
-           layer->fan_in * layer->padded >= FGD_THIN_WEIGHTS && t->lanes > 1;
+    return cols->n == FGD_ALIGN_BYTES / sizeof(REAL) && t->lanes > 1 &&
+           fgd_is_thin(layer, cols->n, cols->n_samples);
 }
 
 /* The same sums sample-major, with the units across the lanes: W streams by once, and lanes
@@ -131,7 +131,6 @@ typedef struct {
     const TYPE(table) * t;
     const fgd_layer *layer;
     size_t r0, n_rows, c0; /* c0: of W, in an update */
-    int few_samples;
     const REAL *mask;                /* of the layer below, or NULL */
     const fgd_update_params *params; /* of an update */
     fgd_ahead *ahead;                /* or NULL */
@@ -279,11 +278,14 @@ static size_t TYPE(thin_backward)(const fgd_net *net, const TYPE(table) * t, con
                                   TYPE(layer_pass) * pass)
 {
     enum { UNIT = FGD_ALIGN_BYTES / sizeof(REAL), MOST_ROWS = 4 * UNIT };
+    _Static_assert((FGD_TURNED_K + UNIT) * MOST_ROWS * sizeof(REAL) <= FGD_SCRATCH_BYTES,
+                   "turned weights and sums fit the scratch");
     const size_t whole = (units.end - units.begin) / UNIT * UNIT;
     REAL *turned = cols->scratch, *sums = turned + FGD_TURNED_K * MOST_ROWS;
     REAL *delta = (REAL *)pass->layer->delta + units.begin * net->ldb + cols->c0;
     FOR_BLOCKS(ru, row_units, whole / UNIT, 4)
     {
+        if (cols->look && fgd_is_abandoned(cols->look)) return whole;
         const size_t i = ru * UNIT, rows = row_units * UNIT;
         const REAL *w = (const REAL *)layer->w + (units.begin + i) * layer->ldw;
         memset(sums, 0, cols->n * rows * sizeof(REAL));
@@ -319,8 +321,7 @@ static void TYPE(backward)(const fgd_net *net, const TYPE(table) * t, size_t l,
     const fgd_layer *layer = &net->layers[l], *below = &net->layers[l - 1];
     TYPE(layer_pass) pass = {.net = net, .t = t, .layer = below, .r0 = units.begin, .c0 = c0};
     pass.mask = dropout ? below->mask : NULL;
-    /* With more samples, turning W costs more than it brings. */
-    if (TYPE(is_thin)(t, layer, cols) && cols->n_samples <= cols->n / 2) {
+    if (TYPE(is_thin)(t, layer, cols) && fgd_is_turned(n, cols->n_samples)) {
         units.begin += TYPE(thin_backward)(net, t, layer, cols, units, &pass);
         if (units.begin == units.end) return;
         pass.r0 = units.begin;
@@ -421,12 +422,12 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
     product.b += c0;
     product.n = (units.end - c0 + unit - 1) / unit * unit;
     pass.n_rows = r1 - r0;
-    pass.few_samples = k <= FGD_ALIGN_BYTES / sizeof(REAL);
+    const int few_samples = k <= FGD_ALIGN_BYTES / sizeof(REAL);
     product.most_m = fgd_net_block_rows(net, k, 0);
     product.scratch = scratch;
     product.epilogue = TYPE(update_tile);
     if (layer->fan_in * layer->ldw * sizeof(REAL) > FGD_RESIDENT_BYTES) {
-        if (pass.few_samples) {
+        if (few_samples) {
             product.announce = TYPE(announce_update);
         } else {
             const size_t at = r0 * layer->ldw + c0;
@@ -645,8 +646,8 @@ static void TYPE(train_online)(fgd_run *run)
     fgd_layer *layer = &net->layers[0];
     fgd_progress *progress = run->progress;
     const size_t fan_in = layer->fan_in, padded = (fan_in + 15) / 16 * 16;
-    const int is_narrow = run->kernels->narrow && padded * sizeof(REAL) <= FGD_NARROW_BYTES;
-    const TYPE(table) *t = is_narrow ? &run->kernels->narrow->TABLE : &run->kernels->TABLE;
+    const TYPE(table) *t =
+        fgd_is_narrow(net, run->kernels) ? &run->kernels->narrow->TABLE : &run->kernels->TABLE;
     REAL *w = net->scratch[0], *column = layer->w;
     const int is_identity = layer->act == FGD_ACT_IDENTITY;
     /* One sum of losses, wherever time cuts the run into calls. */
@@ -954,7 +955,7 @@ static void TYPE(activate_grad)(fgd_act act, double param, size_t n, const REAL 
     memcpy(d + whole, rest_d, (n - whole) * sizeof(REAL));
 }
 
-static double TYPE(clip)(fgd_net *net)
+static double TYPE(global_norm_scale)(fgd_net *net)
 {
     const fgd_kernels *kernels = fgd_active;
     for (size_t l = 0; l < net->n_layers; l++)

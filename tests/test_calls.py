@@ -268,16 +268,16 @@ def test_kept_operations_follow_the_optimizer_and_the_instruction_set():
     from fastgd._training import operations
 
     net = network()
-    first = operations(net, 8)
-    assert operations(net, 8) is first
+    first = operations(net)
+    assert operations(net) is first
     net.optimizer = "adam"
-    assert operations(net, 8) != first
+    assert operations(net) != first
     net.optimizer = "sgd"
-    assert operations(net, 8) == first
+    assert operations(net) == first
     for isa in fastgd.available_isas():
         with fastgd.config(isa=isa):
-            assert operations(net, 8)[0] == isa
-    assert operations(network("squared_error"), 8) != first
+            assert operations(net)[0] == isa
+    assert operations(network("squared_error")) != first
 
 
 @pytest.mark.parametrize("bad", [3, -1, 0.5, np.nan])

@@ -61,6 +61,8 @@ def number_after(label, text):
 # As `python -m fastgd` starts, and as the console script does.
 STARTS = {
     "module": [sys.executable, "-m", "fastgd", "info"],
+    "one word": [sys.executable, "-mfastgd", "info"],
+    "with another option": [sys.executable, "-Im", "fastgd", "info"],
     "script": [
         sys.executable,
         "-c",

@@ -357,3 +357,27 @@ def test_custom_loss_is_repeated_but_for_the_loss(calls):
     net = fastgd.Network([fastgd.Dense(6, "tanh"), fastgd.Dense(1)], Own(), "sgd", 5)
     net.fit(X, X[:, 0], verbose=0)
     assert sorted(calls) == sorted(call for call in STEP if call[0] != "loss")
+
+
+def test_kernels_of_few_samples_are_verified_of_their_own(calls):
+    """Wide layers take other ways for few samples: each is repeated once, by fit and train_step."""
+    wide = fastgd.Network([fastgd.Dense(300), fastgd.Dense(300), fastgd.Dense(3)], "cross_entropy",
+                          n_inputs=5)  # fmt: skip
+    repeated = []
+    for n in (40, 30, 12, 11, 8, 3, 40):
+        wide.train_step(X[:n], Y[:n])
+        wide.train_step(X[:n], Y[:n])
+        wide.fit(X[:n], Y[:n], batch_size=n, epochs=1, verbose=0)
+        repeated.append(len(calls) > 0)
+        calls.clear()
+    assert repeated == [True, False, True, False, True, False, False]
+
+
+@pytest.mark.parametrize("n_inputs", [20, 200])
+def test_each_online_kernel_is_verified_of_its_own(n_inputs, calls):
+    """A vector instruction set may sum short columns up by another one's kernel."""
+    for inputs in (n_inputs, 220 - n_inputs):
+        calls.clear()
+        net = fastgd.Network([fastgd.Dense(1)], "squared_error", n_inputs=inputs)
+        net.fit(np.ones((4, inputs), np.float32), np.ones(4), batch_size=1, epochs=1, verbose=0)
+        assert calls

@@ -162,7 +162,7 @@ class Peak(Probe):
             end = time.perf_counter() + self.SECONDS
             while time.perf_counter() < end:
                 rates.append(_kernels.fma_peak(self.job.dtype, 0))  # over a millisecond or two
-            return statistics.harmonic_mean(rates)
+            return statistics.fmean(rates)
 
         return sum(self.pool.map(burn, range(self.threads)))
 

@@ -81,8 +81,8 @@ static void FN(gather)(const fgd_matrix *matrix, const int64_t *order, size_t fi
         for (size_t r = 0; r < LANES; r++) row[r] = buffer[r];
         for (; direct && f < features; f += LANES) {
             for (size_t r = 0; r < LANES; r++) {
-                const REAL *from = (const REAL *)(const void *)source[r] + (source[r] ? f : 0);
-                V(store)(buffer[r], source[r] ? V(load_first)(from, features - f) : V(zero)());
+                const REAL *from = (const REAL *)(const void *)source[r];
+                V(store)(buffer[r], from ? V(load_first)(from + f, features - f) : V(zero)());
             }
             V(transpose)(row, 0, dst + f * ldd + j, ldd);
         }

@@ -24,7 +24,7 @@ class Divergence(ArithmeticError):
 @disjoint_base
 class Engine:
     custom_loss: Any
-    takes_single: bool
+    short_path: int
     input_scale: float
     step: int
     epoch: int
@@ -81,6 +81,7 @@ class Engine:
     def train_step(
         self, X: _Array, y: _Array, sample_weight: _Array | None, lr: float
     ) -> float: ...
+    def path(self, n: int, is_plain: bool) -> int: ...
     def short_step(self, X: object, y: object, optimizer: Any) -> float | None: ...
     def checked_step(
         self, X: _Array, y: _Array, sample_weight: _Array | None, lr: float, verify: _Verify

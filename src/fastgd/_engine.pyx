@@ -252,8 +252,8 @@ cdef class Engine:
     cdef readonly list units
     cdef readonly list activations
     cdef public object custom_loss
-    # Whether a step on one sample, which may have a kernel of its own, has gone the long way.
-    cdef public bint takes_single
+    # The path of the last step that has gone the long way; short_step takes no other.
+    cdef public int short_path
     # By which X is multiplied, in the network's dtype, as a batch is gathered.
     cdef public double input_scale
     cdef bint in_step, running
@@ -754,6 +754,16 @@ cdef class Engine:
                 raise self.failure(progress.outcome, 0, 0)
             return progress.last_loss
 
+    def path(self, size_t n, bint is_plain):
+        """Return a number for the kernels of their own that steps on n samples have.
+
+        is_plain: the samples have no weights, and their outputs are not asked for.
+        """
+        cdef k.fgd_data data
+        memset(&data, 0, sizeof(data))
+        data.y.data = &data if is_plain else NULL
+        return k.net_path(&self.net, &data, n)
+
     def short_step(self, X, y, optimizer):
         """Check and train a mini-batch of plain arrays; None, and nothing done, for any other.
 
@@ -787,7 +797,7 @@ cdef class Engine:
             try:
                 if not self.takes(&x_buffer, &data) or not self.takes_target(&y_buffer, &data):
                     return None
-                if data.x.rows == 1 and not self.takes_single:
+                if k.net_path(&self.net, &data, data.x.rows) != self.short_path:
                     return None
                 return self.step_of(&data, optimizer)
             finally:

@@ -101,6 +101,7 @@ cdef void net_train(fgd_net *net, const fgd_data *data, const int64_t *order, si
                     int n_threads, double seconds, fgd_progress *progress) noexcept nogil
 cdef int net_needs_gradient(const fgd_net *net, size_t n) noexcept nogil
 cdef int net_is_online(const fgd_net *net, const fgd_data *data, size_t n) noexcept nogil
+cdef int net_path(const fgd_net *net, const fgd_data *data, size_t n) noexcept nogil
 cdef double seconds_now() noexcept nogil
 cdef void net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, int n_threads,
                     void *losses) noexcept nogil

@@ -39,6 +39,7 @@ cdef extern from "fgd_net.h" nogil:
                        size_t, const double *, int, double, fgd_progress *)
     int fgd_net_needs_gradient(const fgd_net *, size_t)
     int fgd_net_is_online(const fgd_net *, const fgd_data *, size_t)
+    int fgd_net_path(const fgd_net *, const fgd_data *, size_t)
     double fgd_seconds()
     void fgd_net_infer(fgd_net *, const fgd_data *, size_t, size_t, int, void *)
     void fgd_net_operate(fgd_net *, const fgd_batch *, fgd_op, size_t)
@@ -91,6 +92,9 @@ cdef int net_needs_gradient(const fgd_net *net, size_t n) noexcept nogil:
 
 cdef int net_is_online(const fgd_net *net, const fgd_data *data, size_t n) noexcept nogil:
     return fgd_net_is_online(net, data, n)
+
+cdef int net_path(const fgd_net *net, const fgd_data *data, size_t n) noexcept nogil:
+    return fgd_net_path(net, data, n)
 
 cdef double seconds_now() noexcept nogil:
     return fgd_seconds()

@@ -6,6 +6,7 @@ What the environment asks of them may not exist: `import fastgd` raises then, bu
 
 from __future__ import annotations
 
+import re
 import sys
 
 __all__: list[str] = []
@@ -14,8 +15,8 @@ __all__: list[str] = []
 def _is_command() -> bool:
     """Return whether this process is `fastgd ...` or `python -m fastgd ...`."""
     program = (getattr(sys, "argv", None) or [""])[0]
-    if program == "-m":  # until Python has found the module
-        return "fastgd" in sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1]
+    if program == "-m":  # until Python has found the module: -m fastgd, -Im fastgd, -mfastgd
+        return re.search(r"\0-\w*?m\0?fastgd\0", "\0".join([*sys.orig_argv, ""])) is not None
     name = program.replace("\\", "/").rpartition("/")[2]
     return name in ("fastgd", "fastgd.exe")
 

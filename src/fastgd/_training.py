@@ -210,7 +210,8 @@ class Training:
 
             return train(verify=verify, verify_all=True)
         is_plain = self.data.sample_weight is None and not self.functions
-        key = operations(self.network, self.batch_size if is_plain else 0)
+        path = self.network._live().path(self.batch_size, is_plain)
+        key = *operations(self.network), path
         if key in verified:
             return train()
         from ._verify import verify
@@ -257,19 +258,8 @@ def restore_callbacks(callbacks: Sequence[Callback], states: Sequence[Mapping[st
                 break
 
 
-def operations(network: Network, n_samples: int) -> tuple[object, ...]:
-    """Return the instruction set, the dtype and the operations of a step on so many samples.
-
-    n_samples is 0 if they have weights, or if their outputs are asked for.
-    """
-    key = _operations(network)
-    # One unit trained on one sample at a time has a kernel of its own.
-    is_online = n_samples == 1 and len(network.layers) == 1 and network.layers[0].units == 1
-    return (*key, "online") if is_online else key
-
-
-def _operations(network: Network) -> tuple[object, ...]:
-    """Return what `operations` does, for steps on more samples.
+def operations(network: Network) -> tuple[object, ...]:
+    """Return the instruction set, the dtype and the operations of a step.
 
     It is kept in the network, since it costs more than a small step: all that it depends on is
     fixed, or replaced by another object.

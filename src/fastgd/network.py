@@ -626,8 +626,8 @@ class Network:
         engine.n_threads = threads_in_force()
         number = engine.step
         lr = float(optimizer.learning_rates(number, 1)[0])
-        is_single = len(data.X) == 1 and data.sample_weight is None
-        key = operations(self, int(is_single))
+        path = engine.path(len(data.X), data.sample_weight is None)
+        key = *operations(self), path
         self._resume = self._short = None
         try:
             if settings.validate == "always" or (
@@ -644,7 +644,7 @@ class Network:
             raise divergence(error, optimizer, lr, None, number) from None
         if settings.validate != "always" and self._loss_name != "custom":
             self._short = settings
-            engine.takes_single = is_single
+            engine.short_path = path
         return loss
 
     def loss_and_grad(
