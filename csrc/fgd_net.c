@@ -31,6 +31,7 @@ enum {
     FGD_BY_UNITS_BYTES = 256 * 1024,
     FGD_THIN_KC = 32,
     FGD_TURNED_K = 64,
+    FGD_PIECE_SAMPLES = 256, /* of a prediction, at a time */
     FGD_THIN_WEIGHTS = 16 * 1024,
     FGD_ONLINE_STEPS = 4096, /* between two looks at the clock */
     FGD_ONLINE_BYTES = 384 * 1024,
@@ -651,7 +652,7 @@ void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, siz
 void fgd_net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, int n_threads,
                    void *losses)
 {
-    assert(n <= net->capacity && n_threads <= net->n_threads);
+    assert(net->capacity > 0 && n_threads <= net->n_threads);
     fgd_run run = {.net = net,
                    .kernels = fgd_active,
                    .data = data,

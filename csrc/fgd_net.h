@@ -118,7 +118,7 @@ int fgd_net_path(const fgd_net *net, const fgd_data *data, size_t n);
 /* Seconds of a clock that only goes forward. */
 double fgd_seconds(void);
 
-/* Forward pass of rows first .. first + n - 1 without dropout, n <= capacity; outputs and, if
+/* Forward pass of rows first .. first + n - 1 without dropout, n of any size; outputs and, if
  * losses is given, each sample's loss (in the network's type). */
 void fgd_net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, int n_threads,
                    void *losses);

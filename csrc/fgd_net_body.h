@@ -797,28 +797,37 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         run->progress->outcome = FGD_INTERRUPTED;
 }
 
+/* Each thread takes its share of the rows, in pieces, through columns of its own. */
 static void TYPE(infer_region)(void *context, const fgd_worker *worker)
 {
     fgd_run *run = context;
     fgd_net *net = run->net;
     const TYPE(table) *t = &run->kernels->TABLE;
-    const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL);
-    const size_t id = (size_t)worker->id, workers = (size_t)worker->n_threads;
-    const fgd_batch batch = {.data = run->data, .first = run->first, .n = run->n_rows};
-    const size_t units = (batch.n + unit - 1) / unit;
-    const size_t c0 = fgd_share(units, id, workers) * unit,
-                 n = fgd_share(units, id + 1, workers) * unit - c0;
-    if (n == 0) return;
-    TYPE(load_input)(net, t, &batch, c0, n, net->input[0]);
-    if (run->losses) TYPE(load_target)(net, t, &batch, c0, n);
-    const TYPE(columns) cols =
-        TYPE(columns_of)(&batch, c0, n, net->scratch[worker->id], net->input[0], NULL);
-    for (size_t l = 0; l < net->n_layers; l++) TYPE(forward)(net, t, l, &cols, 0, 1);
-    if (batch.data->outputs) TYPE(put_outputs)(net, t, &batch, c0, n, net->scratch[worker->id]);
-    if (run->losses) {
+    const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL), vectors = net->capacity / unit;
+    const size_t id = (size_t)worker->id, all = (size_t)worker->n_threads;
+    const size_t workers = all < vectors ? all : vectors;
+    if (id >= workers) return;
+    const size_t most =
+        vectors / workers < FGD_PIECE_SAMPLES / unit ? vectors / workers : FGD_PIECE_SAMPLES / unit;
+    const size_t c0 = id * most * unit, units = (run->n_rows + unit - 1) / unit;
+    const size_t begin = fgd_share(units, id, workers), end = fgd_share(units, id + 1, workers);
+    fgd_data data = *run->data;
+    data.weights = NULL; /* a sample's loss has no use for them */
+    for (size_t u = begin; u < end; u += most) {
+        const size_t row = u * unit, n = (end - u < most ? end - u : most) * unit;
+        const size_t left = run->n_rows - row, samples = left < n ? left : n;
+        /* Column c0 + i holds row i of the piece. */
+        const fgd_batch batch = {.data = &data, .first = run->first + row - c0, .n = c0 + samples};
+        const TYPE(columns) cols =
+            TYPE(columns_of)(&batch, c0, n, net->scratch[worker->id], net->input[0], NULL);
+        TYPE(load_input)(net, t, &batch, c0, n, net->input[0]);
+        for (size_t l = 0; l < net->n_layers; l++) TYPE(forward)(net, t, l, &cols, 0, 1);
+        if (data.outputs) TYPE(put_outputs)(net, t, &batch, c0, n, net->scratch[worker->id]);
+        if (!run->losses) continue;
+        TYPE(load_target)(net, t, &batch, c0, n);
         TYPE(loss)(net, t, c0, n, 0);
-        const size_t here = c0 + n < batch.n ? n : batch.n - c0;
-        memcpy((REAL *)run->losses + c0, (const REAL *)net->sample_loss + c0, here * sizeof(REAL));
+        memcpy((REAL *)run->losses + row, (const REAL *)net->sample_loss + c0,
+               samples * sizeof(REAL));
     }
 }
 

@@ -24,6 +24,8 @@ cdef double SLICE_SECONDS = 0.04
 cdef size_t PREDICT_BLOCK = 256
 # Calls of fewer multiply-adds in a pass keep the GIL: they last some microseconds.
 cdef double BRIEF = 1e5
+# Multiplications of a call of some 20 ms on one thread.
+cdef double CALL_WEIGHTS = 2e9
 # Steps with one learning rate that a native call gets at once.
 cdef size_t FIXED_RATES = 8192
 # Weights and states that verification keeps a copy of at a time, unless one row has more.
@@ -1276,6 +1278,8 @@ cdef class Engine:
         # for between blocks.
         block = PREDICT_BLOCK * <size_t>threads
         self.reserve(min(data.n, block), threads, False)
+        # Several blocks a call, for which threads are called together once.
+        block *= <size_t>max(1.0, min(32.0, CALL_WEIGHTS / (self.weights * <double>block)))
         if target is not None:
             data.c.outputs = <void *>target.c.data
             data.c.output_stride = target.c.cols
