@@ -119,6 +119,7 @@ typedef struct {
     const double *lrs;
     fgd_progress *progress;
     void *losses;
+    int checks_input;
     double deadline;       /* on fgd_seconds' clock */
     double next_poll;
     uint64_t caller_mode; /* of floating point, which the poll needs */
@@ -649,8 +650,8 @@ void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, siz
     net->step += progress->n_steps - before;
 }
 
-void fgd_net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, int n_threads,
-                   void *losses)
+int fgd_net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, int n_threads,
+                  void *losses, int checks_input)
 {
     assert(net->capacity > 0 && n_threads <= net->n_threads);
     fgd_run run = {.net = net,
@@ -658,9 +659,11 @@ void fgd_net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, i
                    .data = data,
                    .first = first,
                    .n_rows = n,
-                   .losses = losses};
+                   .losses = losses,
+                   .checks_input = checks_input};
     run_region(&run, net->dtype == FGD_F32 ? fgd_sinfer_region : fgd_dinfer_region,
                arithmetic(net, n, 1) < net->serial_flop ? 1 : n_threads);
+    return !atomic_load_explicit(&run.diverged, memory_order_relaxed);
 }
 
 void fgd_net_operate(fgd_net *net, const fgd_batch *batch, fgd_op op, size_t layer)

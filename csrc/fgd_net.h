@@ -120,8 +120,8 @@ double fgd_seconds(void);
 
 /* Forward pass of rows first .. first + n - 1 without dropout, n of any size; outputs and, if
  * losses is given, each sample's loss (in the network's type). */
-void fgd_net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, int n_threads,
-                   void *losses);
+int fgd_net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, int n_threads,
+                  void *losses, int checks_input);
 
 /* Single operations over the whole batch, on the calling thread, for checked steps, custom
  * losses and stored gradients.  A step is LOAD, (FORWARD, DROPOUT) of each layer, LOSS,

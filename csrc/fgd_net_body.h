@@ -797,6 +797,14 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         run->progress->outcome = FGD_INTERRUPTED;
 }
 
+static int TYPE(input_is_finite)(const fgd_net *net, const TYPE(table) * t, size_t c0, size_t n)
+{
+    const REAL *input = (const REAL *)net->input[0] + c0;
+    for (size_t f = 0; f < net->n_inputs; f++)
+        if (!t->all_finite(n, input + f * net->ldb)) return 0;
+    return 1;
+}
+
 /* Each thread takes its share of the rows, in pieces, through columns of its own. */
 static void TYPE(infer_region)(void *context, const fgd_worker *worker)
 {
@@ -821,6 +829,11 @@ static void TYPE(infer_region)(void *context, const fgd_worker *worker)
         const TYPE(columns) cols =
             TYPE(columns_of)(&batch, c0, n, net->scratch[worker->id], net->input[0], NULL);
         TYPE(load_input)(net, t, &batch, c0, n, net->input[0]);
+        /* Here, where they are in the cache, it costs little to look at them. */
+        if (run->checks_input && !TYPE(input_is_finite)(net, t, c0, n)) {
+            atomic_store_explicit(&run->diverged, 1, memory_order_relaxed);
+            return;
+        }
         for (size_t l = 0; l < net->n_layers; l++) TYPE(forward)(net, t, l, &cols, 0, 1);
         if (data.outputs) TYPE(put_outputs)(net, t, &batch, c0, n, net->scratch[worker->id]);
         if (!run->losses) continue;

@@ -1227,9 +1227,12 @@ cdef class Engine:
     # ---- inference --------------------------------------------------------------------------
 
     def predict(self, X, out):
-        """Fill `out`, shape (n_samples, units), with the outputs of X."""
+        """Fill `out`, shape (n_samples, units), with the outputs of X.
+
+        Return False, and leave some of it as it was, if X in the network's dtype is not finite.
+        """
         with self.lock:
-            self.infer(Data(X, None, None, self.input_scale), out, None)
+            return self.infer(Data(X, None, None, self.input_scale), out, None, True)
 
     def short_predict(self, X):
         """Return the outputs of a small batch that `short_step` would take, or None."""
@@ -1256,7 +1259,7 @@ cdef class Engine:
                 try:
                     self.check_not_in_step()
                     self.reserve(n, 1, False)
-                    k.net_infer(&self.net, &data, 0, n, 1, NULL)
+                    k.net_infer(&self.net, &data, 0, n, 1, NULL, False)
                 finally:
                     self.release()
             finally:
@@ -1265,13 +1268,14 @@ cdef class Engine:
         finally:
             PyBuffer_Release(&x_buffer)
 
-    cdef int infer(self, Data data, out, losses) except -1:
+    cdef bint infer(self, Data data, out, losses, bint checks_input=False) except -1:
         cdef k.Matrix target = None if out is None else k.Matrix(out, True)
         cdef k.Matrix loss_matrix = None if losses is None else k.Matrix(losses, True)
         cdef size_t first = 0, n, block
         cdef int threads = self.threads
         cdef char *loss_at = NULL
         cdef double polled = k.seconds_now()
+        cdef bint is_finite
         self.check_not_in_step()
         self.check_shapes(data)
         # Not all of the capacity: a batch of the whole data may have set it, and Ctrl-C is looked
@@ -1289,12 +1293,15 @@ cdef class Engine:
                 loss_at = (<char *>loss_matrix.c.data
                            + first * k.element_size(self.net.dtype))
             with nogil:
-                k.net_infer(&self.net, &data.c, first, n, threads, loss_at)
+                is_finite = k.net_infer(&self.net, &data.c, first, n, threads, loss_at,
+                                        checks_input)
+            if not is_finite:
+                return False
             first += n
             if k.seconds_now() - polled > SLICE_SECONDS:
                 polled = k.seconds_now()
                 PyErr_CheckSignals()
-        return 0
+        return True
 
     def evaluate(self, X, y, sample_weight, outputs=None):
         """Return (weighted sum of losses, sum of weights), without penalties and dropout."""

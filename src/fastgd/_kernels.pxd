@@ -103,8 +103,8 @@ cdef int net_needs_gradient(const fgd_net *net, size_t n) noexcept nogil
 cdef int net_is_online(const fgd_net *net, const fgd_data *data, size_t n) noexcept nogil
 cdef int net_path(const fgd_net *net, const fgd_data *data, size_t n) noexcept nogil
 cdef double seconds_now() noexcept nogil
-cdef void net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, int n_threads,
-                    void *losses) noexcept nogil
+cdef int net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, int n_threads,
+                   void *losses, int checks_input) noexcept nogil
 cdef void net_operate(fgd_net *net, const fgd_batch *batch, fgd_op op,
                       size_t layer) noexcept nogil
 cdef size_t net_block_rows(const fgd_net *net, size_t n, int is_gradient) noexcept nogil

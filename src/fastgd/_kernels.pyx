@@ -41,7 +41,7 @@ cdef extern from "fgd_net.h" nogil:
     int fgd_net_is_online(const fgd_net *, const fgd_data *, size_t)
     int fgd_net_path(const fgd_net *, const fgd_data *, size_t)
     double fgd_seconds()
-    void fgd_net_infer(fgd_net *, const fgd_data *, size_t, size_t, int, void *)
+    int fgd_net_infer(fgd_net *, const fgd_data *, size_t, size_t, int, void *, int)
     void fgd_net_operate(fgd_net *, const fgd_batch *, fgd_op, size_t)
     size_t fgd_net_block_rows(const fgd_net *, size_t, int)
     void fgd_net_gradient(fgd_net *, const fgd_batch *, size_t, size_t, size_t, void *, void *)
@@ -99,9 +99,9 @@ cdef int net_path(const fgd_net *net, const fgd_data *data, size_t n) noexcept n
 cdef double seconds_now() noexcept nogil:
     return fgd_seconds()
 
-cdef void net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, int n_threads,
-                    void *losses) noexcept nogil:
-    fgd_net_infer(net, data, first, n, n_threads, losses)
+cdef int net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, int n_threads,
+                   void *losses, int checks_input) noexcept nogil:
+    return fgd_net_infer(net, data, first, n, n_threads, losses, checks_input)
 
 cdef void net_operate(fgd_net *net, const fgd_batch *batch, fgd_op op,
                       size_t layer) noexcept nogil:

@@ -201,8 +201,13 @@ def features(
     dtype: np.dtype[Any],
     name: str = "X",
     scale: float = 1.0,
+    *,
+    values: bool = True,
 ) -> Array:
-    """Return X (n_samples, n_inputs), checked; scale is what it will be multiplied by."""
+    """Return X (n_samples, n_inputs), checked; scale is what it will be multiplied by.
+
+    values: whether its values are to be checked here, and not by who reads them.
+    """
     array = real_array(name, X)
     # Empty lists have one dimension, so this message comes first.
     if array.size == 0 and array.shape[:1] == (0,):
@@ -219,9 +224,10 @@ def features(
         raise ValueError(f"{name} has no features")
     if n_inputs is not None and array.shape[1] != n_inputs:
         raise ValueError(f"{name} has {array.shape[1]} features, but the network takes {n_inputs}")
-    _finite(name, array, dtype)
-    if scale > 1:
-        _scalable(name, array, dtype, scale)
+    if values:
+        _finite(name, array, dtype)
+        if scale > 1:
+            _scalable(name, array, dtype, scale)
     return array
 
 

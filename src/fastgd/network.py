@@ -717,11 +717,13 @@ class Network:
         engine = self._live()
         settings = active.settings
         threads = threads_in_force(n_threads)
-        checked = features(X, self._n_inputs, self.dtype, scale=self._input_scale)
+        checked = features(X, self._n_inputs, self.dtype, values=False)
         self._check_weights()
         out = np.empty((len(checked), self.n_outputs), self.dtype)
         self._use_threads(threads)
-        engine.predict(checked, out)
+        if not engine.predict(checked, out):
+            features(checked, self._n_inputs, self.dtype, scale=self._input_scale)
+            raise ValueError("X has changed while it was read: some values were not finite")
         self._short_predict = settings
         return out
 

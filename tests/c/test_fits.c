@@ -53,7 +53,7 @@ static void fit(int n_threads, double clip_norm, float *weights)
     float out[BATCH * N_OUTPUTS];
     data.outputs = out;
     data.output_stride = N_OUTPUTS;
-    fgd_net_infer(&net, &data, 0, BATCH, n_threads, NULL);
+    fgd_net_infer(&net, &data, 0, BATCH, n_threads, NULL, 0);
     memcpy(weights, net.layers[0].w, N_INPUTS * net.layers[0].ldw * sizeof *weights);
     fgd_net_free(&net);
 }
