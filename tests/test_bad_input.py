@@ -402,3 +402,14 @@ def test_short_way_of_train_step_notices_what_changed():
 def test_huge_networks_are_refused_by_memory_not_by_a_crash():
     with pytest.raises((MemoryError, ValueError, OverflowError)):
         Network([Dense(2**40)], "squared_error", n_inputs=2**20)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("row", [0, 700, 1999])
+def test_a_bad_value_is_named_wherever_a_long_prediction_meets_it(row, n_threads, dtype):
+    net = fastgd.Network([fastgd.Dense(300)], "squared_error", n_inputs=100)
+    long = np.ones((2000, 100), dtype)
+    long[row, 3] = np.nan
+    with pytest.raises(ValueError, match=rf"X\[{row}, 3\] is nan"):
+        net.predict(long, n_threads=n_threads)

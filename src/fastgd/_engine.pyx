@@ -21,7 +21,7 @@ from fastgd._threads import fork_safe_lock
 # A run of steps returns to Python this often, to look for Ctrl-C and to report progress.
 cdef double SLICE_SECONDS = 0.04
 # Samples of a forward pass at a time where no fit has set the size.
-cdef size_t PREDICT_BLOCK = 256
+cdef size_t PREDICT_BLOCK = 256  # FGD_PIECE_SAMPLES of the C core
 # Calls of fewer multiply-adds in a pass keep the GIL: they last some microseconds.
 cdef double BRIEF = 1e5
 # Multiplications of a call of some 20 ms on one thread.
