@@ -15,10 +15,21 @@ from typing import NoReturn
 from ._patch import patch
 
 _PROG = "python -m fastgd.sklearn"
+_DESCRIPTION = """\
+Run a Python program in which sklearn.neural_network's MLPClassifier and MLPRegressor
+are fastgd's. Its arguments, exit code and tracebacks are as with python itself."""
+_OWN_FILES = (__file__, runpy.run_module.__code__.co_filename)
+_EXAMPLE = f"""\
+example:
+  echo 'from sklearn.neural_network import MLPClassifier as M; print(M.__module__)' > which.py
+  {_PROG} which.py"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; the exit code is that of the program that is run."""
+    """Run the program that the command line names.
+
+    Its exceptions come out of here, so that the exit code is what it is without this.
+    """
     parser = _parser()
     given = parser.parse_args(arguments)
     patch()
@@ -45,13 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=_PROG,
         usage=f"{_PROG} [-h] (script.py | -m module) [argument ...]",
-        description=(
-            "Run a Python program in which sklearn.neural_network's MLPClassifier and MLPRegressor "
-            "are fastgd's. The program itself is not changed; its arguments, exit code and "
-            "tracebacks are as with python."
-        ),
-        epilog=f"example:\n  {_PROG} -m timeit -n 1 -r 1 'import sklearn.neural_network as n; "
-        "print(n.MLPClassifier.__module__)'",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     rest = argparse.REMAINDER
@@ -80,9 +86,10 @@ def _run_script(path: str) -> None:
 
 
 def _first_frame_of_the_program(trace: TracebackType | None) -> TracebackType | None:
+    """Return the part of a traceback that python itself would show; None if there is none."""
     while trace is not None:
         code = trace.tb_frame.f_code
-        if code.co_filename != __file__ and not code.co_filename.startswith("<frozen "):
+        if code.co_filename not in _OWN_FILES and not code.co_filename.startswith("<frozen "):
             break
         trace = trace.tb_next
     return trace
@@ -91,7 +98,7 @@ def _first_frame_of_the_program(trace: TracebackType | None) -> TracebackType | 
 def _without_own_frames(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """Show an exception that the program did not catch as python does, without what is above it."""
+    """Show an exception that the program has not caught as if nothing had called the program."""
     trace = _first_frame_of_the_program(trace)
     sys.__excepthook__(kind, error.with_traceback(trace), trace)
 

@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 
     from .._engine import Engine
 
-__all__ = ["from_network", "hidden_activations", "network_around", "output_activation", "to_network"]
+__all__ = [
+    "from_network",
+    "hidden_activations",
+    "network_around",
+    "output_activation",
+    "to_network",
+]
 
 Estimator = TypeVar("Estimator")
 
@@ -88,7 +94,7 @@ def to_network(estimator: Any) -> Network:
 
 
 def network_around(estimator: Any, engine: Engine) -> Network:
-    """Return a network whose weights are those that an engine holds for an estimator in training."""
+    """Return a network around the engine that trains an estimator: with the weights as they are."""
     network = Network(
         _layers(estimator),
         _loss(estimator),
@@ -215,7 +221,7 @@ def _check_fits(network: Network, owner: str, fitting: tuple[str, ...]) -> None:
         )
     if network.input_scale != 1:
         raise ValueError(
-            f"the network has input_scale={network.input_scale!r}; an {owner} has none: scale X, or "
+            f"the network has input_scale={network.input_scale!r}; an {owner} has none: scale X or "
             "the first layer's weights"
         )
     for i, layer in enumerate(layers):

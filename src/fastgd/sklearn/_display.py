@@ -113,8 +113,8 @@ class LossCurveDisplay:
         >>> matplotlib.pyplot.close(display.figure_)
         """
         if ax is None:
-            ax = _pyplot().figure().add_subplot()
-        self.ax_ = self.validation_ax_ = ax
+            _, ax = _pyplot().subplots()
+        self.ax_ = ax
         self.figure_ = ax.figure
         name = self.estimator_name if name is None else name
         prefix = "" if name is None else f"{name}: "
@@ -122,7 +122,7 @@ class LossCurveDisplay:
         (self.line_,) = ax.plot(epochs, self.loss_curve, **{"label": f"{prefix}loss"} | kwargs)
         ax.set(xlabel="epoch", ylabel="loss")
         self.validation_line_ = self.validation_ax_ = None
-        handles = ax.lines
+        handles = [*ax.lines]
         if self.validation_curve is not None:
             self.validation_ax_ = ax if self.validation == "loss" else _right_axis(ax)
             style = {
@@ -228,9 +228,7 @@ def _pyplot() -> Any:
     try:
         from matplotlib import pyplot
     except ImportError:
-        raise ImportError(
-            "LossCurveDisplay needs matplotlib: pip install 'fastgd[plot]'"
-        ) from None
+        raise ImportError("LossCurveDisplay needs matplotlib: pip install 'fastgd[plot]'") from None
     return pyplot
 
 
