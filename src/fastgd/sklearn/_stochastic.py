@@ -60,7 +60,8 @@ def take(data: Targets, rows: Any) -> Targets:
 def split(estimator: Any, data: Targets) -> tuple[Any, Validation]:
     """Return the rows to train on and the data to validate with, as scikit-learn divides them."""
     n = data.X.shape[0]
-    stratify = data.y if is_classifier(estimator) and estimator.n_outputs_ == 1 else None
+    is_binary = is_classifier(estimator) and estimator.n_outputs_ == 1
+    stratify = data.y.astype(bool) if is_binary else None
     rows, held_out = train_test_split(
         np.arange(n),
         random_state=estimator._random_state,
@@ -123,6 +124,7 @@ class Training:
         self.steps = -(-self.n // self.batch_size)
         self.index = np.arange(self.n)
         self.best: list[Any] | None = None
+        self.has_diverged = False
         self.history = History()
         optimizer = network.optimizer
         self.own_lr = estimator.lr_schedule is not None or not isinstance(estimator.solver, str)
@@ -177,8 +179,6 @@ class Training:
                 self._epochs()
             except KeyboardInterrupt:
                 warnings.warn("Training interrupted by user.", stacklevel=6)
-            except Divergence:
-                self._explain_divergence()
             if self.watch is not None:
                 self.watch.fit_end()
         finally:
@@ -187,6 +187,8 @@ class Training:
                 self.watch.close()
         if self.best is not None:
             self._restore_best()
+        elif self.has_diverged:
+            raise ValueError(NOT_FINITE)
         estimator.history_ = self.history
 
     def _epochs(self) -> None:
@@ -223,7 +225,10 @@ class Training:
         losses = np.full(n_epochs, np.nan)
         began = time.perf_counter()
         try:
-            self._native(lrs, orders, losses)
+            if not self.has_diverged:
+                self._native(lrs, orders, losses)
+        except Divergence:
+            self._meet_divergence()
         except KeyboardInterrupt:
             # The epochs that were finished count.
             n_epochs = int(np.isfinite(losses).sum())
@@ -404,21 +409,27 @@ class Training:
     def _validate(self) -> dict[str, float]:
         """Return loss and score of the validation data, and record them."""
         estimator, (data, truth) = self.estimator, self.validation
-        loss, output = _evaluate(estimator, self.network, data)
-        if self.scorer is not None:
-            # The scorer gets arrays, which have no feature names.
-            probe = copy.copy(estimator)
-            probe.__dict__.pop("feature_names_in_", None)
-            score = float(self.scorer(probe, data.X, truth))
-        elif estimator.scoring == "loss":
-            score = -loss
+        if self.has_diverged:
+            loss = score = float("nan")
         else:
-            score = estimator._score_outputs(output, data, truth)
+            loss, score = self._loss_and_score(data, truth)
         estimator.validation_loss_curve_.append(loss)
         estimator.validation_scores_.append(score)
         if estimator.verbose:
             print(f"Validation score: {score:f}")
         return {"val_loss": loss, self._score_name(): score}
+
+    def _loss_and_score(self, data: Targets, truth: Any) -> tuple[float, float]:
+        estimator = self.estimator
+        loss, output = _evaluate(estimator, self.network, data)
+        if self.scorer is not None:
+            # The scorer gets arrays, which have no feature names.
+            probe = copy.copy(estimator)
+            probe.__dict__.pop("feature_names_in_", None)
+            return loss, float(self.scorer(probe, data.X, truth))
+        if estimator.scoring == "loss":
+            return loss, -loss
+        return loss, estimator._score_outputs(output, data, truth)
 
     # ---- details --------------------------------------------------------------------------
 
@@ -433,11 +444,12 @@ class Training:
         sums = np.add.reduceat(constant * weight, starts) / np.add.reduceat(weight, starts)
         return float(sums @ np.diff(np.append(starts, self.n)) / self.n)
 
-    def _explain_divergence(self) -> None:
-        weight = self.data.sample_weight
-        if weight is not None and self.steps > 0 and not weight.any():
-            raise ZeroDivisionError("Weights sum to zero, can't be normalized") from None
-        raise ValueError(NOT_FINITE) from None
+    def _meet_divergence(self) -> None:
+        # With early stopping scikit-learn goes on with weights that are not numbers to the last
+        # epoch, and then restores the best ones.  Those epochs are not computed here.
+        if not self.estimator.early_stopping:
+            raise ValueError(NOT_FINITE) from None
+        self.has_diverged = True
 
 
 def _evaluate(estimator: Any, network: Network, data: Targets) -> tuple[float, Any]:
