@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from sklearn.base import _fit_context, is_classifier
+from sklearn.base import _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
@@ -450,7 +450,9 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
     if _originals.TAKES_SAMPLE_WEIGHT:
 
         @available_if(lambda est: est._check_solver())
-        def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
+        def partial_fit(
+            self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
+        ) -> Any:
             """Train one epoch on X and y.
 
             Parameters
@@ -469,7 +471,9 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
     else:
 
         @available_if(lambda est: est._check_solver())
-        def partial_fit(self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None) -> Any:
+        def partial_fit(
+            self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None
+        ) -> Any:
             """Train one epoch on X and y, as `fit` takes them; classes at the first call."""
             return self._partial_fit(X, y, sample_weight, classes)
 
