@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run_script(path: str) -> None:
     """Run a file as the main module, with the folder that it is in as the first of sys.path."""
-    full = os.path.abspath(path)
+    full = os.path.join(os.getcwd(), path)
     with io.open_code(full) as file:
         source = file.read()
     if not sys.flags.safe_path:

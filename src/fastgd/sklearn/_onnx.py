@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..activations import Activation
-from ._conversion import hidden_activations, output_activation
+from ._settings import hidden_activations, output_activation
 
 __all__ = ["announce"]
 
@@ -187,8 +187,8 @@ class _Graph:
     def forward(self, model: Any) -> str:
         """Add the layers of a model; return the name of the last one's output (n, n_outputs)."""
         a = self.node("Cast", self._input, to=self._type)
-        hidden = hidden_activations(model, len(model.coefs_) - 1)
-        each = [*hidden, output_activation(model)]
+        hidden = hidden_activations(model.activation, len(model.coefs_) - 1)
+        each = [*hidden, output_activation(model.out_activation_)]
         for W, b, activation in zip(model.coefs_, model.intercepts_, each, strict=True):
             product = self.node("MatMul", a, self.constant(self._type, W.shape, W.ravel()))
             z = self.node("Add", product, self.constant(self._type, b.shape, b))
