@@ -183,7 +183,7 @@ class LossCurveDisplay:
         >>> from fastgd.sklearn import LossCurveDisplay, MLPClassifier
         >>> X, y = load_iris(return_X_y=True)
         >>> model = MLPClassifier(early_stopping=True, max_iter=500, random_state=0).fit(X, y)
-        >>> display = LossCurveDisplay.from_estimator(model)
+        >>> display = LossCurveDisplay.from_estimator(model, validation="score")
         >>> display.validation_ax_.get_ylabel()
         'validation score'
         >>> matplotlib.pyplot.close(display.figure_)
