@@ -60,7 +60,7 @@ def to_network(estimator: Any) -> Network:
         optimizer_of(known),
         n_inputs=len(coefs[0]),
         dtype=coefs[0].dtype,
-        seed=known.random_state if isinstance(known.random_state, Integral) else 0,
+        seed=int(known.random_state) if isinstance(known.random_state, Integral) else 0,
     )
     network.set_weights([array for pair in zip(coefs, intercepts, strict=True) for array in pair])
     if is_classifier(estimator):

@@ -11,7 +11,7 @@ from .._validate import choice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
     from matplotlib.lines import Line2D
 
 __all__ = ["LossCurveDisplay"]
@@ -63,7 +63,7 @@ class LossCurveDisplay:
     validation_line_: Line2D | None
     ax_: Axes
     validation_ax_: Axes | None
-    figure_: Figure
+    figure_: Figure | SubFigure
 
     def __init__(
         self,
@@ -189,8 +189,11 @@ class LossCurveDisplay:
         >>> matplotlib.pyplot.close(display.figure_)
         """
         check_is_fitted(estimator)
-        if validation is not None:
-            choice("validation", validation, ("auto", *_CURVES), ", or None")
+        wanted: tuple[str, ...] = ()
+        if validation == "auto":
+            wanted = tuple(_CURVES)
+        elif validation is not None:
+            wanted = (choice("validation", validation, ("auto", *_CURVES), ", or None"),)
         losses = getattr(estimator, "loss_curve_", None)
         if losses is None:
             raise ValueError(
@@ -198,11 +201,10 @@ class LossCurveDisplay:
                 "solvers with epochs, such as sgd and adam, have one. Of a pipeline or a search, "
                 "give the estimator within it."
             )
-        wanted = {"auto": tuple(_CURVES), None: ()}.get(validation, (validation,))
         found = [kind for kind in wanted if getattr(estimator, _CURVES[kind], None) is not None]
         if not found and validation not in ("auto", None):
             raise ValueError(
-                f"validation={validation!r} needs the estimator's {_CURVES[validation]}, which it "
+                f"validation={validation!r} needs the estimator's {_CURVES[wanted[0]]}, which it "
                 "has only if it was fitted with validation data"
             )
         kind = found[0] if found else "loss"
