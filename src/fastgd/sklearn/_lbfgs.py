@@ -161,8 +161,7 @@ def _keep_layout(estimator: Any, objective: Objective) -> None:
     """Set what scikit-learn's own `_unpack` reads."""
     parts = iter(objective.slices)
     estimator._coef_indptr = [
-        (part.start, part.stop, W.shape)
-        for W, part in zip(objective.weights, parts, strict=False)
+        (part.start, part.stop, W.shape) for W, part in zip(objective.weights, parts, strict=False)
     ]
     estimator._intercept_indptr = [
         (part.start, part.stop) for part in objective.slices[len(objective.weights) :]
