@@ -1,4 +1,7 @@
-"""Set up for every test: packages named in FASTGD_BLOCK cannot be imported; common fixtures."""
+"""Set up for every test: packages named in FASTGD_BLOCK cannot be imported; common fixtures.
+
+The tests in test_sklearn_*.py are collected where scikit-learn can be imported.
+"""
 
 import zlib
 
@@ -10,6 +13,10 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from fastgd import _kernels  # noqa: E402
+
+# Without scikit-learn, its tests cannot even be imported: test_extras.py has the one that is left.
+collect_ignore_glob = [] if block_extras.has("sklearn") else ["test_sklearn_*.py"]
+pytest.register_assert_rewrite("sklearn_pairs")
 
 
 @pytest.fixture(params=_kernels.available_isas())

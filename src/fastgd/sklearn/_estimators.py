@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import _fit_context
-from sklearn.metrics import r2_score
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
@@ -198,6 +198,9 @@ class FastMLP(CallbackSupport):
                     return found
             if named or not _fast_path.features(X, self.n_features_in_):
                 X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        if not _fast_path.is_native(X.dtype):
+            # Of longdouble, dates and other dtypes, what NumPy makes of them.
+            return super()._forward_pass_fast(X, check_input=False)  # type: ignore[misc]
         X = X.tocsr() if _live.is_sparse(X) else X
         return _live.outputs(self, X)
 
@@ -397,10 +400,11 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
         return self._labels(self._forward_pass_fast(X, check_input=check_input))
 
     def _score_outputs(self, output: Any, data: Targets, truth: Any) -> float:
-        hits = self._labels(output) == truth
-        if hits.ndim == 2:
-            hits = hits.all(axis=1)
-        return float(np.average(hits, weights=data.sample_weight))
+        labels = self._labels(output)
+        if labels.ndim == 2:
+            # They are sparse if y was.
+            return float(accuracy_score(truth, labels, sample_weight=data.sample_weight))
+        return float(np.average(labels == truth, weights=data.sample_weight))
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -533,9 +537,10 @@ class MLPRegressor(FastMLP, _originals.MLPRegressor):  # type: ignore[misc]
 
     def _engine_targets(self, y: Any) -> Any:
         self.n_outputs_ = y.shape[1]
-        if y.dtype.kind == "b" or y.dtype.itemsize > 8 or y.dtype.kind not in "fiu":
-            return y.astype(np.float64)
-        return y if y.dtype.itemsize > 2 or y.dtype.kind != "f" else y.astype(np.float32)
+        if _fast_path.is_native(y.dtype):
+            return y
+        # A difference of real numbers; text and dates fail as they do in scikit-learn's loss.
+        return np.subtract(y, np.zeros(1)).astype(np.float64)
 
     def _validation_targets(self, y: Any, X: Any) -> Any:
         y = np.asarray(y)

@@ -14,7 +14,14 @@ from sklearn.preprocessing import LabelBinarizer
 
 from .._kernels import all_finite
 
-__all__ = ["class_numbers", "features", "first_classes", "regression_targets", "settings_key"]
+__all__ = [
+    "class_numbers",
+    "features",
+    "first_classes",
+    "is_native",
+    "regression_targets",
+    "settings_key",
+]
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 _PLAIN = (bool, int, float, str, type(None))
@@ -73,6 +80,11 @@ def class_numbers(y: Any, n: int, classes: Any) -> Any:
     numbers = np.searchsorted(classes, y)
     numbers[numbers == len(classes)] = 0
     return numbers if (classes[numbers] == y).all() else None
+
+
+def is_native(dtype: np.dtype[Any]) -> bool:
+    """Tell whether the engine takes arrays of this dtype as they are."""
+    return dtype.isnative and dtype.char in "?bBhHiIlLqQfd"
 
 
 def regression_targets(y: Any, n: int) -> bool:

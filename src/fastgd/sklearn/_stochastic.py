@@ -438,10 +438,8 @@ class Training:
             for order in [slice(None)] if orders is None else orders:
                 if (self._batch_sums(weight[order]) == 0).any():
                     raise ZeroDivisionError("Weights sum to zero, can't be normalized") from None
-        # With early stopping scikit-learn goes on with weights that are not numbers to the last
-        # epoch, and then restores the best ones.  Those epochs are not computed here.
-        if not self.estimator.early_stopping:
-            raise ValueError(NOT_FINITE) from None
+        # scikit-learn goes on with weights that are not numbers to the last epoch, and then
+        # restores the best ones or complains. Those epochs are not computed here.
         self.has_diverged = True
 
 
