@@ -85,7 +85,7 @@ def test_matrix_has_each_cell_once():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("solver", ["constant-nesterov", "adaptive-plain", "adam"])
+@pytest.mark.parametrize("solver", ["constant-nesterov", "adaptive-momentum", "adam"])
 def test_matrix_trains_for_all_epochs(solver, kind):
     """What the matrix compares moves: the loss falls, an adaptive rate is reduced on the way."""
     cell = Cell(solver=solver, kind=kind)

@@ -1,4 +1,4 @@
-"""fastgd.sklearn beside scikit-learn off the matrix: calls in sequence, stops, random state, output.
+"""fastgd.sklearn beside scikit-learn off the matrix: sequences, stops, random state, output.
 
 Every test does the same to both and compares all that can be seen afterwards.
 """
