@@ -120,6 +120,7 @@ typedef struct {
     fgd_progress *progress;
     void *losses;
     int checks_input;
+    int is_gradient;       /* the step ends with its stored gradient */
     double deadline;       /* on fgd_seconds' clock */
     double next_poll;
     uint64_t caller_mode; /* of floating point, which the poll needs */
@@ -335,7 +336,7 @@ int fgd_net_is_online(const fgd_net *net, const fgd_data *data, size_t n)
     const fgd_update_params *p = &net->params;
     return n == 1 && fgd_online_bytes(net) > 0 && layer->act != FGD_ACT_SOFTMAX &&
            net->opt == FGD_OPT_SGD && p->weight_decay == 0 && p->clip_value == 0 &&
-           net->clip_norm == 0 && !fgd_has_penalty(layer) && layer->dropout == 0 && data->y.data &&
+           net->clip_norm == 0 && net->loss_scale == 1 && !fgd_has_penalty(layer) && layer->dropout == 0 && data->y.data &&
            !data->weights && !data->outputs;
 }
 
@@ -381,12 +382,36 @@ static double fgd_penalty_of_rows(const fgd_net *net, const fgd_kernels *kernels
     return sum;
 }
 
-fgd_update_params fgd_step_params(const fgd_net *net, uint64_t step, double lr)
+void fgd_net_add_loss(const fgd_net *net, size_t n, double loss_sum, double weight_sum,
+                      double penalty, fgd_progress *progress)
+{
+    loss_sum *= net->loss_scale;
+    if (net->account == FGD_ACCOUNT_SKLEARN) {
+        progress->last_loss = (loss_sum + penalty) / weight_sum;
+        progress->loss_sum += progress->last_loss * (double)n;
+        progress->weight_sum += (double)n;
+        return;
+    }
+    loss_sum += penalty * weight_sum;
+    progress->last_loss = weight_sum > 0 ? loss_sum / weight_sum : penalty;
+    progress->loss_sum += loss_sum;
+    progress->weight_sum += weight_sum;
+}
+
+/* Whether a step may go on from these sums. */
+static int fgd_is_sound(const fgd_net *net, double loss_sum, double weight_sum)
+{
+    return __builtin_isfinite(loss_sum) &&
+           (net->account != FGD_ACCOUNT_SKLEARN || weight_sum > 0);
+}
+
+fgd_update_params fgd_step_params(const fgd_net *net, uint64_t step, double lr, double weight_sum)
 {
     fgd_update_params p = net->params;
     p.lr = net->lr_decay > 0 ? lr / (1 + (double)step * net->lr_decay) : lr;
     p.scale = p.norm_scale = 1;
     p.l1 = p.l2 = 0;
+    p.penalty_share = net->account == FGD_ACCOUNT_SKLEARN ? 1 / weight_sum : 1;
     if (net->opt == FGD_OPT_ADAM || net->opt == FGD_OPT_ADAMW) {
         p.bias1 = 1 - fgd_power(p.beta1, step + 1);
         p.bias2 = 1 - fgd_power(p.beta2, step + 1);
@@ -477,6 +502,7 @@ fgd_status fgd_net_init(fgd_net *net, fgd_dtype dtype, size_t n_inputs, size_t n
 {
     memset(net, 0, sizeof *net);
     net->dtype = dtype;
+    net->loss_scale = 1;
     net->n_inputs = n_inputs;
     net->serial_flop = default_serial_flop;
     net->long_flop = default_long_flop;
@@ -648,6 +674,26 @@ void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, siz
     run_region(&run, net->dtype == FGD_F32 ? fgd_strain_region : fgd_dtrain_region,
                flop < net->serial_flop ? 1 : n_threads);
     net->step += progress->n_steps - before;
+}
+
+void fgd_net_find_gradient(fgd_net *net, const fgd_data *data, size_t n, int n_threads,
+                           fgd_progress *progress)
+{
+    assert(n <= net->capacity && n_threads <= net->n_threads);
+    const double lr = 0;
+    fgd_run run = {.net = net,
+                   .kernels = fgd_active,
+                   .data = data,
+                   .n_rows = n,
+                   .batch_size = n,
+                   .n_steps = 1,
+                   .lrs = &lr,
+                   .progress = progress,
+                   .is_gradient = 1,
+                   .next_poll = fgd_seconds() + poll_seconds};
+    progress->outcome = FGD_TRAINED;
+    run_region(&run, net->dtype == FGD_F32 ? fgd_strain_region : fgd_dtrain_region,
+               arithmetic(net, n, 3) < net->serial_flop ? 1 : n_threads);
 }
 
 int fgd_net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, int n_threads,

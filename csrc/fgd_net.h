@@ -40,7 +40,9 @@ typedef struct {
     fgd_layer *layers;
     int loss; /* fgd_loss, or -1: delta comes from outside (a custom loss) */
     double loss_param;
-    int opt; /* fgd_opt */
+    int account;       /* fgd_account */
+    double loss_scale; /* by which the samples' losses, not their gradients, are multiplied */
+    int opt;           /* fgd_opt */
     fgd_update_params params; /* lr, bias1, bias2 and penalties are filled in step by step */
     double lr_decay, clip_norm; /* clip_norm 0 = off */
     uint64_t seed, step, epoch;
@@ -92,7 +94,7 @@ typedef struct {
     fgd_outcome outcome;
     size_t n_steps;            /* steps completed */
     double loss_sum;           /* += weighted sum of losses and penalties of the steps */
-    double weight_sum;         /* += sum of their weights */
+    double weight_sum;         /* += sum of their weights: see fgd_account */
     double last_loss;          /* mean loss of the last step, penalties included */
 } fgd_progress;
 
@@ -104,6 +106,12 @@ typedef struct {
 void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, size_t first,
                    size_t n_rows, size_t batch_size, size_t n_steps, const double *lrs,
                    int n_threads, double seconds, fgd_progress *progress);
+
+/* Computes the gradient, with penalties and clipping by value but without dropout, of rows 0 .. n-1
+ * of data (as many as capacity) into every layer's dw and db, for which memory is reserved; no
+ * weight changes.  Adds to progress as one step does, but for n_steps. */
+void fgd_net_find_gradient(fgd_net *net, const fgd_data *data, size_t n, int n_threads,
+                           fgd_progress *progress);
 
 /* Whether steps on n samples keep their gradient until it is complete: to measure its norm, or
  * so that a long step can be abandoned while it is computed. */
@@ -149,8 +157,14 @@ typedef struct {
 
 void fgd_net_operate(fgd_net *net, const fgd_batch *batch, fgd_op op, size_t layer);
 
-/* Parameters of the update of step (counted from 0), without penalties. */
-fgd_update_params fgd_step_params(const fgd_net *net, uint64_t step, double lr);
+/* Parameters of the update of step (counted from 0) of samples whose weights have this sum, without
+ * penalties. */
+fgd_update_params fgd_step_params(const fgd_net *net, uint64_t step, double lr, double weight_sum);
+
+/* Adds a step of n samples to progress: the weighted sum of their losses, the sum of their weights,
+ * and the penalties of all layers. */
+void fgd_net_add_loss(const fgd_net *net, size_t n, double loss_sum, double weight_sum,
+                      double penalty, fgd_progress *progress);
 
 /* Gradients and updates work on rows [r0, r1) of W, and with its first row on the biases.  Calls
  * for blocks of nearly equal size, none above this and the larger ones first, compute the same

@@ -479,8 +479,8 @@ static void TYPE(finish_rows)(const fgd_net *net, const TYPE(table) * t, size_t 
 {
     const fgd_layer *layer = &net->layers[l];
     fgd_update_params p = *params;
-    p.l1 = layer->l1;
-    p.l2 = layer->l2;
+    p.l1 = layer->l1 * p.penalty_share;
+    p.l2 = layer->l2 * p.penalty_share;
     t->finish_grad(r1 - r0, layer->padded, (const REAL *)layer->w + r0 * layer->ldw, layer->ldw,
                    (REAL *)layer->dw + r0 * layer->ldw, layer->ldw, &p);
     p.l1 = p.l2 = 0;
@@ -612,12 +612,16 @@ static void TYPE(run_columns)(const fgd_net *net, const TYPE(table) * t, const f
     }
 }
 
+static double TYPE(weight_sum)(const fgd_net *net, const TYPE(table) * t, const fgd_batch *batch)
+{
+    return batch->data->weights ? t->sum16(batch->n, net->weight, NULL) : (double)batch->n;
+}
+
 static void TYPE(batch_loss)(const fgd_net *net, const TYPE(table) * t, const fgd_batch *batch,
                              double *loss_sum, double *weight_sum)
 {
-    const REAL *weight = batch->data->weights ? net->weight : NULL;
-    *loss_sum = t->sum16(batch->n, net->sample_loss, weight);
-    *weight_sum = weight ? t->sum16(batch->n, weight, NULL) : (double)batch->n;
+    *loss_sum = t->sum16(batch->n, net->sample_loss, batch->data->weights ? net->weight : NULL);
+    *weight_sum = TYPE(weight_sum)(net, t, batch);
 }
 
 /* What the thread will gather in step i of the run, spread over its update of the first layer;
@@ -691,7 +695,7 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
     const TYPE(table) *t = &run->kernels->TABLE;
     REAL *scratch = net->scratch[worker->id];
     REAL *input = net->input[TYPE(is_by_units)(&net->layers[0], worker) ? worker->id : 0];
-    if (fgd_net_is_online(net, run->data, run->batch_size)) {
+    if (!run->is_gradient && fgd_net_is_online(net, run->data, run->batch_size)) {
         if (worker->id == 0) TYPE(train_online)(run);
         return;
     }
@@ -699,7 +703,7 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
     const size_t id = (size_t)worker->id, workers = (size_t)worker->n_threads;
     fgd_batch batch = {.data = run->data, .order = run->order};
     const int by_norm = net->clip_norm > 0;
-    const int is_stored = fgd_net_needs_gradient(net, run->batch_size);
+    const int is_stored = run->is_gradient || fgd_net_needs_gradient(net, run->batch_size);
     const int looks = fgd_looks_around(net, run->batch_size);
     for (size_t i = 0; i < run->n_steps; i++) {
         batch.first = run->first + i * run->batch_size;
@@ -726,19 +730,15 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         /* Every thread computes the same sum, so that all agree on going on. */
         double loss_sum, weight_sum;
         TYPE(batch_loss)(net, t, &batch, &loss_sum, &weight_sum);
-        if (!__builtin_isfinite(loss_sum)) {
+        if (!fgd_is_sound(net, loss_sum, weight_sum)) {
             if (id == 0) run->progress->outcome = FGD_LOSS_NOT_FINITE;
             break;
         }
-        if (id == 0) {
-            const double penalty = fgd_penalty_of_rows(net, run->kernels);
-            loss_sum += penalty * weight_sum;
-            run->progress->last_loss = weight_sum > 0 ? loss_sum / weight_sum : penalty;
-            run->progress->loss_sum += loss_sum;
-            run->progress->weight_sum += weight_sum;
-        }
+        if (id == 0)
+            fgd_net_add_loss(net, batch.n, loss_sum, weight_sum,
+                             fgd_penalty_of_rows(net, run->kernels), run->progress);
 
-        fgd_update_params params = fgd_step_params(net, step, batch.lr);
+        fgd_update_params params = fgd_step_params(net, step, batch.lr, weight_sum);
         fgd_ahead ahead = TYPE(plan_ahead)(run, t, i + fgd_steps_ahead(&batch), worker);
         int diverged = 0;
         for (size_t l = 0; l < net->n_layers; l++) {
@@ -757,8 +757,8 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
                 fgd_update_params p = params;
                 if (l % workers == id)
                     diverged |= TYPE(update_bias)(net, t, l, batch.n, &p, scratch);
-                p.l1 = layer->l1;
-                p.l2 = layer->l2;
+                p.l1 = layer->l1 * p.penalty_share;
+                p.l2 = layer->l2 * p.penalty_share;
                 const int by_units = TYPE(is_by_units)(layer, worker);
                 const TYPE(units) units =
                     by_units ? TYPE(units_of)(layer, worker) : TYPE(all_units)(layer);
@@ -771,7 +771,8 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         }
         if (is_stored) {
             fgd_team_barrier(worker);
-            if (atomic_load_explicit(&run->abandoned, memory_order_relaxed)) break;
+            if (atomic_load_explicit(&run->abandoned, memory_order_relaxed) || run->is_gradient)
+                break;
             if (by_norm) params.norm_scale = TYPE(norm_scale)(net, run->kernels);
             params.clip_value = 0;
             for (size_t l = 0; l < net->n_layers; l++) {
@@ -897,7 +898,8 @@ static void TYPE(operate)(fgd_net *net, const fgd_batch *batch, fgd_op op, size_
         break;
     case FGD_OP_TRANSPOSE: TYPE(turn_delta)(net, t, l, 0, n); break;
     case FGD_OP_FINISH: {
-        const fgd_update_params params = fgd_step_params(net, net->step, batch->lr);
+        const fgd_update_params params =
+            fgd_step_params(net, net->step, batch->lr, TYPE(weight_sum)(net, t, batch));
         TYPE(finish_rows)(net, t, l, 0, layer->fan_in, &params);
         break;
     }

@@ -82,6 +82,12 @@ typedef enum {
 /* Which published form of an optimiser's formula is meant where they differ. */
 typedef enum { FGD_VARIANT_TORCH, FGD_VARIANT_SKLEARN } fgd_variant;
 
+/* What a loss is worth that goes with the penalties of a step.  MEAN: the weighted mean of the
+ * samples' losses and the penalties; a run's is the mean over all its samples.  SKLEARN: penalties
+ * are divided by the sum of the step's weights, and a run's loss is the mean of its steps' losses
+ * by their numbers of samples, whatever their weights. */
+typedef enum { FGD_ACCOUNT_MEAN, FGD_ACCOUNT_SKLEARN } fgd_account;
+
 /* What a micro-kernel does beside its sums, see template/gemm.h. */
 enum { FGD_UKR_LOAD_C = 1, FGD_UKR_RELU = 2 };
 
@@ -109,6 +115,8 @@ typedef struct {
     double lr;
     double scale;        /* factor of the summed gradient; 1 inside the engine          */
     double l1, l2;       /* penalties; 0 for biases                                     */
+    double penalty_share; /* what part of a layer's l1 and l2 holds in this step: see
+                             fgd_account                                                */
     double clip_value;   /* 0 = off                                                     */
     double norm_scale;   /* factor from clipping by the global norm; 1 = off            */
     double weight_decay;

@@ -40,7 +40,7 @@ def engine(dtype="float32", *, output="softmax", loss="cross_entropy", optimizer
     for layer in range(3):
         weight = made.weight(layer)
         weight[...] = rng.normal(size=weight.shape) / np.sqrt(len(weight))
-    made.set_loss(loss, 1.0)
+    made.set_loss(loss, 1.0 if loss == "huber" else 0.0)
     name, params = optimizer or ("sgd", {"momentum": 0.9})
     made.set_optimizer(name, reference._DEFAULTS[name] | params)
     made.set_dropout([0.25, 0.0, 0.0])

@@ -81,7 +81,7 @@ class Case:
         engine = Engine(self.n_inputs, self.sizes, params, use_bias, self.dtype, 11)
         engine.n_threads = n_threads
         engine.serial_flop = 0.0  # small as they are, steps are to be shared
-        engine.set_loss(self.loss, 1.0)
+        engine.set_loss(self.loss, 1.0 if self.loss == "huber" else 0.0)
         engine.set_optimizer(*self.optimizer)
         engine.set_dropout(self.dropout)
         engine.set_penalties([self.penalty] * len(self.sizes), [self.penalty] * len(self.sizes))

@@ -68,9 +68,17 @@ FGD_LOSS(huber_a)
     FN(loss_sum)(units, n, x, ldx, y, ldy, coef, delta, ldd, sample_loss, param, V(huber));
 }
 
+/* What the loss -log(p) of a probability p becomes where p is clipped to [clip, 1 - clip].  NaN
+ * stays. */
+FGD_INLINE VF V(clipped_log)(VF loss, VF clip)
+{
+    return V(min)(V(neg)(V(log)(clip)), V(max)(clip, loss));
+}
+
 /* Output a = sigmoid(z): max(z, 0) - y z + log1p(e), e = exp(-|z|); slope a - y, written
  * with q = e / (1 + e) as q - y for z < 0 and (1 - y) - q else, so that neither a small a nor
- * a small 1 - a is lost when y is 0 or 1. */
+ * a small 1 - a is lost when y is 0 or 1.  Where param is not 0, the value (for such y), but
+ * not the slope, is that of a clipped by param. */
 FGD_INLINE VF V(log_loss_from_z)(VF z, VF y, VF param, VF *slope)
 {
     (void)param;
@@ -79,10 +87,18 @@ FGD_INLINE VF V(log_loss_from_z)(VF z, VF y, VF param, VF *slope)
     *slope = V(select)(V(lt)(z, V(zero)()), V(sub)(q, y), V(sub)(V(sub)(one, y), q));
     return V(add)(V(fnma)(y, z, V(max)(V(zero)(), z)), V(log1p_unit)(e));
 }
+FGD_INLINE VF V(clipped_log_loss_from_z)(VF z, VF y, VF param, VF *slope)
+{
+    return V(clipped_log)(V(log_loss_from_z)(z, y, param, slope), param);
+}
 FGD_LOSS(log_loss_z)
 {
-    FN(loss_sum)(units, n, x, ldx, y, ldy, coef, delta, ldd, sample_loss, param,
-                 V(log_loss_from_z));
+    if (param > 0)
+        FN(loss_sum)(units, n, x, ldx, y, ldy, coef, delta, ldd, sample_loss, param,
+                     V(clipped_log_loss_from_z));
+    else
+        FN(loss_sum)(units, n, x, ldx, y, ldy, coef, delta, ldd, sample_loss, param,
+                     V(log_loss_from_z));
 }
 
 /* p = a clipped to [epsilon, 1 - epsilon]: -y log p - (1 - y) log(1 - p);
@@ -141,10 +157,11 @@ FGD_INLINE VF FN(sum_exp)(size_t units, const REAL *z, size_t ldz, VF m, REAL *d
 }
 
 /* Output a = softmax(z), y [n] the labels as REAL, 0 <= label < units: with m = max_k z and
- * S = sum_k exp(z_k - m), (m - z_label) + log S; delta (a - onehot) coef. */
+ * S = sum_k exp(z_k - m), (m - z_label) + log S, where param is not 0 with
+ * a_label clipped by it; delta (a - onehot) coef. */
 FGD_LOSS(cross_entropy_labels_z)
 {
-    (void)ldy, (void)param;
+    (void)ldy;
     for (size_t j = 0; j < n; j += LANES) {
         const VF m = FN(column_max)(units, x + j, ldx), label = V(load)(y + j);
         REAL *const d = delta ? delta + j : NULL;
@@ -160,7 +177,8 @@ FGD_LOSS(cross_entropy_labels_z)
                 V(store)(d + k * ldd, V(mul)(V(sub)(a, target), c));
             }
         }
-        V(store)(sample_loss + j, V(add)(V(sub)(m, chosen), V(log)(sum)));
+        const VF value = V(add)(V(sub)(m, chosen), V(log)(sum));
+        V(store)(sample_loss + j, param > 0 ? V(clipped_log)(value, V(set1)(param)) : value);
     }
 }
 

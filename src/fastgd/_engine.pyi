@@ -63,8 +63,15 @@ class Engine:
     def set_optimizer(self, name: str, params: dict[str, Any]) -> None: ...
     def update_optimizer(self, params: dict[str, Any]) -> None: ...
     def optimizer_state(self) -> dict[str, list[tuple[_Array, _Array | None]]]: ...
+    def set_account(self, account: str, loss_scale: float) -> None: ...
     def bind(
-        self, X: _Array, y: _Array, sample_weight: _Array | None, batch_size: int, shuffle: bool
+        self,
+        X: _Array,
+        y: _Array,
+        sample_weight: _Array | None,
+        batch_size: int,
+        shuffle: bool,
+        order: NDArray[np.int64] | None = None,
     ) -> None: ...
     def unbind(self) -> None: ...
     def run_epochs(
@@ -72,6 +79,7 @@ class Engine:
         lrs: float | NDArray[np.float64],
         n_epochs: int,
         *,
+        losses: NDArray[np.float64] | None = None,
         outputs: _Array | None = None,
         on_slice: Callable[[int], object] | None = None,
         on_batch: Callable[[int, float], object] | None = None,

@@ -275,6 +275,8 @@ cdef class Engine:
     cdef Data data
     cdef size_t batch_size
     cdef object order
+    cdef bint draws_order  # anew in every epoch
+    cdef size_t n_bound  # samples of an epoch
 
     def __cinit__(self, size_t n_inputs, list units, list activations, list use_bias, str dtype,
                   seed):
@@ -432,6 +434,23 @@ cdef class Engine:
         self.short_loss = k.loss_number(kind, self.net.layers[self.net.n_layers - 1].act,
                                         self.target_kind == LABELS)
 
+    def set_account(self, str account, double loss_scale):
+        """Choose what the losses that training reports are, and what penalties weigh.
+
+        Parameters
+        ----------
+        account : {"mean", "sklearn"}
+            "mean": the weighted mean over all samples, and penalties. "sklearn": the penalties of
+            a step are divided by the sum of its weights, and an epoch's loss is the mean of its
+            steps' losses by their numbers of samples.
+        loss_scale : float
+            By which the samples' losses, but not their gradients, are multiplied.
+        """
+        with self.lock:
+            self.check_not_in_step()
+            self.net.account = {"mean": k.FGD_ACCOUNT_MEAN, "sklearn": k.FGD_ACCOUNT_SKLEARN}[account]
+            self.net.loss_scale = loss_scale
+
     # ---- optimiser --------------------------------------------------------------------------
 
     cdef void detach_states(self) noexcept:
@@ -585,8 +604,15 @@ cdef class Engine:
                              f"the network takes {self.net.n_inputs} and gives {units}")
         return 0
 
-    def bind(self, X, y, sample_weight, batch_size, bint shuffle):
+    def bind(self, X, y, sample_weight, batch_size, bint shuffle, order=None):
         """Attach the data of a fit: borrowed, not copied.
+
+        Parameters
+        ----------
+        order : ndarray of int64, shape (n_epochs, n), optional
+            The rows that make up each epoch of a call of `run_epochs`; their owner may fill it anew
+            between two calls. Without it each epoch draws an order of all rows if `shuffle`, else
+            they come as they lie.
 
         Raises
         ------
@@ -597,9 +623,11 @@ cdef class Engine:
             if self.running:
                 raise RuntimeError(BUSY)
             data = Data(X, y, sample_weight, self.input_scale)
+            self.draws_order = order is None and shuffle
+            self.order = np.empty((1, data.n), dtype=np.int64) if self.draws_order else order
             self.data = data
-            self.batch_size = min(<size_t>batch_size, data.n)
-            self.order = np.empty(data.n, dtype=np.int64) if shuffle else None
+            self.n_bound = data.n if self.order is None else self.order.shape[1]
+            self.batch_size = min(<size_t>batch_size, self.n_bound)
 
     def unbind(self):
         with self.lock:
@@ -608,10 +636,10 @@ cdef class Engine:
 
     @property
     def n_steps_per_epoch(self):
-        return (self.data.n + self.batch_size - 1) // self.batch_size
+        return (self.n_bound + self.batch_size - 1) // self.batch_size
 
-    def run_epochs(self, lrs, size_t n_epochs, *, outputs=None, on_slice=None, on_batch=None,
-                   verify=None, bint verify_all=False):
+    def run_epochs(self, lrs, size_t n_epochs, *, losses=None, outputs=None, on_slice=None,
+                   on_batch=None, verify=None, bint verify_all=False):
         """Train whole epochs on the bound data.
 
         Parameters
@@ -619,6 +647,8 @@ cdef class Engine:
         lrs : float or ndarray of float64, shape (n_epochs * n_steps_per_epoch,)
             The learning rate of all steps, or of each.
         n_epochs : int
+        losses : ndarray of float64, shape (n_epochs,), optional
+            What is returned; after an exception it holds the losses of the epochs before.
         outputs : ndarray, shape (n_samples, units), optional
             Receives every sample's output as it was when the sample was trained on.
         on_slice : callable, optional
@@ -646,19 +676,20 @@ cdef class Engine:
                 raise RuntimeError(BUSY)
             self.running = True
             try:
-                return self.run_epochs_locked(lrs, n_epochs, outputs, on_slice, on_batch, verify,
-                                              verify_all)
+                return self.run_epochs_locked(lrs, n_epochs, losses, outputs, on_slice, on_batch,
+                                              verify, verify_all)
             finally:
                 self.running = False
 
-    cdef object run_epochs_locked(self, lrs, size_t n_epochs, outputs, on_slice, on_batch,
+    cdef object run_epochs_locked(self, lrs, size_t n_epochs, result, outputs, on_slice, on_batch,
                                   verify, bint verify_all):
         cdef Data data = self.data
         cdef bint fixed = isinstance(lrs, float)
         cdef double[::1] rates
         cdef double[::1] losses
-        cdef int64_t[::1] order_view
-        cdef int64_t *order = NULL
+        cdef const int64_t[:, ::1] orders
+        cdef const int64_t *order = NULL
+        cdef size_t n = self.n_bound
         cdef k.Matrix output_matrix
         cdef k.fgd_progress progress
         cdef size_t n_steps = self.n_steps_per_epoch, epoch, done, chunk, first, total = 0
@@ -671,8 +702,9 @@ cdef class Engine:
         if not fixed and <size_t>rates.shape[0] < n_epochs * n_steps:
             raise ValueError(f"lrs holds {rates.shape[0]} rates for {n_epochs * n_steps} steps")
         if self.order is not None:
-            order_view = self.order
-            order = &order_view[0]
+            orders = self.order
+            if not self.draws_order and <size_t>orders.shape[0] < n_epochs:
+                raise ValueError(f"order has {orders.shape[0]} rows for {n_epochs} epochs")
         data.c.outputs = NULL
         if outputs is not None:
             output_matrix = k.Matrix(outputs, True)
@@ -681,14 +713,17 @@ cdef class Engine:
                 raise ValueError(f"outputs of shape {outputs.shape} do not fit the bound data")
             data.c.outputs = <void *>output_matrix.c.data
             data.c.output_stride = output_matrix.c.cols
-        result = np.empty(n_epochs, dtype=np.float64)
+        if result is None:
+            result = np.empty(n_epochs, dtype=np.float64)
         losses = result
         for epoch in range(n_epochs):
             memset(&progress, 0, sizeof(progress))
             done = 0
-            while order != NULL and done < data.n:
+            if self.order is not None:
+                order = &orders[0 if self.draws_order else epoch, 0]
+            while self.draws_order and done < n:
                 with nogil:
-                    done = k.permutation(order, data.n, self.net.seed, self.net.epoch, done)
+                    done = k.permutation(<int64_t *>order, n, self.net.seed, self.net.epoch, done)
                 if k.seconds_now() - polled > SLICE_SECONDS / 2:
                     polled = k.seconds_now()
                     PyErr_CheckSignals()
@@ -701,7 +736,7 @@ cdef class Engine:
                 first = done * self.batch_size
                 stepwise = custom or (verify is not None and (verify_all or total == 0))
                 if stepwise:
-                    self.operate_step(data, order, first, min(self.batch_size, data.n - first),
+                    self.operate_step(data, order, first, min(self.batch_size, n - first),
                                       rates[0 if fixed else total],
                                       verify if verify_all or total == 0 else None, True,
                                       &progress)
@@ -710,7 +745,7 @@ cdef class Engine:
                     if fixed:
                         chunk = min(chunk, <size_t>rates.shape[0])
                     with nogil:
-                        k.net_train(&self.net, &data.c, order, first, data.n - first,
+                        k.net_train(&self.net, &data.c, order, first, n - first,
                                     self.batch_size, chunk, &rates[0 if fixed else total], threads,
                                     SLICE_SECONDS, &progress)
                 if progress.outcome != k.FGD_TRAINED:
@@ -909,16 +944,26 @@ cdef class Engine:
         cdef Data data
         cdef k.fgd_progress progress
         cdef size_t i
+        cdef int threads
+        cdef bint drops = False
         cdef k.fgd_layer *layer
         with self.lock:
             self.check_not_in_step()
+            threads = self.threads
             data = Data(X, y, sample_weight, self.input_scale)
             self.use_data(data)
-            self.reserve(data.n, self.threads, True)
+            self.reserve(data.n, threads, True)
             memset(&progress, 0, sizeof(progress))
+            for i in range(self.net.n_layers):
+                drops |= self.net.layers[i].dropout > 0
             clip_value, self.net.params.clip_value = self.net.params.clip_value, 0.0
             try:
-                self.operate_step(data, NULL, 0, data.n, 0.0, None, False, &progress)
+                # Single operations can leave dropout out.
+                if drops or self.loss_kind == "custom":
+                    self.operate_step(data, NULL, 0, data.n, 0.0, None, False, &progress)
+                else:
+                    with nogil:
+                        k.net_find_gradient(&self.net, &data.c, data.n, threads, &progress)
             finally:
                 self.net.params.clip_value = clip_value
             if progress.outcome != k.FGD_TRAINED:
@@ -951,7 +996,9 @@ cdef class Engine:
         batch.n = n
         batch.lr = lr
         batch.dropout = update
-        rows = slice(first, first + n) if order == NULL else self.order[first:first + n]
+        rows = slice(first, first + n)
+        if order != NULL:
+            rows = np.asarray(<int64_t[:n]><int64_t *>(order + first))
         k.net_operate(&self.net, &batch, k.FGD_OP_LOAD, 0)
         for l in range(last + 1):
             k.net_operate(&self.net, &batch, k.FGD_OP_FORWARD, l)
@@ -983,13 +1030,11 @@ cdef class Engine:
                 if verify is not None:
                     self.verify_backward(verify, &batch, l)
         penalty = k.net_penalty(&self.net)
-        if not np.isfinite(loss_sum):
+        if not np.isfinite(loss_sum) or (self.net.account == k.FGD_ACCOUNT_SKLEARN
+                                         and weight_sum == 0):
             progress.outcome = k.FGD_LOSS_NOT_FINITE
             return 0
-        loss_sum += penalty * weight_sum
-        progress.last_loss = loss_sum / weight_sum if weight_sum > 0 else penalty
-        progress.loss_sum += loss_sum
-        progress.weight_sum += weight_sum
+        k.net_add_loss(&self.net, n, loss_sum, weight_sum, penalty, progress)
         for l in range(last + 1):
             if verify is not None:
                 self.verify_gradient(verify, &batch, l, by_norm)
@@ -999,7 +1044,7 @@ cdef class Engine:
             if is_stored:
                 k.net_operate(&self.net, &batch, k.FGD_OP_FINISH, l)
         if update:
-            params = k.step_params(&self.net, self.net.step, lr)
+            params = k.step_params(&self.net, self.net.step, lr, weight_sum)
             if by_norm:
                 params.norm_scale = k.net_norm_scale(&self.net)
             if verify is not None:
@@ -1020,7 +1065,8 @@ cdef class Engine:
         cdef k.fgd_update_params own = params[0]
         if self.net.clip_norm > 0:
             return k.net_apply_gradient(&self.net, l, r0, r1, params)
-        own.l1, own.l2 = self.net.layers[l].l1, self.net.layers[l].l2
+        own.l1 = self.net.layers[l].l1 * own.penalty_share
+        own.l2 = self.net.layers[l].l2 * own.penalty_share
         return k.net_update(&self.net, batch, l, r0, r1, &own)
 
     cdef object output_array(self, Data data):
@@ -1173,7 +1219,8 @@ cdef class Engine:
                 before = copies(numbers)
                 try:
                     diverged |= self.update_rows(batch, l, r0, r1, params)
-                    self.verify_update(verify, batch, l, r0, scale, before, numbers)
+                    self.verify_update(verify, batch, l, r0, scale, params.penalty_share, before,
+                                       numbers)
                 finally:
                     put_back(numbers, before)
         return diverged
@@ -1191,7 +1238,7 @@ cdef class Engine:
             self.net.step -= progress.n_steps
             if progress.outcome != k.FGD_TRAINED or progress.last_loss != loss:
                 numbers[0][...] = np.nan  # shows in the comparison
-            self.verify_update(verify, batch, 0, 0, 1.0, before, numbers)
+            self.verify_update(verify, batch, 0, 0, 1.0, 1.0, before, numbers)
         finally:
             put_back(numbers, before)
         return 0
@@ -1212,9 +1259,10 @@ cdef class Engine:
             return min(1.0, self.net.clip_norm / (np.sqrt(total) + 1e-6))
 
     cdef int verify_update(self, verify, const k.fgd_batch *batch, size_t l, size_t r0,
-                           double norm_scale, list before, list after) except -1:
-        params = dict(self.optimizer_params, l1=self.net.layers[l].l1, l2=self.net.layers[l].l2,
-                      norm_scale=norm_scale)
+                           double norm_scale, double penalty_share, list before,
+                           list after) except -1:
+        params = dict(self.optimizer_params, l1=self.net.layers[l].l1 * penalty_share,
+                      l2=self.net.layers[l].l2 * penalty_share, norm_scale=norm_scale)
         A_prev = self.look_at_input(l, batch)[:, r0:r0 + len(after[0])]
         verify("update", l,
                {**self.named(before), "A_prev": A_prev,

@@ -24,8 +24,10 @@ cdef extern from "fgd_types.h" nogil:
         FGD_OPT_ADAGRAD
     ctypedef enum fgd_variant:
         FGD_VARIANT_TORCH, FGD_VARIANT_SKLEARN
+    ctypedef enum fgd_account:
+        FGD_ACCOUNT_MEAN, FGD_ACCOUNT_SKLEARN
     ctypedef struct fgd_update_params:
-        double lr, scale, l1, l2, clip_value, norm_scale, weight_decay, momentum
+        double lr, scale, l1, l2, penalty_share, clip_value, norm_scale, weight_decay, momentum
         double beta1, beta2, eps, bias1, bias2
         int nesterov, variant
 
@@ -57,6 +59,8 @@ cdef extern from "fgd_net.h" nogil:
         fgd_layer *layers
         int loss
         double loss_param
+        int account
+        double loss_scale
         int opt
         fgd_update_params params
         double lr_decay, clip_norm
@@ -99,6 +103,8 @@ cdef fgd_status net_reserve(fgd_net *net, size_t n, int n_threads,
 cdef void net_train(fgd_net *net, const fgd_data *data, const int64_t *order, size_t first,
                     size_t n_rows, size_t batch_size, size_t n_steps, const double *lrs,
                     int n_threads, double seconds, fgd_progress *progress) noexcept nogil
+cdef void net_find_gradient(fgd_net *net, const fgd_data *data, size_t n, int n_threads,
+                            fgd_progress *progress) noexcept nogil
 cdef int net_needs_gradient(const fgd_net *net, size_t n) noexcept nogil
 cdef int net_is_online(const fgd_net *net, const fgd_data *data, size_t n) noexcept nogil
 cdef int net_path(const fgd_net *net, const fgd_data *data, size_t n) noexcept nogil
@@ -115,7 +121,10 @@ cdef int net_update(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r
 cdef int net_apply_gradient(fgd_net *net, size_t layer, size_t r0, size_t r1,
                             const fgd_update_params *params) noexcept nogil
 cdef double net_norm_scale(fgd_net *net) noexcept nogil
-cdef fgd_update_params step_params(const fgd_net *net, uint64_t step, double lr) noexcept nogil
+cdef fgd_update_params step_params(const fgd_net *net, uint64_t step, double lr,
+                                   double weight_sum) noexcept nogil
+cdef void net_add_loss(const fgd_net *net, size_t n, double loss_sum, double weight_sum,
+                       double penalty, fgd_progress *progress) noexcept nogil
 cdef void net_put(fgd_net *net, fgd_buffer buffer, size_t layer,
                   const fgd_matrix *matrix) noexcept nogil
 cdef void net_look_at(const fgd_net *net, fgd_buffer buffer, size_t layer, size_t n,

@@ -49,7 +49,9 @@ cdef extern from "fgd_net.h" nogil:
                        const fgd_update_params *)
     int fgd_net_apply_gradient(fgd_net *, size_t, size_t, size_t, const fgd_update_params *)
     double fgd_net_norm_scale(fgd_net *)
-    fgd_update_params fgd_step_params(const fgd_net *, uint64_t, double)
+    fgd_update_params fgd_step_params(const fgd_net *, uint64_t, double, double)
+    void fgd_net_add_loss(const fgd_net *, size_t, double, double, double, fgd_progress *)
+    void fgd_net_find_gradient(fgd_net *, const fgd_data *, size_t, int, fgd_progress *)
     void fgd_net_put(fgd_net *, fgd_buffer, size_t, const fgd_matrix *)
     void fgd_net_look_at(const fgd_net *, fgd_buffer, size_t, size_t, fgd_matrix *)
     void fgd_net_get(const fgd_net *, fgd_buffer, size_t, size_t, void *)
@@ -125,8 +127,17 @@ cdef int net_apply_gradient(fgd_net *net, size_t layer, size_t r0, size_t r1,
 cdef double net_norm_scale(fgd_net *net) noexcept nogil:
     return fgd_net_norm_scale(net)
 
-cdef fgd_update_params step_params(const fgd_net *net, uint64_t step, double lr) noexcept nogil:
-    return fgd_step_params(net, step, lr)
+cdef fgd_update_params step_params(const fgd_net *net, uint64_t step, double lr,
+                                   double weight_sum) noexcept nogil:
+    return fgd_step_params(net, step, lr, weight_sum)
+
+cdef void net_add_loss(const fgd_net *net, size_t n, double loss_sum, double weight_sum,
+                       double penalty, fgd_progress *progress) noexcept nogil:
+    fgd_net_add_loss(net, n, loss_sum, weight_sum, penalty, progress)
+
+cdef void net_find_gradient(fgd_net *net, const fgd_data *data, size_t n, int n_threads,
+                            fgd_progress *progress) noexcept nogil:
+    fgd_net_find_gradient(net, data, n, n_threads, progress)
 
 cdef void net_put(fgd_net *net, fgd_buffer buffer, size_t layer,
                   const fgd_matrix *matrix) noexcept nogil:

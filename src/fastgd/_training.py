@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -202,23 +202,8 @@ class Training:
             )
             return losses
 
-        mode = active.settings.validate
-        if mode == "off":
-            return train()
-        if mode == "always":
-            from ._verify import verify
-
-            return train(verify=verify, verify_all=True)
         is_plain = self.data.sample_weight is None and not self.functions
-        path = self.network._live().path(self.batch_size, is_plain)
-        key = *operations(self.network), path
-        if key in verified:
-            return train()
-        from ._verify import verify
-
-        losses = train(verify=verify)
-        verified.add(key)
-        return losses
+        return run_verified(self.network, self.batch_size, is_plain, train)
 
     def _end_epoch(self, logs: dict[str, float], outputs: Array | None) -> None:
         network, epoch = self.network, self.done
@@ -245,6 +230,30 @@ class Training:
                 for callback in self.callbacks
             ],
         }
+
+
+def run_verified(
+    network: Network, batch_size: int, is_plain: bool, train: Callable[..., Array]
+) -> Array:
+    """Call train, a form of `Engine.run_epochs`, with the verification that the settings ask for.
+
+    is_plain: the samples have no weights, and their outputs are not asked for.
+    """
+    mode = active.settings.validate
+    if mode == "off":
+        return train()
+    if mode == "always":
+        from ._verify import verify
+
+        return train(verify=verify, verify_all=True)
+    key = *operations(network), network._live().path(batch_size, is_plain)
+    if key in verified:
+        return train()
+    from ._verify import verify
+
+    losses = train(verify=verify)
+    verified.add(key)
+    return losses
 
 
 def restore_callbacks(callbacks: Sequence[Callback], states: Sequence[Mapping[str, Any]]) -> None:

@@ -314,13 +314,17 @@ class Softmax(Activation):
     name = "softmax"
 
 
-_CLASSES = {
+_CLASSES: dict[str, type[Activation]] = {
     cls.name: cls
     for cls in (
         Identity, ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Mish, Softplus, Softsign, Tanh, Sigmoid,
         HardSigmoid, Exp, Softmax,
     )
 }  # fmt: skip
+
+
+#: the names of all activations
+NAMES = tuple(_CLASSES)
 
 
 def get(activation: str | Activation) -> Activation:

@@ -166,8 +166,34 @@ class Huber(Loss):
         return {"name": self.name, "delta": self.threshold}
 
 
-class LogLoss(Loss):
+class _Clipped(Loss):
+    """A loss of probabilities that may be clipped."""
+
+    def __init__(self, clip: float = 0.0) -> None:
+        self.clip = real("clip", clip, minimum=0, below=0.5)
+
+    _fields = ("clip",)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({f'clip={self.clip!r}' if self.clip else ''})"
+
+    @property
+    def param(self) -> float:
+        return self.clip
+
+    def _plain(self) -> dict[str, Any]:
+        return super()._plain() if self.clip else {"name": self.name}
+
+
+class LogLoss(_Clipped):
     """-y log(a) - (1 - y) log(1 - a), for targets and outputs from 0 to 1, each output by itself.
+
+    Parameters
+    ----------
+    clip : float
+        Where it is not 0, the value for targets 0 and 1 is that of a clipped to
+        [clip, 1 - clip], as scikit-learn reports it; the derivative is that of a itself. Only for
+        the canonical output, sigmoid.
 
     Examples
     --------
@@ -193,8 +219,14 @@ class LogLoss(Loss):
         return np.clip(output, eps, 1 - eps)
 
 
-class CrossEntropy(Loss):
+class CrossEntropy(_Clipped):
     """-sum(y log(a)) for rows of probabilities, -log(a[label]) for integer labels.
+
+    Parameters
+    ----------
+    clip : float
+        Where it is not 0, the value for integer labels is that of a clipped to [clip, 1 - clip],
+        as scikit-learn reports it; the derivative is that of a itself.
 
     Examples
     --------

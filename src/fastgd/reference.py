@@ -514,6 +514,13 @@ def sum16(x: ArrayLike, w: ArrayLike | None = None) -> float:
 # ---- losses --------------------------------------------------------------------------------------
 
 
+def _clipped_log(value: Array, clip: float) -> Array:
+    """Return -log(p) where p is clipped to [clip, 1 - clip]; as it is for a clip of 0."""
+    if clip == 0:
+        return value
+    return np.clip(value, value.dtype.type(clip), -np.log(value.dtype.type(clip)))
+
+
 def _loss_terms(
     kind: str, param: float, act: Activation, z: Array, a: Array, y: Array
 ) -> tuple[Array, Array, bool]:
@@ -529,6 +536,7 @@ def _loss_terms(
     if kind == "log_loss" and canonical:
         # a - y, so that neither a small a nor a small 1 - a is lost when y is 0 or 1.
         value = np.maximum(z, 0) - y * z + np.log1p(np.exp(-np.abs(z)))
+        value = _clipped_log(value, param)
         return value, np.where(z < 0, a - y, (1 - y) - _sigmoid(-z)), True
     if kind == "log_loss":
         eps = np.finfo(a.dtype).eps
@@ -544,7 +552,8 @@ def _loss_terms(
     log_sum = np.log(np.exp(z - m).sum(axis=1, keepdims=True))
     if y.ndim == 1:
         onehot = np.arange(z.shape[1]) == y[:, None]
-        return (m - z)[onehot][:, None] + log_sum, a - onehot.astype(a.dtype), True
+        value = _clipped_log((m - z)[onehot][:, None] + log_sum, param)
+        return value, a - onehot.astype(a.dtype), True
     return y * ((m - z) + log_sum), a * y.sum(axis=1, keepdims=True) - y, True
 
 

@@ -1,0 +1,22 @@
+"""scikit-learn's MLPClassifier and MLPRegressor on fastgd's engine.
+
+Change one import, or none: `patch` puts them in place of the originals.
+"""
+
+from __future__ import annotations
+
+try:
+    import sklearn as _sklearn  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "fastgd.sklearn needs scikit-learn: pip install 'fastgd[sklearn]'"
+    ) from error
+
+from ._display import LossCurveDisplay
+from ._estimators import MLPClassifier, MLPRegressor
+from ._patch import patch, unpatch
+
+__all__ = ["LossCurveDisplay", "MLPClassifier", "MLPRegressor", "patch", "unpatch"]
+
+for _class in (MLPClassifier, MLPRegressor, LossCurveDisplay):
+    _class.__module__ = __name__

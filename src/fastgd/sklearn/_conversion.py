@@ -1,0 +1,273 @@
+"""Between a fitted estimator and a fastgd.Network with the same weights, both ways.
+
+Estimators of scikit-learn itself are taken as well: they lack the parameters that fastgd adds, and
+the defaults of those change nothing.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from sklearn.base import ClassifierMixin, is_classifier
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from .. import activations, optimizers
+from .._pairing import canonical_output
+from ..activations import Activation
+from ..layers import Dense
+from ..losses import BUILT_IN as LOSSES
+from ..network import Network
+from ..optimizers import Optimizer
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from .._engine import Engine
+
+__all__ = [
+    "from_network",
+    "hidden_activations",
+    "network_around",
+    "output_activation",
+    "to_network",
+]
+
+Estimator = TypeVar("Estimator")
+
+# scikit-learn's names for activations that are called otherwise here, and back
+_HERE = {"logistic": "sigmoid"}
+_THERE = {"sigmoid": "logistic"}
+# batch_size="auto" with enough samples
+_AUTO_BATCH = 200
+_OF_CLASSIFIERS = ("cross_entropy", "log_loss")
+_OF_REGRESSORS = ("squared_error", "absolute_error", "huber", "poisson")
+# What a network settles; the rest of an estimator's parameters may be given to from_network.
+_SETTLED = ("hidden_layer_sizes", "activation", "loss", "dropout", "dtype")
+# Settings of optimisers, and the parameters of estimators that they come from
+_SETTINGS = {
+    "beta1": "beta_1",
+    "beta2": "beta_2",
+    "eps": "epsilon",
+    "momentum": "momentum",
+    "weight_decay": "weight_decay",
+    "clip_value": "clip_value",
+    "clip_norm": "clip_norm",
+}
+
+
+def hidden_activations(estimator: Any, n_hidden: int) -> list[Activation]:
+    """Return the activation of each hidden layer."""
+    given = estimator.activation
+    each = list(given) if isinstance(given, list | tuple) else [given] * n_hidden
+    return [activations.get(_HERE.get(name, name)) for name in each]
+
+
+def output_activation(estimator: Any) -> Activation:
+    """Return the activation of the last layer of a fitted estimator."""
+    name = estimator.out_activation_
+    return activations.get(_HERE.get(name, name))
+
+
+def to_network(estimator: Any) -> Network:
+    """Return a network with a copy of a fitted estimator's weights.
+
+    See the method to_network of the estimators for what it has and has not.
+    """
+    check_is_fitted(estimator)
+    coefs, intercepts = estimator.coefs_, estimator.intercepts_
+    network = Network(
+        _layers(estimator),
+        _loss(estimator),
+        _optimizer(estimator),
+        n_inputs=len(coefs[0]),
+        dtype=coefs[0].dtype,
+        seed=_seed(estimator),
+    )
+    network.set_weights([array for pair in zip(coefs, intercepts, strict=True) for array in pair])
+    if is_classifier(estimator):
+        network.metadata["classes"] = estimator.classes_.tolist()
+    return network
+
+
+def network_around(estimator: Any, engine: Engine) -> Network:
+    """Return a network around the engine that trains an estimator: with the weights as they are."""
+    network = Network(
+        _layers(estimator),
+        _loss(estimator),
+        _optimizer(estimator),
+        dtype=engine.dtype,
+        seed=_seed(estimator),
+    )
+    network._adopt(engine)
+    return network
+
+
+def _layers(estimator: Any) -> list[Dense]:
+    units = [len(intercepts) for intercepts in estimator.intercepts_]
+    hidden = len(units) - 1
+    each = [*hidden_activations(estimator, hidden), output_activation(estimator)]
+    dropout = getattr(estimator, "dropout", 0.0)
+    rates = [*(dropout if isinstance(dropout, list | tuple) else [dropout] * hidden), 0.0]
+    size = estimator.batch_size if isinstance(estimator.batch_size, Integral) else _AUTO_BATCH
+    l2 = float(estimator.alpha) / int(size)
+    return [
+        Dense(int(n), activation, l2=l2, dropout=rate)
+        for n, activation, rate in zip(units, each, rates, strict=True)
+    ]
+
+
+def _loss(estimator: Any) -> str:
+    if is_classifier(estimator):
+        return "cross_entropy" if estimator.out_activation_ == "softmax" else "log_loss"
+    loss: str = estimator.loss
+    return loss
+
+
+def _optimizer(estimator: Any) -> Optimizer:
+    solver = estimator.solver
+    if isinstance(solver, Optimizer):
+        return solver
+    # L-BFGS has no counterpart among them.
+    kind = optimizers.BUILT_IN["adam" if solver == "lbfgs" else solver]
+    settings = {
+        name: getattr(estimator, parameter)
+        for name, parameter in _SETTINGS.items()
+        if name in kind._fields and hasattr(estimator, parameter)
+    }
+    if "variant" in kind._fields:
+        settings["variant"] = "sklearn"
+    if solver == "sgd":
+        settings["nesterov"] = estimator.nesterovs_momentum and estimator.momentum > 0
+    schedule = getattr(estimator, "lr_schedule", None)
+    lr = estimator.learning_rate_init if schedule is None else schedule
+    return kind(lr, **settings)
+
+
+def _seed(estimator: Any) -> int:
+    seed = estimator.random_state
+    return int(seed) if isinstance(seed, Integral) else 0
+
+
+def from_network(
+    cls: type[Estimator], network: Network, *, classes: ArrayLike | None = None, **parameters: Any
+) -> Estimator:
+    """Return a fitted estimator with a copy of a network's weights.
+
+    See the class method from_network of the estimators for what fits.
+    """
+    if not isinstance(network, Network):
+        raise TypeError(f"network must be a fastgd.Network, not {network!r}")
+    weights = network.get_weights()
+    is_class = issubclass(cls, ClassifierMixin)
+    _check_fits(network, cls.__name__, _OF_CLASSIFIERS if is_class else _OF_REGRESSORS)
+    settled = [name for name in _SETTLED if name in parameters]
+    if settled:
+        raise TypeError(f"{settled[0]} is the network's, and cannot be given to from_network")
+    hidden = network.layers[:-1]
+    size = parameters.get("batch_size", "auto")
+    settings = {
+        "hidden_layer_sizes": tuple(layer.units for layer in hidden),
+        "solver": network.optimizer.own_copy(),
+        "alpha": network.layers[0].l2 * (size if isinstance(size, Integral) else _AUTO_BATCH),
+        "dropout": _one_or_each([layer.dropout for layer in hidden], 0.0),
+        "activation": _one_or_each([_name(layer.activation) for layer in hidden], "relu"),
+        "dtype": network.dtype.name,
+    }
+    if not is_class:
+        if classes is not None:
+            raise TypeError("classes is for MLPClassifier only")
+        settings["loss"] = network.loss_name
+    estimator: Any = cls(**settings | parameters)
+    if is_class:
+        if classes is None:
+            classes = network.metadata.get("classes")
+        estimator._label_binarizer = _binarizer(network, classes)
+        estimator.classes_ = estimator._label_binarizer.classes_
+    # What a first fit would set, from then on as it was in the network.
+    estimator._random_state = check_random_state(estimator.random_state)
+    units = [len(weights[0]), *(layer.units for layer in network.layers)]
+    estimator._initialize(np.empty((0, units[-1])), units, network.dtype)
+    estimator.n_features_in_ = units[0]
+    estimator.coefs_, estimator.intercepts_ = weights[::2], weights[1::2]
+    estimator.n_iter_ = network.epoch
+    return estimator  # type: ignore[no-any-return]
+
+
+def _check_fits(network: Network, owner: str, fitting: tuple[str, ...]) -> None:
+    """Raise a ValueError that names what an estimator cannot be or do, unless all of it fits."""
+    layers, loss = network.layers, network.loss_name
+    if loss not in fitting:
+        raise ValueError(
+            f"a network with the loss {loss!r} does not become an {owner}; it needs one of "
+            f"{', '.join(fitting)}"
+        )
+    if network.loss != LOSSES[loss]():
+        raise ValueError(f"an {owner} has no {network.loss!r}, only {LOSSES[loss]()!r}")
+    activation, canonical = layers[-1].activation, canonical_output(loss)
+    assert activation is not None
+    if activation.name != canonical:
+        raise ValueError(
+            f"the output activation is {activation.name!r}; with the loss {loss!r} an {owner} has "
+            f"{canonical!r}"
+        )
+    if loss == "cross_entropy" and network.n_outputs == 2:
+        raise ValueError(
+            "the network has a softmax over 2 classes; an MLPClassifier of 2 classes has one "
+            "output, with the loss 'log_loss'"
+        )
+    if network.input_scale != 1:
+        raise ValueError(
+            f"the network has input_scale={network.input_scale!r}; an {owner} has none: scale X or "
+            "the first layer's weights"
+        )
+    for i, layer in enumerate(layers):
+        if not layer.use_bias:
+            raise ValueError(f"layer {i} has no bias; an {owner} has one in every layer")
+        if layer.l1:
+            raise ValueError(f"layer {i} has l1={layer.l1!r}; an {owner} has no such penalty")
+        if layer.l2 != layers[0].l2:
+            raise ValueError(
+                f"layer {i} has l2={layer.l2!r} and layer 0 has {layers[0].l2!r}; the alpha of an "
+                f"{owner} holds for all layers"
+            )
+
+
+def _binarizer(network: Network, classes: ArrayLike | None) -> LabelBinarizer:
+    """Return what turns labels into the columns of the network's output, and back."""
+    outputs = network.n_outputs
+    binary = network.loss_name == "log_loss"
+    count = 2 if binary and outputs == 1 else outputs
+    given = np.arange(count) if classes is None else np.asarray(classes)
+    if given.shape != (count,):
+        raise ValueError(
+            f"classes has shape {given.shape}; a network with {outputs} "
+            f"output{'s' if outputs > 1 else ''} and the loss {network.loss_name!r} needs "
+            f"({count},)"
+        )
+    several = binary and outputs > 1
+    binarizer = LabelBinarizer().fit(np.eye(count, dtype=int) if several else given)
+    if not np.array_equal(binarizer.classes_, given):
+        raise ValueError(
+            f"classes must be {list(range(count)) if several else 'sorted and different'}"
+            f"{' for several labels at once' if several else ''}, not {given.tolist()}"
+        )
+    return binarizer
+
+
+def _one_or_each(values: list[Any], default: Any) -> Any:
+    """Return the value that all have in common, else the list of them."""
+    if not values:
+        return default
+    return values[0] if all(value == values[0] for value in values) else values
+
+
+def _name(activation: Activation | None) -> str | Activation:
+    """Return the name that an estimator takes, or the object if it has settings of its own."""
+    assert activation is not None
+    if activation != activations.get(activation.name):
+        return activation
+    return _THERE.get(activation.name, activation.name)

@@ -1,0 +1,579 @@
+"""MLPClassifier and MLPRegressor: scikit-learn's interface over fastgd's engine.
+
+Both are subclasses of scikit-learn's own classes: what is not defined here is theirs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from sklearn.base import _fit_context, is_classifier
+from sklearn.metrics import r2_score
+from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from . import _conversion, _fast_path, _lbfgs, _live, _originals, _settings, _stochastic
+from ._callbacks import CallbackSupport
+from ._stochastic import Targets, Validation
+
+if TYPE_CHECKING:
+    from ..network import Network
+
+__all__ = ["MLPClassifier", "MLPRegressor"]
+
+# Parameters that have been validated, as _fast_path.settings_key has them.
+_valid: set[tuple[Any, ...]] = set()
+_MOST_VALID = 1024
+
+
+def _constructor(original: type, added: dict[str, Any]) -> Callable[..., None]:
+    """Return an __init__ with the parameters of the installed original, and the added ones."""
+    of_original = _originals.parameters(original)
+    names = [parameter.name for parameter in of_original]
+    new = {name: value for name, value in added.items() if name not in names}
+    keyword_only = inspect.Parameter.KEYWORD_ONLY
+    signature = inspect.Signature(
+        [
+            inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD),
+            *of_original,
+            *(inspect.Parameter(name, keyword_only, default=new[name]) for name in new),
+        ]
+    )
+
+    def __init__(*args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        values = bound.arguments
+        self = values["self"]
+        original.__init__(self, **{name: values[name] for name in names})  # type: ignore[misc]
+        for name in new:
+            setattr(self, name, values[name])
+
+    __init__.__signature__ = signature  # type: ignore[attr-defined]
+    __init__.__name__ = "__init__"
+    return __init__
+
+
+class FastMLP(CallbackSupport):
+    """What classifier and regressor share; stands before scikit-learn's class."""
+
+    _parameter_names: ClassVar[tuple[str, ...]]
+
+    # ---- fitting ---------------------------------------------------------------------------
+
+    def _validate_params(self) -> None:
+        key = _fast_path.settings_key(self)
+        if key is not None and key in _valid:
+            return
+        super()._validate_params()  # type: ignore[misc]
+        if key is not None and len(_valid) < _MOST_VALID:
+            _valid.add(key)
+
+    def _check_solver(self) -> bool:
+        if self.solver == "lbfgs":
+            raise AttributeError(
+                "partial_fit is only available for stochastic optimizers. "
+                f"{self.solver} is not stochastic."
+            )
+        return True
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        incremental: bool = False,
+        given: tuple[Any, Any, Any] | None = None,
+    ) -> Any:
+        """Fit; given: validation data as it came."""
+        hidden = _settings.hidden_sizes(self.hidden_layer_sizes)
+        _settings.hidden_activations(self.activation, len(hidden))
+        _settings.hidden_dropout(self.dropout, len(hidden))
+        is_first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+        data = self._checked(X, y, sample_weight, incremental, is_first)
+        n_outputs = self.n_outputs_
+        validation = None if given is None else self._checked_validation(*given)
+        self._random_state = check_random_state(self.random_state)
+        if is_first:
+            units = [data.X.shape[1], *hidden, n_outputs]
+            self._initialize(np.empty((0, n_outputs)), units, self._network_dtype(data.X))
+        if self.solver == "lbfgs":
+            _lbfgs.fit(self, data)
+        else:
+            _stochastic.fit(self, data, incremental, is_first, validation)
+        arrays = (*self.coefs_, *self.intercepts_)
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise ValueError(_stochastic.NOT_FINITE)
+        return self
+
+    def _network_dtype(self, X: Any) -> np.dtype[Any]:
+        return np.dtype(X.dtype if self.dtype is None else self.dtype)
+
+    def _checked(
+        self, X: Any, y: Any, sample_weight: Any, incremental: bool, is_first: bool
+    ) -> Targets:
+        """Return checked data as the engine takes it; sets n_outputs_."""
+        found = self._plain_targets(X, y, incremental, is_first)
+        if found is None:
+            X, y = self._validate_input(X, y, incremental, reset=is_first)
+            X = X.tocsr() if _live.is_sparse(X) else X
+            target = self._engine_targets(y.reshape(-1, 1) if y.ndim == 1 else y)
+        else:
+            target = found
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+            sample_weight = sample_weight.astype(np.float64, copy=False)
+        return Targets(X, target, self._weights(sample_weight, target))
+
+    def _weights(self, sample_weight: Any, target: Any) -> Any:
+        return sample_weight
+
+    def _initialize(self, y: Any, layer_units: list[int], dtype: Any) -> None:
+        super()._initialize(y, layer_units, dtype)  # type: ignore[misc]
+        # The copies that are needed are _stochastic's.
+        del self._best_coefs, self._best_intercepts
+        if self.solver == "lbfgs":
+            return
+        # scikit-learn's own knows two solvers.
+        self.loss_curve_: list[float] = []
+        self._no_improvement_count = 0
+        early = self.early_stopping
+        self.validation_scores_: list[float] | None = [] if early else None
+        self.best_validation_score_ = -np.inf if early else None
+        self.best_loss_ = None if early else np.inf
+
+    def _checked_validation(self, X: Any, y: Any, sample_weight: Any) -> Validation:
+        """Return validation data that were given to fit, checked."""
+        X = validate_data(
+            self,
+            X,
+            accept_sparse="csr",
+            dtype=(np.float64, np.float32),
+            reset=False,
+        )
+        target = self._validation_targets(y, X)
+        if target.shape[0] != X.shape[0]:
+            raise ValueError(f"X_val has {X.shape[0]} samples, but y_val has {target.shape[0]}")
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X).astype(np.float64)
+        return Validation(Targets(X, target, sample_weight), self._truth(target))
+
+    def _given(self, X_val: Any, y_val: Any, sample_weight_val: Any) -> Any:
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val must be given together")
+        if X_val is None:
+            if sample_weight_val is not None:
+                raise ValueError("sample_weight_val needs X_val and y_val")
+            return None
+        if self.solver == "lbfgs":
+            raise ValueError(
+                "X_val and y_val need a stochastic solver; solver='lbfgs' has no epochs: choose "
+                f"from {', '.join(_settings.STOCHASTIC)}"
+            )
+        return X_val, y_val, sample_weight_val
+
+    # ---- prediction ------------------------------------------------------------------------
+
+    def _forward_pass_fast(self, X: Any, check_input: bool = True) -> Any:
+        if check_input:
+            named = hasattr(self, "feature_names_in_")
+            if not named and type(X) is np.ndarray and X.dtype == self.coefs_[0].dtype:
+                found = _live.live_network(self)._live().short_predict(X)
+                if found is not None:
+                    return found
+            if named or not _fast_path.features(X, self.n_features_in_):
+                X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        X = X.tocsr() if _live.is_sparse(X) else X
+        return _live.outputs(self, X)
+
+    # ---- other forms -----------------------------------------------------------------------
+
+    def to_network(self) -> Network:
+        """Return a `fastgd.Network` with a copy of the weights, which predicts the same.
+
+        Returns
+        -------
+        Network
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from fastgd.sklearn import MLPClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> network = MLPClassifier(max_iter=500, random_state=0).fit(X, y).to_network()
+        >>> network.predict(X[:1]).shape
+        (1, 3)
+        """
+        check_is_fitted(self)
+        return _conversion.to_network(self)
+
+    @classmethod
+    def from_network(cls, network: Network, *, classes: Any = None, **parameters: Any) -> Any:
+        """Return a fitted estimator with the weights of a network.
+
+        Parameters
+        ----------
+        network : Network
+        classes : array, optional
+            The classifier's classes in the order of the outputs; by default numbers from 0 on.
+        **parameters
+            Of the constructor.
+
+        Raises
+        ------
+        ValueError
+            If the network's loss, output or scaling has no counterpart here.
+        """
+        return _conversion.from_network(cls, network, classes=classes, **parameters)
+
+    # ---- copies ----------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())  # type: ignore[misc]
+        live = state.pop("_live", None)
+        if live is not None:
+            for name in ("coefs_", "intercepts_"):
+                state[name] = [np.array(array, order="C") for array in state[name]]
+            # The optimiser's moments are for those who go on from them.
+            if self._goes_on():
+                state["_state"] = _live.kept_state(live.network)
+        return state
+
+    def __copy__(self) -> Any:
+        # Shares the arrays, and the network with them.
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
+    def _goes_on(self) -> bool:
+        return bool(self.warm_start or self.__dict__.get("_is_incremental", False))
+
+
+class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
+    """scikit-learn's MLPClassifier, trained by fastgd: the same numbers, sooner.
+
+    Takes every parameter of ``sklearn.neural_network.MLPClassifier`` of the installed version,
+    with the same meaning and default, and these, by keyword only.
+
+    Parameters
+    ----------
+    activation : str, activation object, or list of them
+        Also every activation of fastgd, and one for each hidden layer.
+    solver : str or optimizer object
+        Also "adamw", "rmsprop", "adagrad", with torch's formulas, ``learning_rate_init`` and
+        ``weight_decay``; or an object from fastgd.optimizers with settings of its own.
+    dropout : float or list of float, default=0.0
+        Of the hidden layers, while training.
+    lr_schedule : schedule or callable, optional
+        From fastgd.schedules, for any stochastic solver, in place of ``learning_rate_init``.
+    weight_decay : float, default=0.0
+        As the solver's formula has it, beside ``alpha``.
+    clip_value, clip_norm : float, optional
+        Bounds of each element of the gradient, and of its norm.
+    scoring : str or callable, optional
+        What validation data are scored by: by default accuracy; "loss" is minus the validation
+        loss; or any scorer of scikit-learn.
+    callbacks : list of fastgd.Callback, optional
+    progress_bar : bool, default=False
+    n_threads : int, optional
+        By default that of `fastgd.config`. Results do not depend on it.
+    dtype : {"float32", "float64"}, optional
+        Of weights and arithmetic; by default that of X.
+    class_weight : dict or "balanced", optional
+        Multiplies the samples' weights.
+
+    Attributes
+    ----------
+    validation_loss_curve_ : list of float
+        The loss of the validation data after each epoch, where there are any.
+    history_ : fastgd.History
+        What happened in each epoch of the newest fit.
+
+    Notes
+    -----
+    Where scikit-learn surprises, this class follows the installed version: multiclass early
+    stopping is not stratified.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from fastgd.sklearn import MLPClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> MLPClassifier(max_iter=500, random_state=0).fit(X, y).score(X, y) > 0.95
+    True
+    """
+
+    __init__ = _constructor(_originals.MLPClassifier, _settings.ADDED_TO_CLASSIFIER)
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **_originals.MLPClassifier._parameter_constraints,
+        **_settings.CLASSIFIER_CONSTRAINTS,
+    }
+
+    # ---- targets ---------------------------------------------------------------------------
+
+    def _plain_targets(self, X: Any, y: Any, incremental: bool, is_first: bool) -> Any:
+        is_known = hasattr(self, "classes_") and (self.warm_start or incremental)
+        if not _fast_path.is_allowed() or (not is_first and hasattr(self, "feature_names_in_")):
+            return None
+        if not _fast_path.features(X, None if is_first else self.n_features_in_):
+            return None
+        if is_known:
+            # A warm start asks for all classes, which the long way sees to.
+            if self.warm_start or self._label_binarizer.y_type_ not in ("binary", "multiclass"):
+                return None
+            numbers = _fast_path.class_numbers(y, len(X), self.classes_)
+            if numbers is None:
+                return None
+        else:
+            found = _fast_path.first_classes(y, len(X))
+            if found is None:
+                return None
+            self._label_binarizer, numbers = found
+            self.classes_ = self._label_binarizer.classes_
+        if is_first:
+            self.n_features_in_ = X.shape[1]
+            self.__dict__.pop("feature_names_in_", None)
+        n_classes = len(self.classes_)
+        self.n_outputs_ = n_classes if n_classes > 2 else 1
+        return numbers if n_classes > 2 else numbers.astype(np.uint8).reshape(-1, 1)
+
+    def _engine_targets(self, y: Any) -> Any:
+        # y is scikit-learn's matrix of booleans.
+        self.n_outputs_ = y.shape[1]
+        if self._label_binarizer.y_type_ == "multiclass" and y.shape[1] > 1:
+            return y.argmax(axis=1)
+        return np.ascontiguousarray(y).view(np.uint8)
+
+    def _validation_targets(self, y: Any, X: Any) -> Any:
+        y = np.asarray(y)
+        unknown = np.setdiff1d(y, self.classes_) if y.ndim == 1 else []
+        if len(unknown):
+            raise ValueError(f"y_val has classes {unknown} that y does not have: {self.classes_}")
+        return self._engine_targets(self._label_binarizer.transform(y).astype(bool))
+
+    def _weights(self, sample_weight: Any, target: Any) -> Any:
+        if self.class_weight is None:
+            return sample_weight
+        weight = compute_sample_weight(self.class_weight, self._truth(target))
+        return weight if sample_weight is None else weight * sample_weight
+
+    def _truth(self, target: Any) -> Any:
+        if target.ndim == 1:
+            return self.classes_[target]
+        return self._label_binarizer.inverse_transform(target)
+
+    # ---- use -------------------------------------------------------------------------------
+
+    def _labels(self, output: Any) -> Any:
+        kind = self._label_binarizer.y_type_
+        if kind == "multiclass":
+            return self.classes_.take(output.argmax(axis=1))
+        if kind == "binary" and len(self.classes_) == 2:
+            return self.classes_[(output[:, 0] > 0.5).view(np.int8)]
+        if self.n_outputs_ == 1:
+            output = output.ravel()
+        return self._label_binarizer.inverse_transform(output)
+
+    def _predict(self, X: Any, check_input: bool = True) -> Any:
+        return self._labels(self._forward_pass_fast(X, check_input=check_input))
+
+    def _score_outputs(self, output: Any, data: Targets, truth: Any) -> float:
+        hits = self._labels(output) == truth
+        if hits.ndim == 2:
+            hits = hits.all(axis=1)
+        return float(np.average(hits, weights=data.sample_weight))
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Any:
+        """Fit the model to X and y.
+
+        Parameters
+        ----------
+        X : array, data frame or sparse matrix (n_samples, n_features)
+        y : array (n_samples,) or (n_samples, n_labels)
+            Class labels, or for a multilabel problem an indicator matrix.
+        sample_weight : array (n_samples,), optional
+        X_val, y_val, sample_weight_val : optional
+            Data to validate with after every epoch, in place of a part of X where
+            ``early_stopping`` is True.
+
+        Returns
+        -------
+        self
+        """
+        self._is_incremental = False
+        given = self._given(X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight=sample_weight, given=given)
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any) -> Any:
+        self._is_incremental = True
+        if classes is not None or not hasattr(self, "classes_"):
+            self._check_classes(y, classes)
+        return self._fit(X, y, sample_weight=sample_weight, incremental=True)
+
+    def _check_classes(self, y: Any, classes: Any) -> None:
+        from sklearn.preprocessing import LabelBinarizer
+        from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target
+
+        if _check_partial_fit_first_call(self, classes):
+            is_multilabel = type_of_target(y).startswith("multilabel")
+            self._label_binarizer = LabelBinarizer().fit(y if is_multilabel else classes)
+
+    if _originals.TAKES_SAMPLE_WEIGHT:
+
+        @available_if(lambda est: est._check_solver())
+        @_fit_context(prefer_skip_nested_validation=True)
+        def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
+            """Train one epoch on X and y.
+
+            Parameters
+            ----------
+            X, y, sample_weight
+                As in `fit`.
+            classes : array, optional
+                All classes that will ever come; needed at the first call.
+
+            Returns
+            -------
+            self
+            """
+            return self._partial_fit(X, y, sample_weight, classes)
+
+    else:
+
+        @available_if(lambda est: est._check_solver())
+        @_fit_context(prefer_skip_nested_validation=True)
+        def partial_fit(self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None) -> Any:
+            """Train one epoch on X and y, as `fit` takes them; classes at the first call."""
+            return self._partial_fit(X, y, sample_weight, classes)
+
+
+class MLPRegressor(FastMLP, _originals.MLPRegressor):  # type: ignore[misc]
+    """scikit-learn's MLPRegressor, trained by fastgd: the same numbers, sooner.
+
+    Takes every parameter of ``sklearn.neural_network.MLPRegressor`` of the installed version, with
+    the same meaning and default, and those that `MLPClassifier` adds, except class_weight.
+
+    Parameters
+    ----------
+    loss : {"squared_error", "poisson", "absolute_error", "huber"}
+        The last two are summed over outputs, huber with a threshold of 1.
+
+    Notes
+    -----
+    Where scikit-learn surprises, this class follows the installed version: its squared error is
+    a mean over the outputs, but the gradient that trains is that of their sum.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from fastgd.sklearn import MLPRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> X = StandardScaler().fit_transform(X)
+    >>> model = MLPRegressor(hidden_layer_sizes=(20,), solver="lbfgs", alpha=10, random_state=0)
+    >>> model.fit(X, y).score(X, y) > 0.5
+    True
+    """
+
+    __init__ = _constructor(_originals.MLPRegressor, _settings.ADDED_TO_REGRESSOR)
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **_originals.MLPRegressor._parameter_constraints,
+        **_settings.REGRESSOR_CONSTRAINTS,
+    }
+
+    def _plain_targets(self, X: Any, y: Any, incremental: bool, is_first: bool) -> Any:
+        if not _fast_path.is_allowed() or (not is_first and hasattr(self, "feature_names_in_")):
+            return None
+        if not _fast_path.features(X, None if is_first else self.n_features_in_):
+            return None
+        if not _fast_path.regression_targets(y, len(X)):
+            return None
+        if is_first:
+            self.n_features_in_ = X.shape[1]
+            self.__dict__.pop("feature_names_in_", None)
+        return self._engine_targets(y.reshape(-1, 1) if y.ndim == 1 else y)
+
+    def _engine_targets(self, y: Any) -> Any:
+        self.n_outputs_ = y.shape[1]
+        if y.dtype.kind == "b" or y.dtype.itemsize > 8 or y.dtype.kind not in "fiu":
+            return y.astype(np.float64)
+        return y if y.dtype.itemsize > 2 or y.dtype.kind != "f" else y.astype(np.float32)
+
+    def _validation_targets(self, y: Any, X: Any) -> Any:
+        y = np.asarray(y)
+        return self._engine_targets(y.reshape(-1, 1) if y.ndim == 1 else y)
+
+    def _truth(self, target: Any) -> Any:
+        return target.ravel() if target.shape[1] == 1 else target
+
+    def _predict(self, X: Any, check_input: bool = True) -> Any:
+        output = self._forward_pass_fast(X, check_input=check_input)
+        return output.ravel() if output.shape[1] == 1 else output
+
+    def _score_outputs(self, output: Any, data: Targets, truth: Any) -> float:
+        if not np.isfinite(output).all():
+            return float("nan")
+        return float(r2_score(data.y, output, sample_weight=data.sample_weight))
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Any:
+        """Fit the model to X and y.
+
+        Parameters
+        ----------
+        X : array, data frame or sparse matrix (n_samples, n_features)
+        y : array (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array (n_samples,), optional
+        X_val, y_val, sample_weight_val : optional
+            Data to validate with after every epoch, in place of a part of X where
+            ``early_stopping`` is True.
+
+        Returns
+        -------
+        self
+        """
+        self._is_incremental = False
+        given = self._given(X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight=sample_weight, given=given)
+
+    # scikit-learn's own offers partial_fit for every solver.
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Train one epoch on X and y, as `fit` takes them.
+
+        Returns
+        -------
+        self
+        """
+        self._is_incremental = True
+        return self._fit(X, y, sample_weight=sample_weight, incremental=True)
+
+
+for _class in (MLPClassifier, MLPRegressor):
+    _class._parameter_names = tuple(_class._get_param_names())

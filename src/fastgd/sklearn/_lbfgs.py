@@ -1,0 +1,179 @@
+"""The solver "lbfgs": scipy's L-BFGS-B over the engine's loss and gradient."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.optimize
+from sklearn.utils.optimize import _check_optimize_result
+
+from .._engine import Divergence
+from ..history import History
+from . import _live, _settings
+from ._callbacks import watchers
+from ._stochastic import Targets, _deviance_at_best, take
+
+if TYPE_CHECKING:
+    from ..network import Network
+
+__all__ = ["fit"]
+
+# Samples whose gradient is computed at a time: their activations stay in the cache.
+_BLOCK = 512
+
+
+class Objective:
+    """Loss and gradient of all samples as functions of one vector: coefs, then intercepts."""
+
+    def __init__(self, estimator: Any, network: Network, data: Targets) -> None:
+        self.estimator = estimator
+        self.engine = network._live()
+        self.data = data
+        self.alpha = float(estimator.alpha)
+        engine = self.engine
+        self.weights = [engine.weight(i) for i in range(engine.n_layers)]
+        self.biases = [engine.bias(i) for i in range(engine.n_layers)]
+        sizes = [array.size for array in (*self.weights, *self.biases)]
+        self.slices = [slice(*ends) for ends in pairwise([0, *np.cumsum(sizes).tolist()])]
+        n = data.X.shape[0]
+        weight = data.sample_weight
+        self.total = float(n if weight is None else weight.sum())
+        self.constant = 0.0
+        if estimator.loss == "poisson":
+            self.constant = float(np.average(_deviance_at_best(data.y), weights=weight))
+        # The penalty is added here, once.
+        engine.set_penalties([0.0] * engine.n_layers, [0.0] * engine.n_layers)
+        engine.set_account("mean", 1.0)
+
+    def packed(self) -> Any:
+        """Return the network's weights as one vector."""
+        return np.hstack([array.ravel() for array in (*self.weights, *self.biases)])
+
+    def put(self, packed: Any) -> None:
+        """Make a vector the network's weights."""
+        for array, part in zip((*self.weights, *self.biases), self.slices, strict=True):
+            array[...] = packed[part].reshape(array.shape)
+
+    def __call__(self, packed: Any) -> tuple[float, Any]:
+        self.put(packed)
+        gradient = np.zeros_like(packed)
+        loss = 0.0
+        for rows in self._blocks():
+            part = take(self.data, rows)
+            X = _live.dense(self.data.X, rows)
+            weight = float(len(X) if part.sample_weight is None else part.sample_weight.sum())
+            if weight == 0:
+                continue
+            try:
+                mean, pairs = self.engine.loss_and_grad(X, part.y, part.sample_weight)
+            except Divergence:
+                return np.inf, gradient
+            loss += mean * weight
+            arrays = [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
+            for array, at in zip(arrays, self.slices, strict=True):
+                gradient[at] += (array * weight).ravel()
+        scale = _settings.loss_scale(self.estimator)
+        n_weights = self.slices[len(self.weights) - 1].stop
+        W = packed[:n_weights]
+        gradient[:n_weights] += self.alpha * W
+        gradient /= self.total
+        penalty = 0.5 * self.alpha * float(W @ W) / self.total
+        return loss * scale / self.total + self.constant + penalty, gradient
+
+    def _blocks(self) -> list[slice]:
+        return [
+            slice(first, min(first + _BLOCK, rows.stop))
+            for rows in _live.row_blocks(self.data.X)
+            for first in range(rows.start, rows.stop, _BLOCK)
+        ]
+
+
+def fit(estimator: Any, data: Targets) -> None:
+    """Minimise from the estimator's weights on, in float64."""
+    network = _live.live_network(estimator, np.dtype(np.float64))
+    network._use_threads(_settings.n_threads_of(estimator))
+    objective = Objective(estimator, network, data)
+    _keep_layout(estimator, objective)
+    watch = watchers(
+        estimator,
+        lambda: network,
+        n_epochs=estimator.max_iter,
+        steps_per_epoch=1,
+        names=("loss", "seconds"),
+        X=data.X,
+        y=lambda: estimator._truth(data.y),
+        sample_weight=data.sample_weight,
+    )
+    history = History()
+    try:
+        if watch is not None:
+            watch.fit_begin()
+        result = scipy.optimize.minimize(
+            objective,
+            objective.packed(),
+            method="L-BFGS-B",
+            jac=True,
+            options={
+                "maxfun": estimator.max_fun,
+                "maxiter": estimator.max_iter,
+                "gtol": estimator.tol,
+                **_verbosity(estimator),
+            },
+            callback=_Recorder(objective, history, watch),
+        )
+        estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
+        estimator.loss_ = result.fun
+        objective.put(result.x)
+        if watch is not None:
+            watch.fit_end()
+    finally:
+        if watch is not None:
+            watch.close()
+    estimator.history_ = history
+
+
+class _Recorder:
+    """Keep the loss of every iteration, and let callbacks look at it."""
+
+    def __init__(self, objective: Objective, history: History, watch: Any) -> None:
+        self.objective, self.history, self.watch = objective, history, watch
+        self.began = time.perf_counter()
+
+    def __call__(self, intermediate_result: Any) -> None:
+        epoch = len(self.history.epoch)
+        now = time.perf_counter()
+        logs = {"loss": float(intermediate_result.fun), "seconds": now - self.began}
+        self.began = now
+        self.history.append(epoch, logs)
+        if self.watch is None:
+            return
+        self.objective.put(intermediate_result.x)
+        if self.watch.every_epoch:
+            self.watch.epoch_begin(epoch)
+        if self.watch.epoch_end(epoch, logs):
+            raise StopIteration
+
+
+def _keep_layout(estimator: Any, objective: Objective) -> None:
+    """Set what scikit-learn's own `_unpack` reads."""
+    parts = iter(objective.slices)
+    estimator._coef_indptr = [
+        (part.start, part.stop, W.shape)
+        for W, part in zip(objective.weights, parts, strict=False)
+    ]
+    estimator._intercept_indptr = [
+        (part.start, part.stop) for part in objective.slices[len(objective.weights) :]
+    ]
+
+
+def _verbosity(estimator: Any) -> dict[str, Any]:
+    # Newer versions of scipy have no iprint.
+    try:
+        from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
+    except ImportError:
+        return {"iprint": 1 if estimator.verbose else -1}
+    options = _get_additional_lbfgs_options_dict("iprint", 1 if estimator.verbose else -1)
+    return dict(options)

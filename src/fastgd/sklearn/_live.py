@@ -1,0 +1,210 @@
+"""The network behind a fitted estimator: its coefs_ and intercepts_ are live views of its weights.
+
+Whoever replaces those arrays, or changes a parameter that the network depends on, gets a new one
+from the same estimator; nothing needs to be told.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..layers import Dense
+from ..network import Network
+from . import _settings
+
+__all__ = ["kept_state", "live_network", "outputs"]
+
+
+class Live:
+    """A network, the arrays that show its weights, and the settings it was made from."""
+
+    __slots__ = ("arrays", "network", "settings")
+
+    def __init__(self, network: Network, arrays: list[Any], settings: tuple[Any, ...]) -> None:
+        self.network = network
+        self.arrays = arrays
+        self.settings = settings
+
+    def shows(self, estimator: Any) -> bool:
+        """Tell whether the estimator's arrays are still the live ones."""
+        arrays = [*estimator.coefs_, *estimator.intercepts_]
+        return len(arrays) == len(self.arrays) and all(map(_is, arrays, self.arrays))
+
+
+def _is(left: object, right: object) -> bool:
+    return left is right
+
+
+def _settings_of(estimator: Any) -> tuple[Any, ...]:
+    # Everything that decides about the network besides the weights' shapes.
+    return (
+        estimator.activation,
+        estimator.out_activation_,
+        estimator.loss,
+        estimator.solver,
+        estimator.alpha,
+        estimator.dropout,
+        estimator.weight_decay,
+        estimator.clip_value,
+        estimator.clip_norm,
+        estimator.momentum,
+        estimator.nesterovs_momentum,
+        estimator.beta_1,
+        estimator.beta_2,
+        estimator.epsilon,
+        estimator.lr_schedule,
+    )
+
+
+def live_network(estimator: Any, dtype: np.dtype[Any] | None = None) -> Network:
+    """Return the network whose weights the estimator's coefs_ and intercepts_ are.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+        With coefs_, intercepts_, out_activation_ and n_outputs_.
+    dtype : dtype, optional
+        Of the network; by default that of the arrays.
+
+    Notes
+    -----
+    If the network is made anew, the arrays are replaced by live views, and the optimiser's state
+    goes on where the shapes allow it.
+    """
+    live: Live | None = estimator.__dict__.get("_live")
+    settings = _settings_of(estimator)
+    if (
+        live is not None
+        and live.settings == settings
+        and live.shows(estimator)
+        and (dtype is None or live.network.dtype == dtype)
+    ):
+        return live.network
+    network = _network(estimator, dtype)
+    state = kept_state(live.network) if live is not None else estimator.__dict__.get("_state")
+    if state is not None:
+        _put_state(network, state)
+    estimator.__dict__.pop("_state", None)
+    engine = network._live()
+    coefs = [engine.weight(i) for i in range(engine.n_layers)]
+    intercepts = [engine.bias(i) for i in range(engine.n_layers)]
+    estimator.coefs_, estimator.intercepts_ = coefs, intercepts
+    estimator._live = Live(network, [*coefs, *intercepts], settings)
+    return network
+
+
+def _network(estimator: Any, dtype: np.dtype[Any] | None) -> Network:
+    coefs, intercepts = estimator.coefs_, estimator.intercepts_
+    if dtype is None:
+        is_single = all(array.dtype == np.float32 for array in (*coefs, *intercepts))
+        dtype = np.dtype(np.float32 if is_single else np.float64)
+    n_hidden = len(coefs) - 1
+    hidden = _settings.hidden_activations(estimator.activation, n_hidden)
+    rates = [*_settings.hidden_dropout(estimator.dropout, n_hidden), 0.0]
+    layers = [
+        Dense(
+            W.shape[1],
+            activation,
+            l2=float(estimator.alpha),
+            dropout=rate,
+            weight_init="zeros",
+        )
+        for W, activation, rate in zip(
+            coefs,
+            [*hidden, _settings.output_activation(estimator.out_activation_)],
+            rates,
+            strict=True,
+        )
+    ]
+    loss = _settings.loss_of(estimator, dtype)
+    optimizer = "sgd" if estimator.solver == "lbfgs" else _settings.optimizer_of(estimator)
+    network = Network(layers, loss, optimizer, n_inputs=coefs[0].shape[0], dtype=dtype)
+    engine = network._live()
+    engine.set_account("sklearn", _settings.loss_scale(estimator))
+    for i, (W, b) in enumerate(zip(coefs, intercepts, strict=True)):
+        engine.weight(i)[...] = W
+        bias = engine.bias(i)
+        assert bias is not None
+        bias[...] = b
+    return network
+
+
+def kept_state(network: Network) -> tuple[int, dict[str, list[Any]]]:
+    """Return the optimiser's step count and copies of its arrays."""
+    engine = network._live()
+    state = {
+        name: [np.array(array, order="C") for pair in pairs for array in pair]
+        for name, pairs in engine.optimizer_state().items()
+    }
+    return engine.step, state
+
+
+def _put_state(network: Network, kept: tuple[int, dict[str, list[Any]]]) -> None:
+    """Let the optimiser go on from `kept_state`, if that is one of the same kind and shapes."""
+    engine = network._live()
+    step, state = kept
+    views = {
+        name: [array for pair in pairs for array in pair]
+        for name, pairs in engine.optimizer_state().items()
+    }
+    if _shapes(views) != _shapes(state):
+        return
+    engine.step = step
+    for name, arrays in views.items():
+        for array, values in zip(arrays, state[name], strict=True):
+            array[...] = values
+
+
+def _shapes(state: dict[str, list[Any]]) -> dict[str, list[tuple[int, ...]]]:
+    return {name: [array.shape for array in arrays] for name, arrays in state.items()}
+
+
+def restart_optimizer(estimator: Any, network: Network) -> None:
+    """Begin with zeroed states and step 0, with the optimiser that the parameters ask for now."""
+    optimizer = _settings.optimizer_of(estimator)
+    engine = network._live()
+    network._optimizer = optimizer
+    engine.set_optimizer(optimizer.name, optimizer.params())
+    engine.step = 0
+
+
+def outputs(estimator: Any, X: Any) -> Any:
+    """Return the outputs (n_samples, n_outputs_) for X that is checked already, dense or CSR."""
+    network = live_network(estimator)
+    engine = network._live()
+    network._check_weights()
+    network._use_threads(_settings.n_threads_of(estimator))
+    out = np.empty((X.shape[0], network.n_outputs), network.dtype)
+    for rows in row_blocks(X):
+        block = dense(X, rows)
+        engine.predict(block, out[rows])
+    # As NumPy's product of X and the weights.
+    return out.astype(np.result_type(X.dtype, network.dtype), copy=False)
+
+
+#: sparse rows are made dense in blocks of at most this many bytes
+BLOCK_BYTES = 8 << 20
+
+
+def is_sparse(X: Any) -> bool:
+    """Tell whether X is one of scipy's sparse containers."""
+    return not isinstance(X, np.ndarray)
+
+
+def row_blocks(X: Any, unit: int = 1) -> list[slice]:
+    """Return slices that cover the rows: one if X is dense, else blocks of bounded memory.
+
+    unit: the number of rows in a block is a multiple of it, but for the last block.
+    """
+    n, width = X.shape
+    if not is_sparse(X):
+        return [slice(0, n)]
+    size = max(1, BLOCK_BYTES // (max(1, width) * X.dtype.itemsize * unit)) * unit
+    return [slice(first, min(first + size, n)) for first in range(0, n, size)]
+
+
+def dense(X: Any, rows: Any) -> Any:
+    """Return these rows as an ndarray."""
+    return X[rows].toarray() if is_sparse(X) else X[rows]

@@ -1,0 +1,485 @@
+"""Training by mini-batches with scikit-learn's rules: order, learning rates, when to stop.
+
+Epochs run natively, as many in one call as cannot be the last one; scikit-learn's random numbers
+are drawn in its order.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import train_test_split
+
+from .._engine import Divergence
+from .._training import run_verified
+from ..history import History
+from . import _live, _settings
+from ._callbacks import watchers
+
+if TYPE_CHECKING:
+    from ..network import Network
+
+__all__ = ["Targets", "fit"]
+
+NOT_FINITE = (
+    "Solver produced non-finite parameter weights. The input data may contain large values and "
+    "need to be preprocessed."
+)
+# Orders and learning rates of one native call have at most about this many entries.
+_MAX_ENTRIES = 1 << 18
+
+
+class Targets(NamedTuple):
+    """Checked data; y is as the engine takes it: class numbers, or (n_samples, n_outputs)."""
+
+    X: Any
+    y: Any
+    sample_weight: Any
+
+
+class Validation(NamedTuple):
+    """Data that is only looked at; truth is y in the user's terms."""
+
+    data: Targets
+    truth: Any
+
+
+def take(data: Targets, rows: Any) -> Targets:
+    """Return some rows of the data."""
+    weight = data.sample_weight
+    return Targets(data.X[rows], data.y[rows], None if weight is None else weight[rows])
+
+
+def split(estimator: Any, data: Targets) -> tuple[Any, Validation]:
+    """Return the rows to train on and the data to validate with, as scikit-learn divides them."""
+    n = data.X.shape[0]
+    stratify = data.y if is_classifier(estimator) and estimator.n_outputs_ == 1 else None
+    rows, held_out = train_test_split(
+        np.arange(n),
+        random_state=estimator._random_state,
+        test_size=estimator.validation_fraction,
+        stratify=stratify,
+    )
+    if len(held_out) < 2:
+        raise ValueError(
+            "The validation set is too small. Increase 'validation_fraction' or the size of your "
+            "dataset."
+        )
+    kept = take(data, held_out)
+    return rows, Validation(kept, estimator._truth(kept.y))
+
+
+def fit(
+    estimator: Any,
+    data: Targets,
+    incremental: bool,
+    is_first: bool,
+    validation: Validation | None,
+) -> None:
+    """Train the estimator, whose first weights have been drawn."""
+    network = _live.live_network(estimator)
+    if not incremental or not hasattr(estimator, "_optimizer"):
+        estimator._optimizer = _settings.schedule_of(estimator)
+        _live.restart_optimizer(estimator, network)
+    if estimator.early_stopping and incremental:
+        raise ValueError("partial_fit does not support early_stopping=True")
+    rows = None
+    if estimator.early_stopping and validation is None:
+        rows, validation = split(estimator, data)
+    training = Training(estimator, network, data, rows, validation, incremental)
+    if estimator.early_stopping and is_first:
+        training.keep_best()
+    training.run()
+
+
+class Training:
+    """One call of fit or partial_fit."""
+
+    def __init__(
+        self,
+        estimator: Any,
+        network: Network,
+        data: Targets,
+        rows: Any,
+        validation: Validation | None,
+        incremental: bool,
+    ) -> None:
+        self.estimator = estimator
+        self.network = network
+        self.engine = network._live()
+        self.data = data
+        self.validation = validation
+        self.incremental = incremental
+        self.rows = rows
+        self.n = data.X.shape[0] if rows is None else len(rows)
+        self.batch_size = _batch_size(estimator, self.n)
+        self.steps = -(-self.n // self.batch_size)
+        self.index = np.arange(self.n)
+        self.best: list[Any] | None = None
+        self.history = History()
+        optimizer = network.optimizer
+        self.own_lr = estimator.lr_schedule is not None or not isinstance(estimator.solver, str)
+        monitor = getattr(optimizer.lr, "monitor", None)
+        self.scorer = None
+        names = ["loss", "lr", "seconds"]
+        if validation is not None:
+            names += ["val_loss", self._score_name()]
+            if estimator.scoring not in (None, "loss"):
+                self.scorer = check_scoring(estimator, estimator.scoring)
+        if monitor not in (None, *names):
+            raise ValueError(
+                f"lr_schedule monitors {monitor!r}, which this fit does not record; choose from "
+                f"{', '.join(names)}"
+            )
+        # partial_fit is one epoch of someone else's loop.
+        self.watch = None
+        if not incremental:
+            self.watch = watchers(
+                estimator,
+                lambda: network,
+                n_epochs=estimator.max_iter,
+                steps_per_epoch=self.steps,
+                names=tuple(names),
+                X=data.X,
+                y=lambda: estimator._truth(data.y),
+                sample_weight=data.sample_weight,
+            )
+        self.one_by_one = bool(
+            estimator.verbose
+            or validation is not None
+            or monitor is not None
+            or incremental
+            or (self.watch is not None and self.watch.every_epoch)
+        )
+        # What scikit-learn's Poisson deviance has beside the engine's a - y log a.
+        self.constant = None
+        if estimator.loss == "poisson":
+            self.constant = _deviance_at_best(data.y)
+
+    # ---- the loop -------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Train until a rule, a callback, max_iter or Ctrl-C ends it."""
+        estimator = self.estimator
+        self.engine.seed = _seed(estimator)
+        self._begin_counting()
+        try:
+            if self.watch is not None:
+                self.watch.fit_begin()
+            try:
+                self._epochs()
+            except KeyboardInterrupt:
+                warnings.warn("Training interrupted by user.", stacklevel=6)
+            except Divergence:
+                self._explain_divergence()
+            if self.watch is not None:
+                self.watch.fit_end()
+        finally:
+            self.engine.unbind()
+            if self.watch is not None:
+                self.watch.close()
+        if self.best is not None:
+            self._restore_best()
+        estimator.history_ = self.history
+
+    def _epochs(self) -> None:
+        estimator = self.estimator
+        estimator.n_iter_ = 0
+        n_epochs = 1 if self.incremental else estimator.max_iter
+        while estimator.n_iter_ < n_epochs:
+            is_last = self._chunk(min(self._certain_epochs(), n_epochs - estimator.n_iter_))
+            if is_last:
+                return
+        if not self.incremental:
+            warnings.warn(
+                f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the "
+                "optimization hasn't converged yet.",
+                ConvergenceWarning,
+                stacklevel=7,
+            )
+
+    def _certain_epochs(self) -> int:
+        """Return how many epochs will follow whatever their losses are."""
+        if self.one_by_one:
+            return 1
+        left = self.estimator.n_iter_no_change + 1 - self.estimator._no_improvement_count
+        return int(max(1, min(left, _MAX_ENTRIES // self.n)))
+
+    def _chunk(self, n_epochs: int) -> bool:
+        """Train some epochs; return whether the last of them ends the fit."""
+        estimator, watch = self.estimator, self.watch
+        first = estimator.n_iter_
+        if watch is not None and watch.every_epoch:
+            watch.epoch_begin(first)
+        orders = self._orders(n_epochs)
+        lrs = self._learning_rates(n_epochs)
+        losses = np.full(n_epochs, np.nan)
+        began = time.perf_counter()
+        try:
+            self._native(lrs, orders, losses)
+        except KeyboardInterrupt:
+            # The epochs that were finished count.
+            n_epochs = int(np.isfinite(losses).sum())
+            self._end_epochs(losses[:n_epochs], orders, lrs, began)
+            raise
+        return self._end_epochs(losses, orders, lrs, began)
+
+    def _orders(self, n_epochs: int) -> Any:
+        """Return the rows of the data that make up each epoch, or None for all as they lie."""
+        estimator, index = self.estimator, self.index
+        if not estimator.shuffle:
+            return None if self.rows is None else np.tile(self.rows, (n_epochs, 1))
+        orders = np.empty((n_epochs, self.n), dtype=np.int64)
+        draw = np.empty(self.n, dtype=np.int64)
+        ascending = np.arange(self.n)
+        for order in orders:
+            # scikit-learn shuffles positions, and permutes the epoch before by them.
+            draw[...] = ascending
+            estimator._random_state.shuffle(draw)
+            np.take(index, draw, out=order)
+            index = order
+        self.index = index.copy()
+        return orders if self.rows is None else self.rows[orders]
+
+    def _learning_rates(self, n_epochs: int) -> Any:
+        """Return the learning rate of all steps, or of each."""
+        estimator = self.estimator
+        if self.own_lr:
+            optimizer = self.network.optimizer
+            if optimizer.fixed_lr is not None:
+                return optimizer.fixed_lr
+            return optimizer.learning_rates(self.engine.step, n_epochs * self.steps)
+        schedule = estimator._optimizer
+        if getattr(schedule, "lr_schedule", None) != "invscaling" or n_epochs == 1:
+            return float(schedule.learning_rate)
+        rates = [schedule.learning_rate]
+        ahead = copy.copy(schedule)
+        for epoch in range(1, n_epochs):
+            ahead.iteration_ends(estimator.t_ + epoch * self.n)
+            rates.append(ahead.learning_rate)
+        return np.repeat(np.asarray(rates, dtype=np.float64), self.steps)
+
+    def _native(self, lrs: Any, orders: Any, losses: Any) -> None:
+        """Train len(losses) epochs, and fill in their losses."""
+        estimator, data = self.estimator, self.data
+        self.engine.n_threads = _settings.n_threads_of(estimator)
+        hooks = {}
+        if self.watch is not None:
+            epoch = estimator.n_iter_
+            hooks = {"on_slice": self.watch.on_slice(epoch), "on_batch": self.watch.on_batch(epoch)}
+        if _live.is_sparse(data.X):
+            for epoch in range(len(losses)):
+                order = None if orders is None else orders[epoch]
+                self._sparse_epoch(lrs, order, losses[epoch : epoch + 1], epoch * self.steps)
+            return
+        self.engine.bind(*data, self.batch_size, False, orders)
+        run_verified(
+            self.network,
+            self.batch_size,
+            data.sample_weight is None,
+            lambda **verification: self.engine.run_epochs(
+                lrs, len(losses), losses=losses, **hooks, **verification
+            ),
+        )
+
+    def _sparse_epoch(self, lrs: Any, order: Any, losses: Any, first_step: int) -> None:
+        """Train one epoch on rows that are made dense a block of batches at a time."""
+        data = self.data if order is None else take(self.data, order)
+        total = 0.0
+        for rows in _live.row_blocks(data.X, self.batch_size):
+            block = take(data, rows)
+            block = block._replace(X=block.X.toarray())
+            step = first_step + rows.start // self.batch_size
+            rates = lrs if isinstance(lrs, float) else lrs[step:]
+            self.engine.bind(*block, self.batch_size, False)
+
+            def train(rates: Any = rates, **verification: Any) -> Any:
+                return self.engine.run_epochs(rates, 1, **verification)
+
+            is_plain = data.sample_weight is None
+            n_rows = rows.stop - rows.start
+            batch_size = min(self.batch_size, n_rows)
+            total += run_verified(self.network, batch_size, is_plain, train)[0] * n_rows
+        losses[0] = total / self.n
+
+    # ---- the end of an epoch --------------------------------------------------------------
+
+    def _end_epochs(self, losses: Any, orders: Any, lrs: Any, began: float) -> bool:
+        estimator = self.estimator
+        if self.constant is not None:
+            for epoch in range(len(losses)):
+                losses[epoch] += self._mean_constant(None if orders is None else orders[epoch])
+        seconds = (time.perf_counter() - began) / max(1, len(losses))
+        for epoch, loss in enumerate(losses.tolist()):
+            estimator.n_iter_ += 1
+            estimator.loss_ = loss
+            estimator.t_ += self.n
+            estimator.loss_curve_.append(loss)
+            lr = lrs if isinstance(lrs, float) else float(lrs[(epoch + 1) * self.steps - 1])
+            logs = {"loss": loss, "lr": lr, "seconds": seconds}
+            if estimator.verbose:
+                print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
+            if self.validation is not None:
+                logs |= self._validate()
+            self._count(logs)
+            estimator._optimizer.iteration_ends(estimator.t_)
+            self.history.append(estimator.n_iter_ - 1, logs)
+            schedule = self.network.optimizer.lr
+            if hasattr(schedule, "epoch_end"):
+                schedule.epoch_end(logs)
+            if self.watch is not None and self.watch.epoch_end(estimator.n_iter_ - 1, logs):
+                return True
+        if estimator._no_improvement_count > estimator.n_iter_no_change:
+            return self._trigger()
+        return False
+
+    def _trigger(self) -> bool:
+        """Stop, or lower an adaptive learning rate; return whether it is a stop."""
+        estimator = self.estimator
+        what = "Validation score" if estimator.early_stopping else "Training loss"
+        message = (
+            f"{what} did not improve more than tol={estimator.tol:f} for "
+            f"{estimator.n_iter_no_change} consecutive epochs."
+        )
+        if estimator._optimizer.trigger_stopping(message, estimator.verbose):
+            return True
+        estimator._no_improvement_count = 0
+        return False
+
+    def _count(self, logs: dict[str, float]) -> None:
+        """Note whether the epoch was better than the best one."""
+        estimator = self.estimator
+        if not estimator.early_stopping:
+            loss = logs["loss"]
+            is_worse = loss > estimator.best_loss_ - estimator.tol
+            if loss < estimator.best_loss_:
+                estimator.best_loss_ = loss
+        else:
+            score = estimator.validation_scores_[-1]
+            # A score that is not a number is not worse.
+            is_worse = score < estimator.best_validation_score_ + estimator.tol
+            if score > estimator.best_validation_score_:
+                estimator.best_validation_score_ = score
+                self.keep_best()
+        estimator._no_improvement_count = (
+            estimator._no_improvement_count + 1 if is_worse else 0
+        )
+
+    def keep_best(self) -> None:
+        """Take note of the weights."""
+        self.best = self.network.get_weights()
+
+    def _restore_best(self) -> None:
+        for view, values in zip(self.network._arrays(False).values(), self.best, strict=True):
+            view[...] = values
+
+    # ---- validation -----------------------------------------------------------------------
+
+    def _begin_counting(self) -> None:
+        # After a warm start the records go on; what an earlier fit had no use for begins here.
+        estimator = self.estimator
+        if not estimator.early_stopping and estimator.best_loss_ is None:
+            estimator.best_loss_ = np.inf
+        if self.validation is None:
+            return
+        if estimator.early_stopping and estimator.best_validation_score_ is None:
+            estimator.best_validation_score_ = -np.inf
+        if estimator.validation_scores_ is None:
+            estimator.validation_scores_ = []
+        if not hasattr(estimator, "validation_loss_curve_") or not estimator.warm_start:
+            estimator.validation_loss_curve_ = []
+
+    def _score_name(self) -> str:
+        if self.estimator.scoring is None:
+            return "val_accuracy" if is_classifier(self.estimator) else "val_r2"
+        return "val_score"
+
+    def _validate(self) -> dict[str, float]:
+        """Return loss and score of the validation data, and record them."""
+        estimator, (data, truth) = self.estimator, self.validation
+        loss, output = _evaluate(estimator, self.network, data)
+        if self.scorer is not None:
+            # The scorer gets arrays, which have no feature names.
+            probe = copy.copy(estimator)
+            probe.__dict__.pop("feature_names_in_", None)
+            score = float(self.scorer(probe, data.X, truth))
+        elif estimator.scoring == "loss":
+            score = -loss
+        else:
+            score = estimator._score_outputs(output, data, truth)
+        estimator.validation_loss_curve_.append(loss)
+        estimator.validation_scores_.append(score)
+        if estimator.verbose:
+            print(f"Validation score: {score:f}")
+        return {"val_loss": loss, self._score_name(): score}
+
+    # ---- details --------------------------------------------------------------------------
+
+    def _mean_constant(self, order: Any) -> float:
+        """Return what an epoch's mean deviance has beside the engine's loss."""
+        weight = self.data.sample_weight
+        constant = self.constant if order is None else self.constant[order]
+        if weight is None:
+            return float(constant.mean())
+        weight = weight if order is None else weight[order]
+        starts = np.arange(0, self.n, self.batch_size)
+        sums = np.add.reduceat(constant * weight, starts) / np.add.reduceat(weight, starts)
+        return float(sums @ np.diff(np.append(starts, self.n)) / self.n)
+
+    def _explain_divergence(self) -> None:
+        weight = self.data.sample_weight
+        if weight is not None and self.steps > 0 and not weight.any():
+            raise ZeroDivisionError("Weights sum to zero, can't be normalized") from None
+        raise ValueError(NOT_FINITE) from None
+
+
+def _evaluate(estimator: Any, network: Network, data: Targets) -> tuple[float, Any]:
+    """Return mean loss, without penalties, and outputs."""
+    engine = network._live()
+    output = np.empty((data.X.shape[0], network.n_outputs), network.dtype)
+    loss_sum = weight_sum = 0.0
+    for rows in _live.row_blocks(data.X):
+        block = take(data, rows)
+        part, weight = engine.evaluate(
+            _live.dense(data.X, rows), block.y, block.sample_weight, output[rows]
+        )
+        loss_sum += part
+        weight_sum += weight
+    loss = loss_sum / weight_sum * _settings.loss_scale(estimator)
+    if estimator.loss == "poisson":
+        loss += float(np.average(_deviance_at_best(data.y), weights=data.sample_weight))
+    return loss, output
+
+
+def _deviance_at_best(y: Any) -> Any:
+    """Return sum over outputs of y log y - y, shape (n_samples,)."""
+    from scipy.special import xlogy
+
+    y = np.asarray(y, dtype=np.float64)
+    return (xlogy(y, y) - y).sum(axis=1)
+
+
+def _batch_size(estimator: Any, n: int) -> int:
+    size = estimator.batch_size
+    if isinstance(size, str):
+        return int(min(200, n))
+    if size > n:
+        warnings.warn(
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
+            stacklevel=7,
+        )
+    return int(np.clip(size, 1, n))
+
+
+def _seed(estimator: Any) -> int:
+    """Return the seed of dropout's masks, drawn only if there are any."""
+    rates = estimator.dropout
+    has_any = any(rates) if isinstance(rates, list | tuple) else rates
+    return int(estimator._random_state.randint(2**31)) if has_any else 0
