@@ -402,7 +402,7 @@ void fgd_net_add_loss(const fgd_net *net, size_t n, double loss_sum, double weig
 static int fgd_is_sound(const fgd_net *net, double loss_sum, double weight_sum)
 {
     return __builtin_isfinite(loss_sum) &&
-           (net->account != FGD_ACCOUNT_SKLEARN || weight_sum > 0);
+           (net->account != FGD_ACCOUNT_SKLEARN || weight_sum != 0);
 }
 
 fgd_update_params fgd_step_params(const fgd_net *net, uint64_t step, double lr, double weight_sum)

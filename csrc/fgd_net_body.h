@@ -39,7 +39,7 @@ static void TYPE(load_target)(const fgd_net *net, const TYPE(table) * t, const f
     const double total = fgd_tree16(chain);
     for (size_t s = c0; s < c0 + n; s++) {
         weight[s] = s < batch->n ? (REAL)data->weights[fgd_row(batch, s)] : 0;
-        coef[s] = total > 0 ? (REAL)((double)weight[s] / total) : 0;
+        coef[s] = total != 0 ? (REAL)((double)weight[s] / total) : 0;
     }
 }
 

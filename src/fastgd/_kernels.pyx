@@ -299,6 +299,7 @@ def all_finite(array):
     cdef Py_buffer buffer
     cdef fgd_dtype dtype
     cdef size_t n
+    cdef Py_ssize_t i
     cdef int finite
     try:
         PyObject_GetBuffer(array, &buffer, PyBUF_STRIDES | PyBUF_FORMAT)
@@ -312,6 +313,13 @@ def all_finite(array):
             n = buffer.len // buffer.itemsize
             with nogil:
                 finite = fgd_all_finite(dtype, n, buffer.buf)
+            return bool(finite)
+        if (buffer.ndim == 2 and buffer.strides[1] == buffer.itemsize
+                and (<size_t>buffer.buf | <size_t>buffer.strides[0]) % <size_t>buffer.itemsize == 0):
+            finite = 1
+            for i in range(buffer.shape[0]):
+                finite = finite and fgd_all_finite(dtype, buffer.shape[1],
+                                                   <char *>buffer.buf + i * buffer.strides[0])
             return bool(finite)
     finally:
         PyBuffer_Release(&buffer)

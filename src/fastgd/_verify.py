@@ -430,7 +430,7 @@ def _measure_loss(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> list
         error_sum += float(w[rows] @ of_loss)
         size_sum += float(w[rows] @ size)
         # The coefficient is rounded, and so is its product.
-        c = (w[rows] / total if total > 0 else np.zeros_like(w[rows]))[:, None]
+        c = (w[rows] / total if total != 0 else np.zeros_like(w[rows]))[:, None]
         upstream = slope * c
         of_upstream = of_slope * c + 2 * arithmetic.u * (np.abs(upstream) + of_slope * c)
         of_upstream = of_upstream + 4 * arithmetic.tiny
@@ -441,7 +441,7 @@ def _measure_loss(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> list
             expected, bound = _slope_bound(arithmetic, act, upstream, of_upstream, x)
         deltas.add(arithmetic, delta[rows], expected, bound, (rows.start, 0))
     value = Comparison("value")
-    mean = total if total > 0 else 1.0
+    mean = total if total != 0 else 1.0
     summing = (n + 4) * 2.0**-52 * size_sum  # sums in double, here and there
     value.add(
         arithmetic,

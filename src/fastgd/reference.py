@@ -573,7 +573,7 @@ def _loss_sums(
             w = w.astype(dtype, copy=False)
             total = sum16(w)
             loss_sum = sum16(losses, w)
-            coef = w.astype(np.float64) / total if total > 0 else np.zeros(len(z))
+            coef = w.astype(np.float64) / total if total != 0 else np.zeros(len(z))
         delta = slope.astype(dtype, copy=False) * coef.astype(dtype)[:, None]
         if not by_z:
             delta = _times_slope(act, delta, z if act.consumes == "z" else a)

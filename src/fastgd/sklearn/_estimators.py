@@ -111,6 +111,13 @@ class FastMLP(CallbackSupport):
             raise ValueError(_stochastic.NOT_FINITE)
         return self
 
+    def _partial_fit_plainly(self, X: Any, y: Any) -> bool:
+        """Train on plain arrays that fit what came before; False, and nothing done, for others."""
+        if not self.__dict__.get("_is_incremental") or not hasattr(self, "_optimizer"):
+            return False
+        target = self._plain_targets(X, y, incremental=True, is_first=False)
+        return target is not None and _stochastic.partial_fit_plainly(self, X, target)
+
     def _network_dtype(self, X: Any) -> np.dtype[Any]:
         return np.dtype(X.dtype if self.dtype is None else self.dtype)
 
@@ -421,6 +428,12 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
         return self._fit(X, y, sample_weight=sample_weight, given=given)
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any) -> Any:
+        if sample_weight is None and classes is None and self._partial_fit_plainly(X, y):
+            return self
+        return self._partial_fit_checked(X, y, sample_weight, classes)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def _partial_fit_checked(self, X: Any, y: Any, sample_weight: Any, classes: Any) -> Any:
         self._is_incremental = True
         if classes is not None or not hasattr(self, "classes_"):
             self._check_classes(y, classes)
@@ -437,7 +450,6 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
     if _originals.TAKES_SAMPLE_WEIGHT:
 
         @available_if(lambda est: est._check_solver())
-        @_fit_context(prefer_skip_nested_validation=True)
         def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
             """Train one epoch on X and y.
 
@@ -457,7 +469,6 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
     else:
 
         @available_if(lambda est: est._check_solver())
-        @_fit_context(prefer_skip_nested_validation=True)
         def partial_fit(self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None) -> Any:
             """Train one epoch on X and y, as `fit` takes them; classes at the first call."""
             return self._partial_fit(X, y, sample_weight, classes)
@@ -563,7 +574,6 @@ class MLPRegressor(FastMLP, _originals.MLPRegressor):  # type: ignore[misc]
         return self._fit(X, y, sample_weight=sample_weight, given=given)
 
     # scikit-learn's own offers partial_fit for every solver.
-    @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train one epoch on X and y, as `fit` takes them.
 
@@ -571,6 +581,12 @@ class MLPRegressor(FastMLP, _originals.MLPRegressor):  # type: ignore[misc]
         -------
         self
         """
+        if sample_weight is None and self._partial_fit_plainly(X, y):
+            return self
+        return self._partial_fit_checked(X, y, sample_weight)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def _partial_fit_checked(self, X: Any, y: Any, sample_weight: Any) -> Any:
         self._is_incremental = True
         return self._fit(X, y, sample_weight=sample_weight, incremental=True)
 

@@ -31,8 +31,6 @@ def features(X: Any, n_features: int | None) -> bool:
         and X.ndim == 2
         and X.shape[0] > 0
         and (X.shape[1] == n_features if n_features is not None else X.shape[1] > 0)
-        and X.flags.aligned
-        and (X.flags.c_contiguous or X.flags.f_contiguous)
         and all_finite(X)
     )
 

@@ -14,18 +14,20 @@ from ..layers import Dense
 from ..network import Network
 from . import _settings
 
-__all__ = ["kept_state", "live_network", "outputs"]
+__all__ = ["kept_state", "live_network", "outputs", "settings_of"]
 
 
 class Live:
     """A network, the arrays that show its weights, and the settings it was made from."""
 
-    __slots__ = ("arrays", "network", "settings")
+    __slots__ = ("arrays", "network", "ready", "settings")
 
     def __init__(self, network: Network, arrays: list[Any], settings: tuple[Any, ...]) -> None:
         self.network = network
         self.arrays = arrays
         self.settings = settings
+        #: settings of the process, and number of samples, with which a plain step was done last
+        self.ready: tuple[Any, int] | None = None
 
     def shows(self, estimator: Any) -> bool:
         """Tell whether the estimator's arrays are still the live ones."""
@@ -37,7 +39,7 @@ def _is(left: object, right: object) -> bool:
     return left is right
 
 
-def _settings_of(estimator: Any) -> tuple[Any, ...]:
+def settings_of(estimator: Any) -> tuple[Any, ...]:
     # Everything that decides about the network besides the weights' shapes.
     return (
         estimator.activation,
@@ -55,6 +57,7 @@ def _settings_of(estimator: Any) -> tuple[Any, ...]:
         estimator.beta_2,
         estimator.epsilon,
         estimator.lr_schedule,
+        estimator.n_threads,
     )
 
 
@@ -74,7 +77,7 @@ def live_network(estimator: Any, dtype: np.dtype[Any] | None = None) -> Network:
     goes on where the shapes allow it.
     """
     live: Live | None = estimator.__dict__.get("_live")
-    settings = _settings_of(estimator)
+    settings = settings_of(estimator)
     if (
         live is not None
         and live.settings == settings

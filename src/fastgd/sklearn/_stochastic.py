@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import time
 import warnings
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,9 +17,11 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
 
 from .._engine import Divergence
 from .._training import run_verified
+from ..config import active
 from ..history import History
 from . import _live, _settings
 from ._callbacks import watchers
@@ -60,7 +63,8 @@ def take(data: Targets, rows: Any) -> Targets:
 def split(estimator: Any, data: Targets) -> tuple[Any, Validation]:
     """Return the rows to train on and the data to validate with, as scikit-learn divides them."""
     n = data.X.shape[0]
-    stratify = data.y if is_classifier(estimator) and estimator.n_outputs_ == 1 else None
+    is_binary = is_classifier(estimator) and estimator.n_outputs_ == 1
+    stratify = data.y.astype(bool) if is_binary else None
     rows, held_out = train_test_split(
         np.arange(n),
         random_state=estimator._random_state,
@@ -123,6 +127,7 @@ class Training:
         self.steps = -(-self.n // self.batch_size)
         self.index = np.arange(self.n)
         self.best: list[Any] | None = None
+        self.has_diverged = False
         self.history = History()
         optimizer = network.optimizer
         self.own_lr = estimator.lr_schedule is not None or not isinstance(estimator.solver, str)
@@ -177,8 +182,6 @@ class Training:
                 self._epochs()
             except KeyboardInterrupt:
                 warnings.warn("Training interrupted by user.", stacklevel=6)
-            except Divergence:
-                self._explain_divergence()
             if self.watch is not None:
                 self.watch.fit_end()
         finally:
@@ -187,7 +190,11 @@ class Training:
                 self.watch.close()
         if self.best is not None:
             self._restore_best()
+        elif self.has_diverged:
+            raise ValueError(NOT_FINITE)
         estimator.history_ = self.history
+        if self.steps == 1 and self.data.sample_weight is None:
+            estimator._live.ready = active.settings, self.n
 
     def _epochs(self) -> None:
         estimator = self.estimator
@@ -223,7 +230,10 @@ class Training:
         losses = np.full(n_epochs, np.nan)
         began = time.perf_counter()
         try:
-            self._native(lrs, orders, losses)
+            if not self.has_diverged:
+                self._native(lrs, orders, losses)
+        except Divergence:
+            self._meet_divergence(orders)
         except KeyboardInterrupt:
             # The epochs that were finished count.
             n_epochs = int(np.isfinite(losses).sum())
@@ -234,7 +244,10 @@ class Training:
     def _orders(self, n_epochs: int) -> Any:
         """Return the rows of the data that make up each epoch, or None for all as they lie."""
         estimator, index = self.estimator, self.index
-        if not estimator.shuffle:
+        if not estimator.shuffle or self.steps == 1:
+            # One batch of all samples has no order; only the random numbers are used up.
+            if estimator.shuffle:
+                draw_unused(estimator, self.n, n_epochs)
             return None if self.rows is None else np.tile(self.rows, (n_epochs, 1))
         orders = np.empty((n_epochs, self.n), dtype=np.int64)
         draw = np.empty(self.n, dtype=np.int64)
@@ -328,7 +341,10 @@ class Training:
                 print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
             if self.validation is not None:
                 logs |= self._validate()
-            self._count(logs)
+            if estimator.early_stopping:
+                self._count_score()
+            else:
+                count_loss(estimator, loss)
             estimator._optimizer.iteration_ends(estimator.t_)
             self.history.append(estimator.n_iter_ - 1, logs)
             schedule = self.network.optimizer.lr
@@ -336,41 +352,17 @@ class Training:
                 schedule.epoch_end(logs)
             if self.watch is not None and self.watch.epoch_end(estimator.n_iter_ - 1, logs):
                 return True
-        if estimator._no_improvement_count > estimator.n_iter_no_change:
-            return self._trigger()
-        return False
+        return estimator._no_improvement_count > estimator.n_iter_no_change and trigger(estimator)
 
-    def _trigger(self) -> bool:
-        """Stop, or lower an adaptive learning rate; return whether it is a stop."""
+    def _count_score(self) -> None:
         estimator = self.estimator
-        what = "Validation score" if estimator.early_stopping else "Training loss"
-        message = (
-            f"{what} did not improve more than tol={estimator.tol:f} for "
-            f"{estimator.n_iter_no_change} consecutive epochs."
-        )
-        if estimator._optimizer.trigger_stopping(message, estimator.verbose):
-            return True
-        estimator._no_improvement_count = 0
-        return False
-
-    def _count(self, logs: dict[str, float]) -> None:
-        """Note whether the epoch was better than the best one."""
-        estimator = self.estimator
-        if not estimator.early_stopping:
-            loss = logs["loss"]
-            is_worse = loss > estimator.best_loss_ - estimator.tol
-            if loss < estimator.best_loss_:
-                estimator.best_loss_ = loss
-        else:
-            score = estimator.validation_scores_[-1]
-            # A score that is not a number is not worse.
-            is_worse = score < estimator.best_validation_score_ + estimator.tol
-            if score > estimator.best_validation_score_:
-                estimator.best_validation_score_ = score
-                self.keep_best()
-        estimator._no_improvement_count = (
-            estimator._no_improvement_count + 1 if is_worse else 0
-        )
+        score = estimator.validation_scores_[-1]
+        # A score that is not a number is not worse.
+        is_worse = score < estimator.best_validation_score_ + estimator.tol
+        estimator._no_improvement_count = estimator._no_improvement_count + 1 if is_worse else 0
+        if score > estimator.best_validation_score_:
+            estimator.best_validation_score_ = score
+            self.keep_best()
 
     def keep_best(self) -> None:
         """Take note of the weights."""
@@ -404,21 +396,27 @@ class Training:
     def _validate(self) -> dict[str, float]:
         """Return loss and score of the validation data, and record them."""
         estimator, (data, truth) = self.estimator, self.validation
-        loss, output = _evaluate(estimator, self.network, data)
-        if self.scorer is not None:
-            # The scorer gets arrays, which have no feature names.
-            probe = copy.copy(estimator)
-            probe.__dict__.pop("feature_names_in_", None)
-            score = float(self.scorer(probe, data.X, truth))
-        elif estimator.scoring == "loss":
-            score = -loss
+        if self.has_diverged:
+            loss = score = float("nan")
         else:
-            score = estimator._score_outputs(output, data, truth)
+            loss, score = self._loss_and_score(data, truth)
         estimator.validation_loss_curve_.append(loss)
         estimator.validation_scores_.append(score)
         if estimator.verbose:
             print(f"Validation score: {score:f}")
         return {"val_loss": loss, self._score_name(): score}
+
+    def _loss_and_score(self, data: Targets, truth: Any) -> tuple[float, float]:
+        estimator = self.estimator
+        loss, output = _evaluate(estimator, self.network, data)
+        if self.scorer is not None:
+            # The scorer gets arrays, which have no feature names.
+            probe = copy.copy(estimator)
+            probe.__dict__.pop("feature_names_in_", None)
+            return loss, float(self.scorer(probe, data.X, truth))
+        if estimator.scoring == "loss":
+            return loss, -loss
+        return loss, estimator._score_outputs(output, data, truth)
 
     # ---- details --------------------------------------------------------------------------
 
@@ -429,15 +427,98 @@ class Training:
         if weight is None:
             return float(constant.mean())
         weight = weight if order is None else weight[order]
-        starts = np.arange(0, self.n, self.batch_size)
-        sums = np.add.reduceat(constant * weight, starts) / np.add.reduceat(weight, starts)
-        return float(sums @ np.diff(np.append(starts, self.n)) / self.n)
+        means = self._batch_sums(constant * weight) / self._batch_sums(weight)
+        return float(means @ self._batch_sums(np.ones(self.n)) / self.n)
 
-    def _explain_divergence(self) -> None:
+    def _batch_sums(self, values: Any) -> Any:
+        return np.add.reduceat(values, np.arange(0, self.n, self.batch_size))
+
+    def _meet_divergence(self, orders: Any) -> None:
         weight = self.data.sample_weight
-        if weight is not None and self.steps > 0 and not weight.any():
-            raise ZeroDivisionError("Weights sum to zero, can't be normalized") from None
+        if weight is not None:
+            for order in [slice(None)] if orders is None else orders:
+                if (self._batch_sums(weight[order]) == 0).any():
+                    raise ZeroDivisionError("Weights sum to zero, can't be normalized") from None
+        # With early stopping scikit-learn goes on with weights that are not numbers to the last
+        # epoch, and then restores the best ones.  Those epochs are not computed here.
+        if not self.estimator.early_stopping:
+            raise ValueError(NOT_FINITE) from None
+        self.has_diverged = True
+
+
+def count_loss(estimator: Any, loss: float) -> None:
+    """Note whether an epoch's loss was better than the best one."""
+    is_worse = loss > estimator.best_loss_ - estimator.tol
+    estimator._no_improvement_count = estimator._no_improvement_count + 1 if is_worse else 0
+    if loss < estimator.best_loss_:
+        estimator.best_loss_ = loss
+
+
+def trigger(estimator: Any) -> bool:
+    """Stop, or lower an adaptive learning rate; return whether it is a stop."""
+    what = "Validation score" if estimator.early_stopping else "Training loss"
+    message = (
+        f"{what} did not improve more than tol={estimator.tol:f} for "
+        f"{estimator.n_iter_no_change} consecutive epochs."
+    )
+    if estimator._optimizer.trigger_stopping(message, estimator.verbose):
+        return True
+    estimator._no_improvement_count = 0
+    return False
+
+
+def draw_unused(estimator: Any, n: int, n_epochs: int) -> None:
+    """Use up the random numbers of the orders of some epochs, unless they are nobody's else."""
+    if isinstance(estimator.random_state, Integral):
+        return
+    for _ in range(n_epochs):
+        estimator._random_state.shuffle(np.empty(n, dtype=np.int64))
+
+
+def partial_fit_plainly(estimator: Any, X: Any, y: Any) -> bool:
+    """Train one step of partial_fit on plain arrays that fit an earlier one; False if they do not.
+
+    y is as the engine takes it. Does what `Training` does in that case, and nothing else.
+    """
+    live = estimator.__dict__.get("_live")
+    n = len(X)
+    if (
+        live is None
+        or live.ready != (active.settings, n)
+        or live.settings != _live.settings_of(estimator)
+        or not live.shows(estimator)
+        or estimator.loss == "poisson"
+        or not isinstance(estimator.solver, str)
+        or estimator.solver == "lbfgs"
+        or estimator.early_stopping
+        or estimator.verbose
+        or estimator.lr_schedule is not None
+        or estimator.dropout
+        or n > (200 if estimator.batch_size == "auto" else estimator.batch_size)
+    ):
+        return False
+    if not isinstance(estimator.random_state, Integral):
+        estimator._random_state = check_random_state(estimator.random_state)
+        draw_unused(estimator, n, int(estimator.shuffle))
+    schedule = estimator._optimizer
+    lr = float(schedule.learning_rate)
+    began = time.perf_counter()
+    try:
+        loss = live.network._live().train_step(X, y, None, lr)
+    except Divergence:
         raise ValueError(NOT_FINITE) from None
+    seconds = time.perf_counter() - began
+    estimator.n_iter_ = 1
+    estimator.loss_ = loss
+    estimator.t_ += n
+    estimator.loss_curve_.append(loss)
+    count_loss(estimator, loss)
+    schedule.iteration_ends(estimator.t_)
+    estimator.history_ = History()
+    estimator.history_.append(0, {"loss": loss, "lr": lr, "seconds": seconds})
+    if estimator._no_improvement_count > estimator.n_iter_no_change:
+        trigger(estimator)
+    return True
 
 
 def _evaluate(estimator: Any, network: Network, data: Targets) -> tuple[float, Any]:
