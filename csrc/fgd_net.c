@@ -336,8 +336,8 @@ int fgd_net_is_online(const fgd_net *net, const fgd_data *data, size_t n)
     const fgd_update_params *p = &net->params;
     return n == 1 && fgd_online_bytes(net) > 0 && layer->act != FGD_ACT_SOFTMAX &&
            net->opt == FGD_OPT_SGD && p->weight_decay == 0 && p->clip_value == 0 &&
-           net->clip_norm == 0 && net->loss_scale == 1 && !fgd_has_penalty(layer) && layer->dropout == 0 && data->y.data &&
-           !data->weights && !data->outputs;
+           net->clip_norm == 0 && net->loss_scale == 1 && !fgd_has_penalty(layer) &&
+           layer->dropout == 0 && data->y.data && !data->weights && !data->outputs;
 }
 
 /* A column that is summed up sooner in shorter vectors. */
@@ -401,8 +401,7 @@ void fgd_net_add_loss(const fgd_net *net, size_t n, double loss_sum, double weig
 /* Whether a step may go on from these sums. */
 static int fgd_is_sound(const fgd_net *net, double loss_sum, double weight_sum)
 {
-    return __builtin_isfinite(loss_sum) &&
-           (net->account != FGD_ACCOUNT_SKLEARN || weight_sum != 0);
+    return __builtin_isfinite(loss_sum) && (net->account != FGD_ACCOUNT_SKLEARN || weight_sum != 0);
 }
 
 fgd_update_params fgd_step_params(const fgd_net *net, uint64_t step, double lr, double weight_sum)

@@ -956,3 +956,97 @@ def test_online_steps_end_where_the_general_path_does(spoilt):
             case.fit(engine, batch_size=1, lr=rate)
         ends.append((caught.value.what, caught.value.step_in_call, digest(engine)))
     assert ends[0] == ends[1]
+
+
+# ---- orders of the caller's, and scikit-learn's account --------------------------------------------
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_given_orders_train_like_rows_that_lie_in_them(n_threads, rng):
+    case = Case(dropout=0.0)
+    orders = np.stack([rng.permutation(150)[:70] for _ in range(3)])
+    engine = case.engine(n_threads)
+    engine.bind(case.X, case.y, case.weights, 33, True, orders)
+    assert engine.n_steps_per_epoch == 3
+    losses = np.zeros(3)
+    engine.run_epochs(0.01, 3, losses=losses)
+    twin = case.engine()
+    for i, order in enumerate(orders):
+        twin.bind(case.X[order], case.y[order], case.weights[order], 33, False)
+        assert twin.run_epochs(0.01, 1)[0] == losses[i]
+    assert digest(engine) == digest(twin)
+
+
+def test_orders_must_be_enough():
+    case = Case()
+    engine = case.engine()
+    engine.bind(case.X, case.y, None, 33, False, np.arange(150).reshape(1, -1))
+    with pytest.raises(ValueError, match="order has 1 rows for 2 epochs"):
+        engine.run_epochs(0.01, 2)
+
+
+def test_losses_of_finished_epochs_outlive_a_divergence():
+    case = Case(loss="squared_error", output="identity", dropout=0.0)
+    engine = case.engine()
+    engine.bind(case.X, case.y, None, 33, False)
+    rates = np.full(3 * engine.n_steps_per_epoch, 1e-3)
+    rates[-2:] = 1e30
+    losses = np.full(3, np.nan)
+    with pytest.raises(Divergence):
+        engine.run_epochs(rates, 3, losses=losses)
+    assert np.isfinite(losses).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("stepwise", [False, True])
+def test_sklearn_account_of_losses_and_penalties(weighted, stepwise):
+    """One linear layer, restated: penalties over the sum of weights, epochs by numbers of rows."""
+    case = Case(hidden=(), units=3, loss="squared_error", output="identity", dtype="float64",
+                dropout=0.0, penalty=0.0)  # fmt: skip
+    l1, l2, scale, lr = 0.3, 0.7, 1 / 3, 0.01
+    engine = case.engine()
+    engine.set_penalties([l1], [l2])
+    engine.set_account("sklearn", scale)
+    weights = case.weights if weighted else None
+    engine.bind(case.X, case.y, weights, 40, False)
+    checks = {"verify": lambda *args: None, "verify_all": True} if stepwise else {}
+    losses = engine.run_epochs(lr, 2, **checks)
+    (W, b), w = case.arrays[0], case.weights if weighted else np.ones(150)
+    expected = []
+    for _ in range(2):
+        total = 0.0
+        for first in range(0, 150, 40):
+            rows = slice(first, first + 40)
+            X, e, part = case.X[rows], case.X[rows] @ W + b - case.y[rows], w[rows]
+            share = part.sum()
+            penalty = l1 * np.abs(W).sum() + l2 / 2 * (W**2).sum()
+            total += len(X) * (scale * (part @ (e**2).sum(axis=1)) / 2 + penalty) / share
+            delta = e * part[:, None] / share
+            W, b = (
+                W - lr * (X.T @ delta + (l2 * W + l1 * np.sign(W)) / share),
+                b - lr * delta.sum(axis=0),
+            )
+        expected.append(total / 150)
+    np.testing.assert_allclose(losses, expected, rtol=1e-12)
+    np.testing.assert_allclose(engine.weight(0), W, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(engine.bias(0), b, rtol=1e-11, atol=1e-13)
+
+
+def test_sklearn_account_refuses_a_batch_without_weight():
+    case = Case()
+    engine = case.engine()
+    engine.set_account("sklearn", 1.0)
+    engine.bind(case.X, case.y, np.zeros(150), 33, False)
+    with pytest.raises(Divergence, match="loss"):
+        engine.run_epochs(0.01, 1)
+
+
+@pytest.mark.parametrize("case", [Case(dropout=0.0), Case(hidden=(600, 500), dropout=0.0)])
+def test_gradient_has_same_bits_on_every_isa_and_thread_count(case):
+    found = set()
+    for isa, n_threads in ALL_SETTINGS:
+        _kernels.set_isa(isa)
+        engine = case.engine(n_threads)
+        loss, pairs = engine.loss_and_grad(case.X, case.y, case.weights)
+        found.add(digest(engine, np.array(loss), *(array for pair in pairs for array in pair)))
+    assert len(found) == 1

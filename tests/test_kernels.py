@@ -126,6 +126,27 @@ def test_loss_parameter_reaches_the_kernels(isa, dtype, rng):
         np.testing.assert_allclose(got[1], want[1], rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize("clip", [0.0, 1e-3, 0.2])
+def test_clipped_probabilities_bound_the_loss_and_not_the_slope(isa, dtype, clip, rng):
+    """Logits of both signs and all sizes, so that each bound is met on either side."""
+    z = numbers(rng, 65, 4, dtype=dtype) * np.array([0.5, 3, 40, 300], dtype)
+    labels = rng.integers(0, 4, 65)
+    hits = (numbers(rng, 65, 4, dtype=dtype) > 0).astype(dtype)
+    for kind, y, a in (
+        (losses.CrossEntropy, labels, kernels.activation("softmax", z)),
+        (losses.LogLoss, hits, kernels.activation("sigmoid", z)),
+    ):
+        value, delta = kernels.loss(kind(clip), z, y)
+        again, slope = reference.loss(kind(clip), z, y)
+        assert value == pytest.approx(again, rel=1e-5 if dtype == "float32" else 1e-13)
+        np.testing.assert_array_equal(delta, kernels.loss(kind(), z, y)[1])
+        np.testing.assert_allclose(delta, slope, rtol=1e-4, atol=1e-6)
+        if clip:
+            p = np.clip(a.astype(np.float64), clip, 1 - clip)
+            terms = p[np.arange(65), y] if y.ndim == 1 else np.where(y, p, 1 - p)
+            assert value == pytest.approx(-np.log(terms).sum() / 65, rel=1e-5)
+
+
 @pytest.mark.parametrize("labels", ["u1", "i2", ">i4", "u8", "i8"])
 def test_labels_of_any_integer_dtype(labels, rng):
     z = numbers(rng, 9, 4, dtype="float32")

@@ -72,7 +72,7 @@ FGD_LOSS(huber_a)
  * stays. */
 FGD_INLINE VF V(clipped_log)(VF loss, VF clip)
 {
-    return V(min)(V(neg)(V(log)(clip)), V(max)(clip, loss));
+    return V(min)(V(neg)(V(log)(clip)), V(max)(V(neg)(V(log1m)(clip)), loss));
 }
 
 /* Output a = sigmoid(z): max(z, 0) - y z + log1p(e), e = exp(-|z|); slope a - y, written

@@ -448,7 +448,8 @@ cdef class Engine:
         """
         with self.lock:
             self.check_not_in_step()
-            self.net.account = {"mean": k.FGD_ACCOUNT_MEAN, "sklearn": k.FGD_ACCOUNT_SKLEARN}[account]
+            self.net.account = {"mean": k.FGD_ACCOUNT_MEAN,
+                                "sklearn": k.FGD_ACCOUNT_SKLEARN}[account]
             self.net.loss_scale = loss_scale
 
     # ---- optimiser --------------------------------------------------------------------------

@@ -314,8 +314,8 @@ def all_finite(array):
             with nogil:
                 finite = fgd_all_finite(dtype, n, buffer.buf)
             return bool(finite)
-        if (buffer.ndim == 2 and buffer.strides[1] == buffer.itemsize
-                and (<size_t>buffer.buf | <size_t>buffer.strides[0]) % <size_t>buffer.itemsize == 0):
+        if (buffer.ndim == 2 and buffer.strides[1] == buffer.itemsize and
+                (<size_t>buffer.buf | <size_t>buffer.strides[0]) % <size_t>buffer.itemsize == 0):
             finite = 1
             for i in range(buffer.shape[0]):
                 finite = finite and fgd_all_finite(dtype, buffer.shape[1],

@@ -518,7 +518,8 @@ def _clipped_log(value: Array, clip: float) -> Array:
     """Return -log(p) where p is clipped to [clip, 1 - clip]; as it is for a clip of 0."""
     if clip == 0:
         return value
-    return np.clip(value, value.dtype.type(clip), -np.log(value.dtype.type(clip)))
+    clip = value.dtype.type(clip)
+    return np.clip(value, -np.log1p(-clip), -np.log(clip))
 
 
 def _loss_terms(

@@ -8,9 +8,7 @@ from __future__ import annotations
 try:
     import sklearn as _sklearn  # noqa: F401
 except ImportError as error:
-    raise ImportError(
-        "fastgd.sklearn needs scikit-learn: pip install 'fastgd[sklearn]'"
-    ) from error
+    raise ImportError("fastgd.sklearn needs scikit-learn: pip install 'fastgd[sklearn]'") from error
 
 from ._display import LossCurveDisplay
 from ._estimators import MLPClassifier, MLPRegressor

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from sklearn.base import _fit_context, is_classifier
+from sklearn.base import _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
@@ -63,6 +63,9 @@ class FastMLP(CallbackSupport):
     """What classifier and regressor share; stands before scikit-learn's class."""
 
     _parameter_names: ClassVar[tuple[str, ...]]
+    # Set by scikit-learn's class, or here in its place.
+    n_features_in_: int
+    n_outputs_: int
 
     # ---- fitting ---------------------------------------------------------------------------
 
@@ -322,6 +325,9 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
         **_settings.CLASSIFIER_CONSTRAINTS,
     }
 
+    classes_: Any
+    _label_binarizer: Any
+
     # ---- targets ---------------------------------------------------------------------------
 
     def _plain_targets(self, X: Any, y: Any, incremental: bool, is_first: bool) -> Any:
@@ -359,8 +365,8 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
 
     def _validation_targets(self, y: Any, X: Any) -> Any:
         y = np.asarray(y)
-        unknown = np.setdiff1d(y, self.classes_) if y.ndim == 1 else []
-        if len(unknown):
+        unknown = np.setdiff1d(y, self.classes_) if y.ndim == 1 else None
+        if unknown is not None and len(unknown):
             raise ValueError(f"y_val has classes {unknown} that y does not have: {self.classes_}")
         return self._engine_targets(self._label_binarizer.transform(y).astype(bool))
 
@@ -450,7 +456,9 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
     if _originals.TAKES_SAMPLE_WEIGHT:
 
         @available_if(lambda est: est._check_solver())
-        def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
+        def partial_fit(
+            self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
+        ) -> Any:
             """Train one epoch on X and y.
 
             Parameters
@@ -469,7 +477,9 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
     else:
 
         @available_if(lambda est: est._check_solver())
-        def partial_fit(self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None) -> Any:
+        def partial_fit(
+            self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None
+        ) -> Any:
             """Train one epoch on X and y, as `fit` takes them; classes at the first call."""
             return self._partial_fit(X, y, sample_weight, classes)
 

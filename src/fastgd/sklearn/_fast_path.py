@@ -44,7 +44,7 @@ def first_classes(y: Any, n: int) -> tuple[LabelBinarizer, Any] | None:
     if not _integers(y, n):
         return None
     low, high = int(y.min()), int(y.max())
-    if 0 <= low and high < 4 * n + 64:
+    if low >= 0 and high < 4 * n + 64:
         counts = np.bincount(y, minlength=high + 1)
         classes = np.flatnonzero(counts).astype(y.dtype)
         numbers = (np.cumsum(counts > 0) - 1)[y]

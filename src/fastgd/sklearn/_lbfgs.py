@@ -34,8 +34,8 @@ class Objective:
         self.data = data
         self.alpha = float(estimator.alpha)
         engine = self.engine
-        self.weights = [engine.weight(i) for i in range(engine.n_layers)]
-        self.biases = [engine.bias(i) for i in range(engine.n_layers)]
+        self.weights: list[Any] = [engine.weight(i) for i in range(engine.n_layers)]
+        self.biases: list[Any] = [engine.bias(i) for i in range(engine.n_layers)]
         sizes = [array.size for array in (*self.weights, *self.biases)]
         self.slices = [slice(*ends) for ends in pairwise([0, *np.cumsum(sizes).tolist()])]
         n = data.X.shape[0]
@@ -72,7 +72,7 @@ class Objective:
             except Divergence:
                 return np.inf, gradient
             loss += mean * weight
-            arrays = [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
+            arrays: list[Any] = [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
             for array, at in zip(arrays, self.slices, strict=True):
                 gradient[at] += (array * weight).ravel()
         scale = _settings.loss_scale(self.estimator)
@@ -161,8 +161,7 @@ def _keep_layout(estimator: Any, objective: Objective) -> None:
     """Set what scikit-learn's own `_unpack` reads."""
     parts = iter(objective.slices)
     estimator._coef_indptr = [
-        (part.start, part.stop, W.shape)
-        for W, part in zip(objective.weights, parts, strict=False)
+        (part.start, part.stop, W.shape) for W, part in zip(objective.weights, parts, strict=False)
     ]
     estimator._intercept_indptr = [
         (part.start, part.stop) for part in objective.slices[len(objective.weights) :]

@@ -1,4 +1,4 @@
-"""scikit-learn's own classes, whatever `patch` has put in their place, and what this version has."""
+"""scikit-learn's own classes, whatever `patch` has put in their place, and what they have."""
 
 from __future__ import annotations
 
