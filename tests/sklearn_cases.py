@@ -5,6 +5,7 @@ trained estimators against each other. Nothing here knows how fastgd trains.
 """
 
 import collections
+import copy
 import inspect
 import itertools
 import warnings
@@ -252,7 +253,7 @@ def number_errors(original, ours, X):
                 errors[f"{name}[{i}]"] = error(w, g) if w.dtype == g.dtype else np.inf
         else:
             errors[name] = error(wanted, given)
-    if hasattr(original, "_optimizer"):
+    if hasattr(getattr(original, "_optimizer", None), "lr_schedule"):
         rates = (model._optimizer.learning_rate for model in (original, ours))
         errors["learning_rate"] = error(*rates)
     method = "predict_proba" if hasattr(original, "predict_proba") else "predict"
@@ -288,9 +289,9 @@ def differences(original, ours, X, bound):
 
 
 def reordered(original):
-    """Return a subclass of scikit-learn's class that sums over samples in another order.
+    """Return a subclass of scikit-learn's class that adds up every dot product in reverse.
 
-    For training without sample weights. What its results differ by from the original's is the part
+    For dense X without sample weights. What its results differ by from the original's is the part
     of them that rounding decides.
     """
 
@@ -298,5 +299,14 @@ def reordered(original):
         def _backprop(self, X, y, *rest):
             X = rest[-4][0] = X[::-1]  # also the first of the activations
             return super()._backprop(X, y[::-1], *rest)
+
+        def _forward_pass(self, activations):
+            forward = copy.copy(self)
+            X, first = activations[0], self.coefs_[0]
+            forward.coefs_ = [np.ascontiguousarray(first[::-1]), *self.coefs_[1:]]
+            activations[0] = np.ascontiguousarray(X[:, ::-1])
+            original._forward_pass(forward, activations)
+            activations[0] = X
+            return activations
 
     return Reordered

@@ -96,10 +96,10 @@ def test_sparse(kind, layout, train):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_float32_gives_float64_weights(kind, train):
+    """scikit-learn rounds weights and gradients to float32 on the way there, fastgd does not."""
     X, y = make_data(kind, "float32")
-    outcomes = train(kind, X, y, max_iter=30)
-    (original, wanted, _), (ours, given, _) = outcomes
-    assert error(wanted[:10], given[:10]) <= 1e-4
+    (original, wanted, _), (ours, given, _) = train(kind, X, y)
+    assert error(wanted[:5], given[:5]) <= 1e-6
     assert ours.loss_ <= 1.01 * original.loss_
     assert {w.dtype for w in ours.coefs_ + ours.intercepts_} == {np.dtype("float64")}
     assert ours.predict(X).dtype == original.predict(X).dtype

@@ -14,7 +14,7 @@ import pytest
 from scipy import sparse
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import log_loss
+from sklearn.neural_network import _multilayer_perceptron
 
 from sklearn_cases import (
     BOUND,
@@ -27,6 +27,7 @@ from sklearn_cases import (
     SOLVERS,
     attempt,
     differences,
+    error,
     estimator_type,
     first_classes,
     make_data,
@@ -53,7 +54,7 @@ def both(kind, **settings):
     return [classes[estimator_type(kind)](**settings) for classes in (ORIGINAL, OURS)]
 
 
-def assert_same_steps(models, steps, X, dtype="float64"):
+def assert_same_steps(models, steps, X, bound=1e-9):
     """Do the steps to both estimators; after each, errors, warnings and states must agree.
 
     A step is a function of the estimator. Returns the errors that were raised.
@@ -65,7 +66,7 @@ def assert_same_steps(models, steps, X, dtype="float64"):
         assert given == wanted, f"step {number}"
         raised.append(wanted[0])
         if hasattr(original, "coefs_"):
-            assert not differences(original, ours, X, BOUND[dtype]), f"step {number}"
+            assert not differences(original, ours, X, bound), f"step {number}"
     return raised
 
 
@@ -124,17 +125,42 @@ def test_early_stopping_again_and_again(warm_start):
     X, y = make_data("multiclass")
     models = both("multiclass", early_stopping=True, warm_start=warm_start, n_iter_no_change=2)
     steps = [fit(X, y), fit(X, y, learning_rate_init=1.0), fit(X, y, learning_rate_init=0.01)]
-    steps += [fit(X, y, max_iter=30), fit(X, y, early_stopping=False)]
-    assert_same_steps(models, steps, X)
+    steps.append(fit(X, y, max_iter=30))
+    assert assert_same_steps(models, steps, X) == [None] * len(steps)
 
 
-@pytest.mark.parametrize("second", ["sgd", "adam", "lbfgs"])
-@pytest.mark.parametrize("first", ["sgd", "adam", "lbfgs"])
+def test_early_stopping_that_begins_or_ends_under_warm_start():
+    """scikit-learn fails with a TypeError or AttributeError there."""
+    X, y = make_data("multiclass")
+    _, model = both("multiclass", warm_start=True)
+    for early_stopping in (False, True, False, True):
+        model.set_params(early_stopping=early_stopping)
+        with pytest.warns(ConvergenceWarning):
+            model.fit(X, y)
+    assert len(model.loss_curve_) == 24
+    assert len(model.validation_scores_) == 12
+    assert model.best_validation_score_ == max(model.validation_scores_)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("sgd", "adam"), ("adam", "sgd"), ("sgd", "lbfgs"), ("adam", "lbfgs"), ("lbfgs", "lbfgs")],
+)
 @pytest.mark.parametrize("kind", ["binary", "regression"])
 def test_warm_start_with_another_solver(kind, first, second):
     X, y = make_data(kind)
     models = both(kind, solver=first, warm_start=True, max_iter=4)
     assert_same_steps(models, [fit(X, y), fit(X, y, solver=second), fit(X, y)], X)
+
+
+@pytest.mark.parametrize("second", ["sgd", "adam"])
+def test_warm_start_after_lbfgs_has_no_curve_to_go_on_with(second):
+    X, y = make_data("binary")
+    for model in both("binary", solver="lbfgs", warm_start=True, max_iter=4):
+        with pytest.warns(ConvergenceWarning):
+            model.fit(X, y)
+        with pytest.raises(AttributeError, match="has no attribute 'loss_curve_'"):
+            model.set_params(solver=second).fit(X, y)
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
@@ -166,8 +192,8 @@ def test_refit_with_another_number_of_features():
     assert assert_same_steps(models, [fit(X, y)], X) == [None]
     assert assert_same_steps(models, [fit(wide, y_wide)], wide) == [None]
     steps = [fit(X, y, warm_start=True), partial_fit(X, y), lambda model: model.predict(X)]
-    for error, message in assert_same_steps(models, steps, wide):
-        assert error is ValueError
+    for category, message in assert_same_steps(models, steps, wide):
+        assert category is ValueError
         assert message.startswith("X has 6 features, but MLPClassifier is expecting 9")
 
 
@@ -256,7 +282,6 @@ def test_auto_batches_of_two_hundred(n):
     X, y = make_data("multiclass", n=n)
     models = both("multiclass", batch_size="auto")
     assert assert_same_steps(models, [fit(X, y)], X) == [None]
-    assert models[1]._optimizer.t == 6 * -(-n // 200)
 
 
 @pytest.mark.parametrize("batch_size", [1, 96, 97, 98, 10_000])
@@ -273,8 +298,11 @@ if HAS_SAMPLE_WEIGHT:
     def test_sample_weights_of_every_sort(kind):
         X, y = make_data(kind)
         weights = make_weights(len(X))
-        for given in (weights, list(weights), weights.astype("float32"), np.full(97, 2), 3.0, None):
+        for given in (weights, list(weights), np.full(97, 2), 3.0, None):
             assert_same_steps(both(kind), [fit(X, y, sample_weight=given)], X)
+        # scikit-learn adds up those of float32 in float32
+        single = weights.astype("float32")
+        assert_same_steps(both(kind), [fit(X, y, sample_weight=single)], X, 1e-7)
         stopping = both(kind, early_stopping=True)
         assert assert_same_steps(stopping, [fit(X, y, sample_weight=weights)], X) == [None]
         some = np.where(np.arange(97) % 3, weights, 0)
@@ -504,29 +532,65 @@ def test_layouts_and_dtypes_of_X(dtype):
         outcomes = [attempt(model.fit, given, y) for model in models]
         assert outcomes[1] == outcomes[0], name
         if outcomes[0][0] is None:
-            assert not differences(*models, X, bound), name
+            assert not differences(*models, given, bound), name
 
 
-@pytest.mark.parametrize("solver", ["sgd", "adam"])
-def test_raw_digits_differ_as_much_as_another_order_of_sums(solver):
-    """On data of 0 to 16 saturated units amplify rounding: ten times its effect is allowed."""
+@pytest.mark.parametrize(
+    ("dtype", "is_sparse_too"),
+    [
+        *((dtype, True) for dtype in ("float32", "longdouble", "int8", "bool")),
+        *((dtype, False) for dtype in ("float16", ">f8", ">f4", ">i4")),
+    ],
+)
+def test_dtypes_of_a_regression(dtype, is_sparse_too):
+    """Of y, and of X that is predicted; sparse too, where scipy has the dtype."""
+    X, y = make_data("multi-output")
+    models = both("multi-output")
+    assert assert_same_steps(models, [fit(X, (3 * y).astype(dtype))], X) == [None]
+    given = (3 * X).astype(dtype)
+    for layout in (np.asarray, sparse.csr_array) if is_sparse_too else (np.asarray,):
+        wanted, predicted = (model.predict(layout(given)) for model in models)
+        assert predicted.dtype == wanted.dtype
+        assert error(wanted, predicted) <= BOUND["float64"]
+
+
+def correct_tanh(z):
+    """Replace z by tanh(z), correctly rounded but for a few in a thousand."""
+    z[...] = np.tanh(z.astype(np.longdouble))
+
+
+@pytest.mark.parametrize("batch_size", ["auto", 32])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"solver": solver, "learning_rate_init": rate}
+        for solver, rate in (("sgd", 0.01), ("sgd", 0.1), ("adam", 0.001), ("adam", 0.01))
+    ],
+    ids=str,
+)
+def test_raw_digits_differ_as_much_as_rounding(settings, batch_size, monkeypatch):
+    """On data of 0 to 16 saturated units amplify what rounding does: ten times that is allowed.
+
+    What it does is measured on scikit-learn itself: with every dot product added up in reverse,
+    and with a correctly rounded tanh (of saturated units NumPy's is one in five not, and 1 - a^2
+    hardly anything else than that error).
+    """
     X, y = load_digits(return_X_y=True)
-    settings = SETTINGS | {"hidden_layer_sizes": (50,), "activation": "tanh", "solver": solver}
-    settings |= {"batch_size": "auto", "random_state": 0}
-    for epochs in (1, 3, 10, 20):
-        original, ours, other = (
-            cls(**settings | {"max_iter": epochs})
-            for cls in (
-                ORIGINAL["classifier"],
-                OURS["classifier"],
-                reordered(ORIGINAL["classifier"]),
-            )
-        )
-        for model in (original, ours, other):
-            with pytest.warns(ConvergenceWarning):
-                model.fit(X, y)
-        allowed = number_errors(original, other, X)
-        given = number_errors(original, ours, X)
-        assert not {name: (size, allowed[name]) for name, size in given.items()
-                    if not size <= 10 * max(allowed.values())}  # fmt: skip
-        assert abs(log_loss(y, ours.predict_proba(X)) - log_loss(y, original.predict_proba(X))) < 1
+    settings |= {"hidden_layer_sizes": (50,), "activation": "tanh", "batch_size": batch_size}
+    original_class = ORIGINAL["classifier"]
+
+    def errors_of(cls, n_epochs, original=None):
+        model = cls(**settings, max_iter=n_epochs, n_iter_no_change=n_epochs, random_state=0)
+        with pytest.warns(ConvergenceWarning):
+            model.fit(X, y)
+        return model if original is None else max(number_errors(original, model, X).values())
+
+    for n_epochs in (1, 5, 20):
+        original = errors_of(original_class, n_epochs)
+        given = errors_of(OURS["classifier"], n_epochs, original)
+        allowed = [errors_of(reordered(original_class), n_epochs, original)]
+        with monkeypatch.context() as patch:
+            patch.setitem(_multilayer_perceptron.ACTIVATIONS, "tanh", correct_tanh)
+            for cls in (original_class, reordered(original_class)):
+                allowed.append(errors_of(cls, n_epochs, original))
+        assert given <= 10 * max(allowed)

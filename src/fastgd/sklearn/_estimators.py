@@ -17,6 +17,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from .._validate import real_array
 from . import _conversion, _fast_path, _lbfgs, _live, _originals, _settings, _stochastic
 from ._callbacks import CallbackSupport
 from ._stochastic import Targets, Validation
@@ -533,9 +534,7 @@ class MLPRegressor(FastMLP, _originals.MLPRegressor):  # type: ignore[misc]
 
     def _engine_targets(self, y: Any) -> Any:
         self.n_outputs_ = y.shape[1]
-        if y.dtype.kind == "b" or y.dtype.itemsize > 8 or y.dtype.kind not in "fiu":
-            return y.astype(np.float64)
-        return y if y.dtype.itemsize > 2 or y.dtype.kind != "f" else y.astype(np.float32)
+        return real_array("y", y)
 
     def _validation_targets(self, y: Any, X: Any) -> Any:
         y = np.asarray(y)
