@@ -6,15 +6,20 @@ from the same estimator; nothing needs to be told.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from .._validate import real_array
 from ..layers import Dense
 from ..network import Network
+from ..optimizers import Optimizer
 from . import _settings
 
 __all__ = ["kept_state", "live_network", "outputs", "settings_of"]
+
+
+Kept: TypeAlias = tuple[Optimizer, int, dict[str, list[Any]]]
 
 
 class Live:
@@ -40,7 +45,8 @@ def _is(left: object, right: object) -> bool:
 
 
 def settings_of(estimator: Any) -> tuple[Any, ...]:
-    # Everything that decides about the network besides the weights' shapes.
+    # What decides about the network besides the weights' shapes. The optimiser's settings do not:
+    # as in scikit-learn, they hold from one fit, or first partial_fit, to the next fit.
     return (
         estimator.activation,
         estimator.out_activation_,
@@ -73,8 +79,8 @@ def live_network(estimator: Any, dtype: np.dtype[Any] | None = None) -> Network:
 
     Notes
     -----
-    If the network is made anew, the arrays are replaced by live views, and the optimiser's state
-    goes on where the shapes allow it.
+    If the network is made anew, the arrays are replaced by live views, and the optimiser and its
+    state go on where the shapes allow it.
     """
     live: Live | None = estimator.__dict__.get("_live")
     settings = settings_of(estimator)
@@ -85,11 +91,12 @@ def live_network(estimator: Any, dtype: np.dtype[Any] | None = None) -> Network:
         and (dtype is None or live.network.dtype == dtype)
     ):
         return live.network
-    network = _network(estimator, dtype)
-    state = kept_state(live.network) if live is not None else estimator.__dict__.get("_state")
-    if state is not None:
-        _put_state(network, state)
-    estimator.__dict__.pop("_state", None)
+    kept = estimator.__dict__.pop("_state", None)
+    if live is not None:
+        kept = kept_state(live.network)
+    network = _network(estimator, dtype, None if kept is None else kept[0])
+    if kept is not None:
+        _put_state(network, kept)
     engine = network._live()
     coefs = [engine.weight(i) for i in range(engine.n_layers)]
     intercepts = [engine.bias(i) for i in range(engine.n_layers)]
@@ -98,7 +105,7 @@ def live_network(estimator: Any, dtype: np.dtype[Any] | None = None) -> Network:
     return network
 
 
-def _network(estimator: Any, dtype: np.dtype[Any] | None) -> Network:
+def _network(estimator: Any, dtype: np.dtype[Any] | None, optimizer: Optimizer | None) -> Network:
     coefs, intercepts = estimator.coefs_, estimator.intercepts_
     if dtype is None:
         is_single = all(array.dtype == np.float32 for array in (*coefs, *intercepts))
@@ -122,8 +129,9 @@ def _network(estimator: Any, dtype: np.dtype[Any] | None) -> Network:
         )
     ]
     loss = _settings.loss_of(estimator, dtype)
-    optimizer = "sgd" if estimator.solver == "lbfgs" else _settings.optimizer_of(estimator)
-    network = Network(layers, loss, optimizer, n_inputs=coefs[0].shape[0], dtype=dtype)
+    if optimizer is None and estimator.solver != "lbfgs":
+        optimizer = _settings.optimizer_of(estimator)
+    network = Network(layers, loss, optimizer or "sgd", n_inputs=coefs[0].shape[0], dtype=dtype)
     engine = network._live()
     engine.set_account("sklearn", _settings.loss_scale(estimator))
     for i, (W, b) in enumerate(zip(coefs, intercepts, strict=True)):
@@ -134,20 +142,20 @@ def _network(estimator: Any, dtype: np.dtype[Any] | None) -> Network:
     return network
 
 
-def kept_state(network: Network) -> tuple[int, dict[str, list[Any]]]:
-    """Return the optimiser's step count and copies of its arrays."""
+def kept_state(network: Network) -> Kept:
+    """Return the optimiser, its step count and copies of its arrays."""
     engine = network._live()
     state = {
         name: [np.array(array, order="C") for pair in pairs for array in pair]
         for name, pairs in engine.optimizer_state().items()
     }
-    return engine.step, state
+    return network.optimizer, engine.step, state
 
 
-def _put_state(network: Network, kept: tuple[int, dict[str, list[Any]]]) -> None:
-    """Let the optimiser go on from `kept_state`, if that is one of the same kind and shapes."""
+def _put_state(network: Network, kept: Kept) -> None:
+    """Let the optimiser go on from `kept_state`, if that is one of the same shapes."""
     engine = network._live()
-    step, state = kept
+    _, step, state = kept
     views: dict[str, list[Any]] = {
         name: [array for pair in pairs for array in pair]
         for name, pairs in engine.optimizer_state().items()
@@ -181,8 +189,7 @@ def outputs(estimator: Any, X: Any) -> Any:
     network._use_threads(_settings.n_threads_of(estimator))
     out = np.empty((X.shape[0], network.n_outputs), network.dtype)
     for rows in row_blocks(X):
-        block = dense(X, rows)
-        engine.predict(block, out[rows])
+        engine.predict(real_array("X", dense(X, rows)), out[rows])
     # As NumPy's product of X and the weights.
     return out.astype(np.result_type(X.dtype, network.dtype), copy=False)
 

@@ -119,6 +119,7 @@ class Training:
         self.network = network
         self.engine = network._live()
         self.data = data
+        self.curve = estimator.loss_curve_
         self.validation = validation
         self.incremental = incremental
         self.rows = rows
@@ -333,7 +334,7 @@ class Training:
             estimator.n_iter_ += 1
             estimator.loss_ = loss
             estimator.t_ += self.n
-            estimator.loss_curve_.append(loss)
+            self.curve.append(loss)
             lr = lrs if isinstance(lrs, float) else float(lrs[(epoch + 1) * self.steps - 1])
             logs = {"loss": loss, "lr": lr, "seconds": seconds}
             if estimator.verbose:

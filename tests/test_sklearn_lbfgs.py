@@ -1,0 +1,211 @@
+"""fastgd.sklearn's lbfgs beside scikit-learn's: the same path at first, an end that is as good."""
+
+import os
+import re
+import signal
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import scipy.optimize
+from sklearn.exceptions import ConvergenceWarning
+
+from sklearn_cases import (
+    ACTIVATIONS,
+    HAS_SAMPLE_WEIGHT,
+    KINDS,
+    ORIGINAL,
+    OURS,
+    error,
+    estimator_type,
+    make_data,
+    make_weights,
+    messages,
+    sparsify,
+)
+
+# with so much of a penalty that 200 iterations come near an optimum
+SETTINGS = {"solver": "lbfgs", "hidden_layer_sizes": (7,), "alpha": 1.0, "random_state": 2}
+
+
+class Recorded:
+    """Stand-in for scipy.optimize.minimize that keeps the losses it is told."""
+
+    def __init__(self, minimize):
+        self.minimize = minimize
+        self.losses = []
+
+    def __call__(self, fun, x0, *args, **kwargs):
+        def recorded(x, *rest):
+            loss, gradient = fun(x, *rest)
+            self.losses.append(float(loss))
+            return loss, gradient
+
+        assert kwargs["jac"] is True
+        return self.minimize(recorded, x0, *args, **kwargs)
+
+
+@pytest.fixture
+def train(monkeypatch):
+    """Return a function that fits both: ((original, losses, warnings), (ours, ...))."""
+
+    def fit_both(kind, X, y, sample_weight=None, **settings):
+        settings = SETTINGS | settings | ({"loss": "poisson"} if kind == "poisson" else {})
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        outcomes = []
+        for classes in (ORIGINAL, OURS):
+            record = Recorded(scipy.optimize.minimize)
+            model = classes[estimator_type(kind)](**settings)
+            with monkeypatch.context() as patch, warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                patch.setattr(scipy.optimize, "minimize", record)
+                model.fit(X, y, **weights)
+            outcomes.append((model, record.losses, messages(caught)))
+        return outcomes
+
+    return fit_both
+
+
+def assert_alike(outcomes):
+    """Check what is asked of a network with hidden layers."""
+    (original, wanted, _), (ours, given, _) = outcomes
+    assert error(wanted[:10], given[:10]) <= 1e-6
+    assert ours.loss_ <= 1.01 * original.loss_
+    for wanted, given in zip(
+        original.coefs_ + original.intercepts_, ours.coefs_ + ours.intercepts_, strict=True
+    ):
+        assert (given.shape, given.dtype) == (wanted.shape, wanted.dtype)
+    assert not hasattr(ours, "loss_curve_")
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_ten_losses_and_the_end(kind, activation, train):
+    X, y = make_data(kind)
+    for hidden in ((7,), (6, 5)):
+        assert_alike(train(kind, X, y, hidden_layer_sizes=hidden, activation=activation))
+
+
+@pytest.mark.parametrize("layout", ["csr", "csc"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_sparse(kind, layout, train):
+    X, y = make_data(kind)
+    assert_alike(train(kind, sparsify(X, layout), y))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_gives_float64_weights(kind, train):
+    """scikit-learn rounds weights and gradients to float32 on the way there, fastgd does not."""
+    X, y = make_data(kind, "float32")
+    (original, wanted, _), (ours, given, _) = train(kind, X, y)
+    assert error(wanted[:5], given[:5]) <= 1e-6
+    assert ours.loss_ <= 1.01 * original.loss_
+    assert {w.dtype for w in ours.coefs_ + ours.intercepts_} == {np.dtype("float64")}
+    assert ours.predict(X).dtype == original.predict(X).dtype
+    if hasattr(ours, "predict_proba"):
+        assert ours.predict_proba(X).dtype == original.predict_proba(X).dtype
+
+
+if HAS_SAMPLE_WEIGHT:
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_sample_weight(kind, train):
+        X, y = make_data(kind)
+        weights = make_weights(len(X))
+        weighted = train(kind, X, y, sample_weight=weights)
+        assert_alike(weighted)
+        assert abs(weighted[1][0].loss_ / train(kind, X, y)[1][0].loss_ - 1) > 1e-3
+
+
+@pytest.mark.parametrize("weighted", [False, True] if HAS_SAMPLE_WEIGHT else [False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_linear_models_reach_the_same_optimum(kind, weighted, train):
+    X, y = make_data(kind)
+    weights = make_weights(len(X)) if weighted else None
+    settings = {"hidden_layer_sizes": (), "tol": 1e-9, "max_iter": 2000, "alpha": 0.1}
+    (original, _, _), (ours, _, _) = train(kind, X, y, sample_weight=weights, **settings)
+    assert abs(ours.loss_ / original.loss_ - 1) <= 1e-6
+    assert error(original.coefs_[0], ours.coefs_[0]) <= 1e-6
+    assert error(original.intercepts_[0], ours.intercepts_[0]) <= 1e-6
+
+
+@pytest.mark.parametrize("limit", [{"max_iter": 5}, {"max_fun": 8}, {"max_iter": 1}])
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+def test_limits_and_their_warnings(kind, limit, train):
+    X, y = make_data(kind)
+    (original, wanted, wanted_warnings), (ours, given, given_warnings) = train(kind, X, y, **limit)
+    assert given_warnings == wanted_warnings
+    assert [category for category, _ in given_warnings] == [ConvergenceWarning]
+    assert ours.n_iter_ == original.n_iter_
+    assert len(given) == len(wanted)
+    for wanted, given in zip(
+        original.coefs_ + original.intercepts_, ours.coefs_ + ours.intercepts_, strict=True
+    ):
+        assert error(wanted, given) <= 1e-9
+
+
+# Of several outputs scikit-learn's squared error has another gradient than its loss, which scipy
+# may or may not notice before the end.
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "multi-output"])
+def test_no_warning_where_it_converges(kind, train):
+    X, y = make_data(kind)
+    outcomes = train(kind, X, y, alpha=1.0, hidden_layer_sizes=(), tol=1e-3)
+    assert [warned for _, _, warned in outcomes] == [[], []]
+    (original, _, _), (ours, _, _) = outcomes
+    assert ours.n_iter_ == original.n_iter_ < 200
+    assert type(ours.n_iter_) is type(original.n_iter_)
+
+
+def test_warm_start_goes_on(train):
+    X, y = make_data("multiclass")
+    ends = []
+    for classes in (ORIGINAL, OURS):
+        model = classes["classifier"](**SETTINGS | {"warm_start": True, "max_iter": 5})
+        losses = []
+        for _ in range(3):
+            with pytest.warns(ConvergenceWarning):
+                losses.append(model.fit(X, y).loss_)
+        assert losses[2] < losses[1] < losses[0]
+        ends.append(losses)
+    assert error(*ends) <= 1e-6
+
+
+@pytest.mark.parametrize("verbose", [True, 1, 5])
+def test_verbose_prints_as_scipy_does(verbose, capfd):
+    """What scipy prints, with numbers that may end in other digits."""
+    X, y = make_data("regression")
+    printed = []
+    for classes in (ORIGINAL, OURS):
+        model = classes["regressor"](**SETTINGS | {"verbose": verbose, "max_iter": 5})
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.fit(X, y)
+        printed.append((capfd.readouterr().out, messages(caught)))
+    (wanted, wanted_warnings), (given, given_warnings) = printed
+    number = re.compile(r"[-+]?\d[\d.]*(?:[eEdD][-+]?\d+)?")
+    assert number.sub("#", given) == number.sub("#", wanted)
+    assert given_warnings == wanted_warnings
+
+
+def test_interrupt_is_passed_on():
+    """scikit-learn keeps the weights at Ctrl-C in its own epochs, not in scipy's iterations."""
+    X, y = make_data("regression", n=20_000, n_features=30)
+    model = OURS["regressor"](solver="lbfgs", hidden_layer_sizes=(200, 200), max_iter=10_000)
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, y)
+    timer.join()
+
+
+def test_partial_fit_is_refused():
+    X, y = make_data("binary")
+    raised = []
+    for classes in (ORIGINAL, OURS):
+        model = classes["classifier"](solver="lbfgs")
+        with pytest.raises(AttributeError) as error_info:
+            model.partial_fit(X, y, classes=["no", "yes"])
+        raised.append((str(error_info.value), str(error_info.value.__cause__)))
+        assert not hasattr(model, "partial_fit")
+    assert raised[1] == raised[0]
