@@ -958,7 +958,7 @@ def test_online_steps_end_where_the_general_path_does(spoilt):
     assert ends[0] == ends[1]
 
 
-# ---- orders of the caller's, and scikit-learn's account --------------------------------------------
+# ---- orders of the caller's, and scikit-learn's account ---------------------------------------
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
