@@ -106,12 +106,24 @@ def test_batch_hook_is_called_after_each_step():
     np.testing.assert_allclose(model.loss_curve_, means, rtol=1e-12)
 
 
+def test_progress_is_counted_over_the_fit():
+    class Progress(fastgd.Callback):
+        def on_progress(self, steps):
+            seen.append(steps)
+
+    seen = []
+    classifier(callbacks=[Progress()]).fit(X, Y)
+    assert seen == sorted(seen)
+    assert seen[-1] == 15
+
+
 def test_stop_training_ends_the_fit_without_a_warning():
     class Stop(fastgd.Callback):
         def on_epoch_end(self, epoch, logs):
-            self.network.stop_training = epoch == 2
+            if epoch == 2:
+                self.network.stop_training = True
 
-    model = classifier(callbacks=[Stop()], max_iter=50)
+    model = classifier(callbacks=[Stop()], max_iter=50, warm_start=True)
     for _ in range(2):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -301,6 +313,17 @@ def test_teardown_follows_an_exception():
             model.fit(X, Y)
         assert tasks.calls[-1] == ("teardown",)
         assert [call[0] for call in tasks.calls].count("teardown") == 1
+
+
+@with_protocol
+def test_teardown_needs_nothing_but_close():
+    tasks = Tasks()
+    model = classifier().set_callbacks(tasks)
+    watch = watchers(model, classifier, n_epochs=1, steps_per_epoch=1, names=())
+    watch.fit_begin()
+    watch.close()
+    assert tasks.calls[-1] == ("teardown",)
+    assert not hasattr(model, "_callback_fit_ctx")
 
 
 @with_protocol

@@ -103,6 +103,7 @@ def test_one_legend_names_all_lines():
     LossCurveDisplay.from_estimator(fitted(), name="c", ax=first.ax_)
     texts = [text.get_text() for text in second.validation_ax_.get_legend().get_texts()]
     assert texts == ["a: loss", "b: loss", "c: loss", "b: validation score"]
+    assert second.validation_line_.get_color() == second.line_.get_color()
     assert first.ax_.get_legend() is None
 
 
