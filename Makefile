@@ -31,7 +31,7 @@ $(VENV)/.built: $(BIN)/python $(SOURCES)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.built
-	$(PIP) install -e '.[data,plot,test]'
+	$(PIP) install -e '.[data,plot,onnx,test]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test

@@ -187,15 +187,11 @@ class Network:
         engine.set_penalties([layer.l1 for layer in layers], [layer.l2 for layer in layers])
         engine.set_dropout([layer.dropout for layer in layers])
         engine.input_scale = self._input_scale
-        self._adopt(engine)
-
-    def _adopt(self, engine: Engine) -> None:
-        """Take an engine made for these layers and this loss as the network's own."""
         self._engine = engine
-        self._n_inputs = engine.n_inputs
+        self._n_inputs = n_inputs
         self._layers = tuple(
             layer._bound(engine, i, layer.activation)
-            for i, layer in enumerate(self._layers)
+            for i, layer in enumerate(layers)
             if layer.activation is not None
         )
 

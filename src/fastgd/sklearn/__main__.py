@@ -6,10 +6,10 @@ import argparse
 import builtins
 import io
 import os
-import runpy
 import sys
 from collections.abc import Sequence
-from types import ModuleType, TracebackType
+from importlib.util import find_spec
+from types import CodeType, ModuleType, TracebackType
 from typing import NoReturn
 
 from ._patch import patch
@@ -18,7 +18,7 @@ _PROG = "python -m fastgd.sklearn"
 _DESCRIPTION = """\
 Run a Python program in which sklearn.neural_network's MLPClassifier and MLPRegressor
 are fastgd's. Its arguments, exit code and tracebacks are as with python itself."""
-_OWN_FILES = (__file__, runpy.run_module.__code__.co_filename)
+_OWN_FILES = (__file__, find_spec.__code__.co_filename)
 _EXAMPLE = f"""\
 example:
   echo 'from sklearn.neural_network import MLPClassifier as M; print(M.__module__)' > which.py
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given.module:
             name, *rest = given.module
             sys.argv = [name, *rest]
-            runpy.run_module(name, run_name="__main__", alter_sys=True)
+            _run_module(name)
         elif given.script:
             path, *rest = given.script
             sys.argv = [path, *rest]
@@ -73,16 +73,44 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_script(path: str) -> None:
-    """Run a file as the main module, with the folder that it is in as the first of sys.path."""
-    full = os.path.abspath(path)
+    """Run a file, with the folder that it is in as the first of sys.path."""
+    full = os.path.join(os.getcwd(), path)
     with io.open_code(full) as file:
         source = file.read()
     if not sys.flags.safe_path:
         sys.path[0] = os.path.dirname(os.path.realpath(full))
+    _run(compile(source, full, "exec", dont_inherit=True), __file__=full)
+
+
+def _run_module(name: str) -> None:
+    """Run a module, or the __main__ of a package, that is found on sys.path."""
+    spec = find_spec(name)
+    if spec is not None and spec.submodule_search_locations is not None:
+        name = f"{name}.__main__"
+        spec = find_spec(name)
+    if spec is None:
+        raise ImportError(f"No module named {name}")
+    get_code = getattr(spec.loader, "get_code", None)
+    code = None if get_code is None else get_code(name)
+    if code is None:
+        raise ImportError(f"the module {name} has no Python code to run")
+    sys.argv[0] = str(spec.origin)
+    _run(
+        code,
+        __file__=spec.origin,
+        __package__=spec.parent,
+        __spec__=spec,
+        __loader__=spec.loader,
+        __cached__=spec.cached,
+    )
+
+
+def _run(code: CodeType, **attributes: object) -> None:
+    """Run code as the main module, which stays there until the process ends."""
     main = ModuleType("__main__")
-    vars(main).update(__file__=full, __builtins__=builtins, __cached__=None)
+    vars(main).update({"__builtins__": builtins, "__cached__": None} | attributes)
     sys.modules["__main__"] = main
-    exec(compile(source, full, "exec", dont_inherit=True), vars(main))
+    exec(code, vars(main))
 
 
 def _first_frame_of_the_program(trace: TracebackType | None) -> TracebackType | None:

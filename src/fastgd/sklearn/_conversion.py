@@ -7,6 +7,7 @@ the defaults of those change nothing.
 from __future__ import annotations
 
 from numbers import Integral
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -15,61 +16,31 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from .. import activations, optimizers
+from .. import activations
 from .._pairing import canonical_output
 from ..activations import Activation
 from ..layers import Dense
-from ..losses import BUILT_IN as LOSSES
+from ..losses import Huber
 from ..network import Network
-from ..optimizers import Optimizer
+from ._settings import (
+    ADDED,
+    REGRESSION_LOSSES,
+    hidden_activations,
+    hidden_dropout,
+    optimizer_of,
+    output_activation,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from .._engine import Engine
-
-__all__ = [
-    "from_network",
-    "hidden_activations",
-    "network_around",
-    "output_activation",
-    "to_network",
-]
+__all__ = ["from_network", "to_network"]
 
 Estimator = TypeVar("Estimator")
 
-# scikit-learn's names for activations that are called otherwise here, and back
-_HERE = {"logistic": "sigmoid"}
-_THERE = {"sigmoid": "logistic"}
-# batch_size="auto" with enough samples
-_AUTO_BATCH = 200
 _OF_CLASSIFIERS = ("cross_entropy", "log_loss")
-_OF_REGRESSORS = ("squared_error", "absolute_error", "huber", "poisson")
 # What a network settles; the rest of an estimator's parameters may be given to from_network.
 _SETTLED = ("hidden_layer_sizes", "activation", "loss", "dropout", "dtype")
-# Settings of optimisers, and the parameters of estimators that they come from
-_SETTINGS = {
-    "beta1": "beta_1",
-    "beta2": "beta_2",
-    "eps": "epsilon",
-    "momentum": "momentum",
-    "weight_decay": "weight_decay",
-    "clip_value": "clip_value",
-    "clip_norm": "clip_norm",
-}
-
-
-def hidden_activations(estimator: Any, n_hidden: int) -> list[Activation]:
-    """Return the activation of each hidden layer."""
-    given = estimator.activation
-    each = list(given) if isinstance(given, list | tuple) else [given] * n_hidden
-    return [activations.get(_HERE.get(name, name)) for name in each]
-
-
-def output_activation(estimator: Any) -> Activation:
-    """Return the activation of the last layer of a fitted estimator."""
-    name = estimator.out_activation_
-    return activations.get(_HERE.get(name, name))
 
 
 def to_network(estimator: Any) -> Network:
@@ -79,13 +50,17 @@ def to_network(estimator: Any) -> Network:
     """
     check_is_fitted(estimator)
     coefs, intercepts = estimator.coefs_, estimator.intercepts_
+    # Parameters and fitted attributes, with the defaults of what scikit-learn's classes lack
+    known = SimpleNamespace(**ADDED | vars(estimator))
+    if known.solver == "lbfgs":
+        known.solver = "adam"
     network = Network(
-        _layers(estimator),
-        _loss(estimator),
-        _optimizer(estimator),
+        _layers(known),
+        _loss(known),
+        optimizer_of(known),
         n_inputs=len(coefs[0]),
         dtype=coefs[0].dtype,
-        seed=_seed(estimator),
+        seed=int(known.random_state) if isinstance(known.random_state, Integral) else 0,
     )
     network.set_weights([array for pair in zip(coefs, intercepts, strict=True) for array in pair])
     if is_classifier(estimator):
@@ -93,63 +68,29 @@ def to_network(estimator: Any) -> Network:
     return network
 
 
-def network_around(estimator: Any, engine: Engine) -> Network:
-    """Return a network around the engine that trains an estimator: with the weights as they are."""
-    network = Network(
-        _layers(estimator),
-        _loss(estimator),
-        _optimizer(estimator),
-        dtype=engine.dtype,
-        seed=_seed(estimator),
-    )
-    network._adopt(engine)
-    return network
-
-
-def _layers(estimator: Any) -> list[Dense]:
-    units = [len(intercepts) for intercepts in estimator.intercepts_]
-    hidden = len(units) - 1
-    each = [*hidden_activations(estimator, hidden), output_activation(estimator)]
-    dropout = getattr(estimator, "dropout", 0.0)
-    rates = [*(dropout if isinstance(dropout, list | tuple) else [dropout] * hidden), 0.0]
-    size = estimator.batch_size if isinstance(estimator.batch_size, Integral) else _AUTO_BATCH
-    l2 = float(estimator.alpha) / int(size)
+def _layers(known: SimpleNamespace) -> list[Dense]:
+    n_hidden = len(known.coefs_) - 1
+    each = [
+        *hidden_activations(known.activation, n_hidden),
+        output_activation(known.out_activation_),
+    ]
+    rates = [*hidden_dropout(known.dropout, n_hidden), 0.0]
+    l2 = known.alpha / _full_batch(known.batch_size)
     return [
-        Dense(int(n), activation, l2=l2, dropout=rate)
-        for n, activation, rate in zip(units, each, rates, strict=True)
+        Dense(len(intercepts), activation, l2=l2, dropout=rate)
+        for intercepts, activation, rate in zip(known.intercepts_, each, rates, strict=True)
     ]
 
 
-def _loss(estimator: Any) -> str:
-    if is_classifier(estimator):
-        return "cross_entropy" if estimator.out_activation_ == "softmax" else "log_loss"
-    loss: str = estimator.loss
-    return loss
+def _loss(known: SimpleNamespace) -> str:
+    if known.loss == "log_loss":
+        return "cross_entropy" if known.out_activation_ == "softmax" else "log_loss"
+    return str(known.loss)
 
 
-def _optimizer(estimator: Any) -> Optimizer:
-    solver = estimator.solver
-    if isinstance(solver, Optimizer):
-        return solver
-    # L-BFGS has no counterpart among them.
-    kind = optimizers.BUILT_IN["adam" if solver == "lbfgs" else solver]
-    settings = {
-        name: getattr(estimator, parameter)
-        for name, parameter in _SETTINGS.items()
-        if name in kind._fields and hasattr(estimator, parameter)
-    }
-    if "variant" in kind._fields:
-        settings["variant"] = "sklearn"
-    if solver == "sgd":
-        settings["nesterov"] = estimator.nesterovs_momentum and estimator.momentum > 0
-    schedule = getattr(estimator, "lr_schedule", None)
-    lr = estimator.learning_rate_init if schedule is None else schedule
-    return kind(lr, **settings)
-
-
-def _seed(estimator: Any) -> int:
-    seed = estimator.random_state
-    return int(seed) if isinstance(seed, Integral) else 0
+def _full_batch(batch_size: Any) -> int:
+    """Return the samples of a batch, of 200 if scikit-learn chooses."""
+    return int(batch_size) if isinstance(batch_size, Integral) else 200
 
 
 def from_network(
@@ -163,16 +104,15 @@ def from_network(
         raise TypeError(f"network must be a fastgd.Network, not {network!r}")
     weights = network.get_weights()
     is_class = issubclass(cls, ClassifierMixin)
-    _check_fits(network, cls.__name__, _OF_CLASSIFIERS if is_class else _OF_REGRESSORS)
+    _check_fits(network, cls.__name__, _OF_CLASSIFIERS if is_class else REGRESSION_LOSSES)
     settled = [name for name in _SETTLED if name in parameters]
     if settled:
         raise TypeError(f"{settled[0]} is the network's, and cannot be given to from_network")
     hidden = network.layers[:-1]
-    size = parameters.get("batch_size", "auto")
     settings = {
         "hidden_layer_sizes": tuple(layer.units for layer in hidden),
         "solver": network.optimizer.own_copy(),
-        "alpha": network.layers[0].l2 * (size if isinstance(size, Integral) else _AUTO_BATCH),
+        "alpha": network.layers[0].l2 * _full_batch(parameters.get("batch_size")),
         "dropout": _one_or_each([layer.dropout for layer in hidden], 0.0),
         "activation": _one_or_each([_name(layer.activation) for layer in hidden], "relu"),
         "dtype": network.dtype.name,
@@ -205,8 +145,8 @@ def _check_fits(network: Network, owner: str, fitting: tuple[str, ...]) -> None:
             f"a network with the loss {loss!r} does not become an {owner}; it needs one of "
             f"{', '.join(fitting)}"
         )
-    if network.loss != LOSSES[loss]():
-        raise ValueError(f"an {owner} has no {network.loss!r}, only {LOSSES[loss]()!r}")
+    if loss == "huber" and network.loss != Huber():
+        raise ValueError(f"the network has the loss {network.loss!r}; an {owner} has {Huber()!r}")
     activation, canonical = layers[-1].activation, canonical_output(loss)
     assert activation is not None
     if activation.name != canonical:
@@ -270,4 +210,4 @@ def _name(activation: Activation | None) -> str | Activation:
     assert activation is not None
     if activation != activations.get(activation.name):
         return activation
-    return _THERE.get(activation.name, activation.name)
+    return "logistic" if activation.name == "sigmoid" else activation.name

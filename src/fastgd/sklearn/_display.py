@@ -11,12 +11,13 @@ from .._validate import choice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
     from matplotlib.lines import Line2D
 
 __all__ = ["LossCurveDisplay"]
 
 _CURVES = {"loss": "validation_loss_curve_", "score": "validation_scores_"}
+_SCORES = "validation score"
 
 
 class LossCurveDisplay:
@@ -62,7 +63,7 @@ class LossCurveDisplay:
     validation_line_: Line2D | None
     ax_: Axes
     validation_ax_: Axes | None
-    figure_: Figure
+    figure_: Figure | SubFigure
 
     def __init__(
         self,
@@ -122,18 +123,18 @@ class LossCurveDisplay:
         (self.line_,) = ax.plot(epochs, self.loss_curve, **{"label": f"{prefix}loss"} | kwargs)
         ax.set(xlabel="epoch", ylabel="loss")
         self.validation_line_ = self.validation_ax_ = None
-        handles = [*ax.lines]
         if self.validation_curve is not None:
-            self.validation_ax_ = ax if self.validation == "loss" else _right_axis(ax)
+            self.validation_ax_ = ax if self.validation == "loss" else _right_axes(ax) or _add(ax)
             style = {
                 "linestyle": "--",
                 "color": self.line_.get_color(),
                 "label": f"{prefix}validation {self.validation}",
             }
+            epochs = range(1, len(self.validation_curve) + 1)
             (self.validation_line_,) = self.validation_ax_.plot(
-                range(1, len(self.validation_curve) + 1), self.validation_curve, **kwargs | style
+                epochs, self.validation_curve, **kwargs | style
             )
-        ax.legend(handles=handles)
+        _legend(ax, _right_axes(ax))
         return self
 
     @classmethod
@@ -182,25 +183,28 @@ class LossCurveDisplay:
         >>> from fastgd.sklearn import LossCurveDisplay, MLPClassifier
         >>> X, y = load_iris(return_X_y=True)
         >>> model = MLPClassifier(early_stopping=True, max_iter=500, random_state=0).fit(X, y)
-        >>> display = LossCurveDisplay.from_estimator(model)
+        >>> display = LossCurveDisplay.from_estimator(model, validation="score")
         >>> display.validation_ax_.get_ylabel()
         'validation score'
         >>> matplotlib.pyplot.close(display.figure_)
         """
         check_is_fitted(estimator)
-        if validation is not None:
-            choice("validation", validation, ("auto", *_CURVES), ", or None")
+        wanted: tuple[str, ...] = ()
+        if validation == "auto":
+            wanted = tuple(_CURVES)
+        elif validation is not None:
+            wanted = (choice("validation", validation, ("auto", *_CURVES), ", or None"),)
         losses = getattr(estimator, "loss_curve_", None)
         if losses is None:
             raise ValueError(
-                f"{_short(estimator)} has no loss_curve_: estimators fitted by the solvers sgd and "
-                "adam have one. Of a pipeline or a search, give the estimator within it."
+                f"this {type(estimator).__name__} has no loss_curve_: estimators fitted by "
+                "solvers with epochs, such as sgd and adam, have one. Of a pipeline or a search, "
+                "give the estimator within it."
             )
-        wanted = {"auto": tuple(_CURVES), None: ()}.get(validation, (validation,))
         found = [kind for kind in wanted if getattr(estimator, _CURVES[kind], None) is not None]
         if not found and validation not in ("auto", None):
             raise ValueError(
-                f"validation={validation!r} needs the estimator's {_CURVES[validation]}, which it "
+                f"validation={validation!r} needs the estimator's {_CURVES[wanted[0]]}, which it "
                 "has only if it was fitted with validation data"
             )
         kind = found[0] if found else "loss"
@@ -213,15 +217,30 @@ class LossCurveDisplay:
         return display.plot(ax, **kwargs)
 
 
-def _right_axis(ax: Axes) -> Axes:
-    """Return the axes for scores on top of others, those of an earlier plot if there are some."""
-    label = "validation score"
+def _right_axes(ax: Axes) -> Axes | None:
+    """Return the axes for scores that an earlier plot has put on top of others."""
     for other in ax.get_shared_x_axes().get_siblings(ax):
-        if other.get_ylabel() == label and other.bbox.bounds == ax.bbox.bounds:
+        if other.get_ylabel() == _SCORES and other.bbox.bounds == ax.bbox.bounds:
             return other
-    right = ax.twinx()
-    right.set_ylabel(label)
+    return None
+
+
+def _add(ax: Axes) -> Axes:
+    right: Axes = ax.twinx()
+    right.set_ylabel(_SCORES)
     return right
+
+
+def _legend(ax: Axes, right: Axes | None) -> None:
+    """Name the lines of both axes in one legend, above all lines."""
+    if right is None:
+        ax.legend(handles=ax.lines)
+        return
+    earlier = ax.get_legend()
+    if earlier is not None:
+        earlier.remove()
+    # Between falling losses and rising scores
+    right.legend(handles=[*ax.lines, *right.lines], loc="center right")
 
 
 def _pyplot() -> Any:
@@ -230,7 +249,3 @@ def _pyplot() -> Any:
     except ImportError:
         raise ImportError("LossCurveDisplay needs matplotlib: pip install 'fastgd[plot]'") from None
     return pyplot
-
-
-def _short(estimator: Any) -> str:
-    return f"this {type(estimator).__name__}"

@@ -63,6 +63,9 @@ class FastMLP(CallbackSupport):
     """What classifier and regressor share; stands before scikit-learn's class."""
 
     _parameter_names: ClassVar[tuple[str, ...]]
+    # Set by scikit-learn's class, or here in its place.
+    n_features_in_: int
+    n_outputs_: int
 
     # ---- fitting ---------------------------------------------------------------------------
 
@@ -325,6 +328,9 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
         **_settings.CLASSIFIER_CONSTRAINTS,
     }
 
+    classes_: Any
+    _label_binarizer: Any
+
     # ---- targets ---------------------------------------------------------------------------
 
     def _plain_targets(self, X: Any, y: Any, incremental: bool, is_first: bool) -> Any:
@@ -362,8 +368,8 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
 
     def _validation_targets(self, y: Any, X: Any) -> Any:
         y = np.asarray(y)
-        unknown = np.setdiff1d(y, self.classes_) if y.ndim == 1 else []
-        if len(unknown):
+        unknown = np.setdiff1d(y, self.classes_) if y.ndim == 1 else None
+        if unknown is not None and len(unknown):
             raise ValueError(f"y_val has classes {unknown} that y does not have: {self.classes_}")
         return self._engine_targets(self._label_binarizer.transform(y).astype(bool))
 

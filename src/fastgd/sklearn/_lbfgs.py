@@ -34,8 +34,8 @@ class Objective:
         self.data = data
         self.alpha = float(estimator.alpha)
         engine = self.engine
-        self.weights = [engine.weight(i) for i in range(engine.n_layers)]
-        self.biases = [engine.bias(i) for i in range(engine.n_layers)]
+        self.weights: list[Any] = [engine.weight(i) for i in range(engine.n_layers)]
+        self.biases: list[Any] = [engine.bias(i) for i in range(engine.n_layers)]
         sizes = [array.size for array in (*self.weights, *self.biases)]
         self.slices = [slice(*ends) for ends in pairwise([0, *np.cumsum(sizes).tolist()])]
         n = data.X.shape[0]
@@ -72,7 +72,7 @@ class Objective:
             except Divergence:
                 return np.inf, gradient
             loss += mean * weight
-            arrays = [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
+            arrays: list[Any] = [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
             for array, at in zip(arrays, self.slices, strict=True):
                 gradient[at] += (array * weight).ravel()
         scale = _settings.loss_scale(self.estimator)

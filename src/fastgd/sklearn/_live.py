@@ -148,7 +148,7 @@ def _put_state(network: Network, kept: tuple[int, dict[str, list[Any]]]) -> None
     """Let the optimiser go on from `kept_state`, if that is one of the same kind and shapes."""
     engine = network._live()
     step, state = kept
-    views = {
+    views: dict[str, list[Any]] = {
         name: [array for pair in pairs for array in pair]
         for name, pairs in engine.optimizer_state().items()
     }

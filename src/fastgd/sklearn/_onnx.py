@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from math import sqrt
 from types import ModuleType
@@ -17,10 +17,18 @@ from typing import Any
 import numpy as np
 
 from ..activations import Activation
-from ._conversion import hidden_activations, output_activation
+from ._settings import hidden_activations, output_activation
 
 __all__ = ["announce"]
 
+# Activations that are one operation of ONNX
+_SINGLE = {
+    "identity": "Identity",
+    "relu": "Relu",
+    "tanh": "Tanh",
+    "sigmoid": "Sigmoid",
+    "exp": "Exp",
+}
 _OPTIONS = {
     "zipmap": [True, False, "columns"],
     "output_class_labels": [False, True],
@@ -147,10 +155,8 @@ def _is_multilabel(model: Any) -> bool:
 def _labels(classes: Any) -> Any:
     """Return classes as ONNX has them: integers, or encoded strings."""
     if classes.dtype.kind in "biuf":
-        whole = classes.astype(np.int64)
-        if not np.array_equal(whole, classes):
-            raise ValueError(f"ONNX has integers and strings for labels, not {classes.tolist()}")
-        return whole
+        # scikit-learn takes numbers for classes only if they are whole.
+        return classes.astype(np.int64)
     return np.array([str(label).encode() for label in classes], dtype=object)
 
 
@@ -187,8 +193,8 @@ class _Graph:
     def forward(self, model: Any) -> str:
         """Add the layers of a model; return the name of the last one's output (n, n_outputs)."""
         a = self.node("Cast", self._input, to=self._type)
-        hidden = hidden_activations(model, len(model.coefs_) - 1)
-        each = [*hidden, output_activation(model)]
+        hidden = hidden_activations(model.activation, len(model.coefs_) - 1)
+        each = [*hidden, output_activation(model.out_activation_)]
         for W, b, activation in zip(model.coefs_, model.intercepts_, each, strict=True):
             product = self.node("MatMul", a, self.constant(self._type, W.shape, W.ravel()))
             z = self.node("Add", product, self.constant(self._type, b.shape, b))
@@ -196,43 +202,52 @@ class _Graph:
         return a
 
     def activation(self, activation: Activation, z: str) -> str:
-        """Add f(z)."""
-        simple = _SIMPLE.get(activation.name)
-        if simple is not None:
-            op, attributes = simple
-            return self.node(op, z, **attributes(activation.param))
-        if activation.name == "silu":
+        """Add f(z), of operations that onnxruntime has in both precisions."""
+        name, alpha = activation.name, activation.param
+        if name in _SINGLE:
+            return self.node(_SINGLE[name], z)
+        if name == "softmax":
+            return self.node("Softmax", z, axis=1)
+        if name == "leaky_relu":
+            return self.node("Add", self.node("Relu", z), self.times(alpha, self.below_zero(z)))
+        if name == "elu":
+            return self.elu(z, alpha)
+        if name == "selu":
+            from ..reference import SELU_ALPHA, SELU_SCALE
+
+            return self.times(SELU_SCALE, self.elu(z, SELU_ALPHA))
+        if name == "softplus":
+            return self.softplus(z)
+        if name == "softsign":
+            return self.node("Div", z, self.plus(1.0, self.node("Abs", z)))
+        if name == "hard_sigmoid":
+            risen = self.node("Relu", self.plus(3.0, z))
+            return self.times(1 / 6, self.node("Min", risen, self.number(6.0)))
+        if name == "silu":
             return self.node("Mul", z, self.node("Sigmoid", z))
-        if activation.name == "mish":
-            return self.node("Mul", z, self.node("Tanh", self.node("Softplus", z)))
-        assert activation.name == "gelu"
-        scaled = self.node("Mul", z, self.number(sqrt(0.5)))
-        # onnxruntime has erf in single precision only.
-        erf = self.node("Erf", self.node("Cast", scaled, to=self.proto.FLOAT))
-        phi = self.node("Add", self.node("Cast", erf, to=self._type), self.number(1.0))
-        return self.node("Mul", self.node("Mul", z, phi), self.number(0.5))
+        if name == "mish":
+            return self.node("Mul", z, self.node("Tanh", self.softplus(z)))
+        assert name == "gelu"
+        # All but erf, which is there in single precision only.
+        single = self.node("Cast", self.times(sqrt(0.5), z), to=self.proto.FLOAT)
+        erf = self.node("Cast", self.node("Erf", single), to=self._type)
+        return self.times(0.5, self.node("Mul", z, self.plus(1.0, erf)))
 
+    def plus(self, value: float, z: str) -> str:
+        return self.node("Add", z, self.number(value))
 
-def _none(param: float) -> dict[str, Any]:
-    return {}
+    def times(self, value: float, z: str) -> str:
+        return self.node("Mul", z, self.number(value))
 
+    def below_zero(self, z: str) -> str:
+        """Add min(z, 0)."""
+        return self.node("Min", z, self.number(0.0))
 
-def _alpha(param: float) -> dict[str, Any]:
-    return {"alpha": param}
+    def elu(self, z: str, alpha: float) -> str:
+        rise = self.plus(-1.0, self.node("Exp", self.below_zero(z)))
+        return self.node("Add", self.node("Relu", z), self.times(alpha, rise))
 
-
-# Activations that are one ONNX operation, and its attributes
-_SIMPLE: dict[str, tuple[str, Callable[[float], dict[str, Any]]]] = {
-    "identity": ("Identity", _none),
-    "relu": ("Relu", _none),
-    "leaky_relu": ("LeakyRelu", _alpha),
-    "elu": ("Elu", _alpha),
-    "selu": ("Selu", _none),
-    "softplus": ("Softplus", _none),
-    "softsign": ("Softsign", _none),
-    "tanh": ("Tanh", _none),
-    "sigmoid": ("Sigmoid", _none),
-    "hard_sigmoid": ("HardSigmoid", lambda _: {"alpha": 1 / 6, "beta": 0.5}),
-    "exp": ("Exp", _none),
-    "softmax": ("Softmax", lambda _: {"axis": 1}),
-}
+    def softplus(self, z: str) -> str:
+        # Without an overflow: max(z, 0) + log(1 + exp(-|z|))
+        small = self.node("Exp", self.node("Neg", self.node("Abs", z)))
+        return self.node("Add", self.node("Relu", z), self.node("Log", self.plus(1.0, small)))

@@ -95,11 +95,13 @@ def unpatch() -> None:
 def _importers() -> list[str]:
     """Return the modules that hold an original class under a name of their own, and which."""
     originals = [getattr(_originals, name) for name in _NAMES]
-    found = []
+    found, seen = [], set()
     for name, module in sorted(sys.modules.items()):
         ours = f"{name}.".startswith(("sklearn.", f"{__package__}."))
-        if ours or not isinstance(module, ModuleType):
+        # multiprocessing has the main module under a second name.
+        if ours or not isinstance(module, ModuleType) or id(module) in seen:
             continue
+        seen.add(id(module))
         # Asked for in the usual way, a module that is to be loaded later would be loaded now.
         values = list(object.__getattribute__(module, "__dict__").values())
         held = [cls.__name__ for cls in originals if any(value is cls for value in values)]

@@ -101,7 +101,7 @@ def hidden_dropout(dropout: Any, n_hidden: int) -> list[float]:
     """Return the dropout of each hidden layer."""
     rates = per_hidden_layer("dropout", dropout, n_hidden)
     for rate in rates:
-        if not isinstance(rate, Real) or not 0 <= rate < 1:
+        if not isinstance(rate, Real) or not 0 <= float(rate) < 1:
             raise ValueError(f"dropout must be from 0 to below 1; got {rate!r}")
     return [float(rate) for rate in rates]
 

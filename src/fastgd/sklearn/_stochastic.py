@@ -164,9 +164,8 @@ class Training:
             or (self.watch is not None and self.watch.every_epoch)
         )
         # What scikit-learn's Poisson deviance has beside the engine's a - y log a.
-        self.constant = None
-        if estimator.loss == "poisson":
-            self.constant = _deviance_at_best(data.y)
+        is_poisson = estimator.loss == "poisson"
+        self.constant: Any = _deviance_at_best(data.y) if is_poisson else None
 
     # ---- the loop -------------------------------------------------------------------------
 
@@ -189,7 +188,7 @@ class Training:
             if self.watch is not None:
                 self.watch.close()
         if self.best is not None:
-            self._restore_best()
+            self._restore(self.best)
         elif self.has_diverged:
             raise ValueError(NOT_FINITE)
         estimator.history_ = self.history
@@ -283,7 +282,7 @@ class Training:
         """Train len(losses) epochs, and fill in their losses."""
         estimator, data = self.estimator, self.data
         self.engine.n_threads = _settings.n_threads_of(estimator)
-        hooks = {}
+        hooks: dict[str, Any] = {}
         if self.watch is not None:
             epoch = estimator.n_iter_
             hooks = {"on_slice": self.watch.on_slice(epoch), "on_batch": self.watch.on_batch(epoch)}
@@ -340,7 +339,7 @@ class Training:
             if estimator.verbose:
                 print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
             if self.validation is not None:
-                logs |= self._validate()
+                logs |= self._validate(*self.validation)
             if estimator.early_stopping:
                 self._count_score()
             else:
@@ -368,8 +367,8 @@ class Training:
         """Take note of the weights."""
         self.best = self.network.get_weights()
 
-    def _restore_best(self) -> None:
-        for view, values in zip(self.network._arrays(False).values(), self.best, strict=True):
+    def _restore(self, best: list[Any]) -> None:
+        for view, values in zip(self.network._arrays(False).values(), best, strict=True):
             view[...] = values
 
     # ---- validation -----------------------------------------------------------------------
@@ -393,9 +392,9 @@ class Training:
             return "val_accuracy" if is_classifier(self.estimator) else "val_r2"
         return "val_score"
 
-    def _validate(self) -> dict[str, float]:
+    def _validate(self, data: Targets, truth: Any) -> dict[str, float]:
         """Return loss and score of the validation data, and record them."""
-        estimator, (data, truth) = self.estimator, self.validation
+        estimator = self.estimator
         if self.has_diverged:
             loss = score = float("nan")
         else:
