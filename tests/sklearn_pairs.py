@@ -65,7 +65,9 @@ def outcome(call, classes):
             result, error = call(classes), None
         except Exception as raised:
             result, error = None, (type(raised), str(raised))
-    return Outcome(result, error, [(w.category, str(w.message)) for w in caught])
+    # Warnings of overflow are about NumPy's arithmetic, which fastgd does not use.
+    kept = [(w.category, str(w.message)) for w in caught if w.category is not RuntimeWarning]
+    return Outcome(result, error, kept)
 
 
 def fitted(estimator):

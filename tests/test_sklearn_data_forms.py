@@ -4,12 +4,21 @@ The outcome is a result or an error, word for word, and the warnings. Each form 
 through every operation that takes it.
 """
 
+import contextlib
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
 
-from sklearn_pairs import HAS_SAMPLE_WEIGHT, assert_same_outcome, fitted
+from sklearn_pairs import (
+    HAS_REGRESSOR_LOSS,
+    HAS_SAMPLE_WEIGHT,
+    OURS,
+    assert_same_outcome,
+    fitted,
+)
 
 RNG = np.random.RandomState(0)
 N, FEATURES = 40, 6
@@ -353,7 +362,6 @@ BAD_WEIGHTS = {
     "strings": lambda w: NAMES,
     "word": lambda w: "balanced",
     "complex": lambda w: w + 1j,
-    "nan_number": lambda w: np.nan,
     "sparse": lambda w: scipy.sparse.csr_matrix(w[:, None]),
 }
 
@@ -488,3 +496,301 @@ if HAS_SAMPLE_WEIGHT:
     def test_bad_weights(name, make):
         fails = outcomes(ON_WEIGHTS, make, lambda: BAD_WEIGHTS[name](WEIGHTS))
         assert all(fails.values())
+
+
+# ---- dtypes that meet ----------------------------------------------------------------------------
+
+DTYPES = ["float16", "float32", "float64", "int8", "int64", "bool"]
+
+
+@BOTH
+@pytest.mark.parametrize("other", DTYPES)
+@pytest.mark.parametrize("own", ["float32", "float64"])
+def test_dtype_of_predictions(own, other, make):
+    def call(mlp):
+        model = make(mlp).fit(X.astype(own), target_of(make))
+        again = (
+            make(mlp)
+            .fit(X.astype(own), target_of(make))
+            .partial_fit(X.round().astype(other), target_of(make))
+        )
+        return predictions(model, X.round().astype(other)), fitted(again)
+
+    assert assert_same_outcome(call, 1e-4).error is None
+
+
+# ---- calls that are wrong, or nearly -------------------------------------------------------------
+
+WARM = {"warm_start": True, "solver": "sgd"}
+CALLS = {
+    "predict_before_fit": lambda mlp: classifier(mlp).predict(X),
+    "predict_proba_before_fit": lambda mlp: classifier(mlp).predict_proba(X),
+    "predict_numbers_before_fit": lambda mlp: regressor(mlp).predict(X),
+    "score_before_fit": lambda mlp: regressor(mlp).score(X, NUMBERS),
+    "predict_none_before_fit": lambda mlp: classifier(mlp).predict(None),
+    "partial_fit_without_classes": lambda mlp: classifier(mlp).partial_fit(X, CLASSES),
+    "partial_fit_with_other_classes_later": lambda mlp: (
+        classifier(mlp)
+        .partial_fit(X, CLASSES, classes=[0, 1, 2])
+        .partial_fit(X, CLASSES, classes=[0, 1])
+    ),
+    "partial_fit_with_an_unknown_class": lambda mlp: (
+        classifier(mlp).partial_fit(X, CLASSES, classes=[0, 1, 2]).partial_fit(X, CLASSES + 1)
+    ),
+    "partial_fit_with_an_unknown_class_at_once": lambda mlp: classifier(mlp).partial_fit(
+        X, CLASSES, classes=[0, 1]
+    ),
+    "partial_fit_with_an_unknown_string": lambda mlp: (
+        classifier(mlp)
+        .partial_fit(X, NAMES, classes=np.unique(NAMES))
+        .partial_fit(X, np.full(N, "other"))
+    ),
+    "partial_fit_of_classes_after_strings": lambda mlp: (
+        classifier(mlp).fit(X, NAMES).partial_fit(X, CLASSES)
+    ),
+    "partial_fit_of_continuous_values_after_classes": lambda mlp: (
+        classifier(mlp).fit(X, CLASSES).partial_fit(X, NUMBERS)
+    ),
+    "partial_fit_of_floats_after_classes": lambda mlp: fitted(
+        classifier(mlp).fit(X, CLASSES).partial_fit(X, CLASSES.astype(float))
+    ),
+    "partial_fit_of_some_classes": lambda mlp: fitted(
+        classifier(mlp).fit(X, CLASSES).partial_fit(X[CLASSES < 2], CLASSES[CLASSES < 2])
+    ),
+    "partial_fit_of_one_sample": lambda mlp: fitted(
+        classifier(mlp).fit(X, CLASSES).partial_fit(X[:1], CLASSES[:1])
+    ),
+    "partial_fit_of_one_sample_at_first": lambda mlp: fitted(
+        classifier(mlp).partial_fit(X[:1], CLASSES[:1], classes=[0, 1, 2])
+    ),
+    "partial_fit_of_labels": lambda mlp: fitted(
+        classifier(mlp).partial_fit(X, LABELS, classes=[0, 1, 2]).partial_fit(X, LABELS)
+    ),
+    "partial_fit_of_fewer_labels": lambda mlp: (
+        classifier(mlp).fit(X, LABELS).partial_fit(X, LABELS[:, :2])
+    ),
+    "partial_fit_of_binary_classes": lambda mlp: fitted(
+        classifier(mlp).partial_fit(X, BINARY, classes=[0, 1]).partial_fit(X[:1], [1])
+    ),
+    "partial_fit_of_fewer_targets": lambda mlp: fitted(
+        regressor(mlp).fit(X, TARGETS).partial_fit(X, NUMBERS)
+    ),
+    "partial_fit_with_early_stopping": lambda mlp: classifier(mlp, early_stopping=True).partial_fit(
+        X, CLASSES, classes=[0, 1, 2]
+    ),
+    "partial_fit_with_lbfgs": lambda mlp: classifier(mlp, solver="lbfgs").partial_fit,
+    "has_partial_fit": lambda mlp: [
+        hasattr(make(mlp, solver=solver), "partial_fit")
+        for make in (classifier, regressor)
+        for solver in ("lbfgs", "sgd", "adam")
+    ],
+    "fit_of_other_classes_in_a_warm_start": lambda mlp: (
+        classifier(mlp, **WARM).fit(X, CLASSES).fit(X, CLASSES + 1)
+    ),
+    "fit_of_fewer_classes_in_a_warm_start": lambda mlp: (
+        classifier(mlp, **WARM).fit(X, CLASSES).fit(X, BINARY)
+    ),
+    "fit_of_strings_in_a_warm_start": lambda mlp: (
+        classifier(mlp, **WARM).fit(X, CLASSES).fit(X, NAMES)
+    ),
+    "fit_of_fewer_features_in_a_warm_start": lambda mlp: (
+        regressor(mlp, **WARM).fit(X, NUMBERS).fit(X[:, :2], NUMBERS)
+    ),
+    "fit_of_fewer_features_anew": lambda mlp: fitted(
+        regressor(mlp).fit(X, NUMBERS).fit(X[:, :2], NUMBERS)
+    ),
+    "fit_of_other_classes_anew": lambda mlp: fitted(
+        classifier(mlp).fit(X, CLASSES).fit(X, NAMES[::-1])
+    ),
+    "early_stopping_with_few_samples": lambda mlp: classifier(mlp, early_stopping=True).fit(
+        X[:10], CLASSES[:10]
+    ),
+    "early_stopping_with_a_rare_class": lambda mlp: classifier(mlp, early_stopping=True).fit(
+        X, np.arange(N) == 0
+    ),
+    "batch_larger_than_the_data": lambda mlp: fitted(
+        classifier(mlp, batch_size=1000).fit(X, CLASSES)
+    ),
+    "batch_of_an_odd_size": lambda mlp: fitted(classifier(mlp, batch_size=7).fit(X, CLASSES)),
+    "values_that_overflow": lambda mlp: regressor(
+        mlp, solver="sgd", activation="identity", learning_rate_init=10.0, max_iter=100
+    ).fit(100 * X, NUMBERS),
+    "verbose": lambda mlp: printed(classifier(mlp, verbose=True, early_stopping=True)),
+    "verbose_end": lambda mlp: printed(
+        classifier(mlp, verbose=1, tol=10.0, n_iter_no_change=1, max_iter=9)
+    ),
+    "verbose_adaptive": lambda mlp: printed(
+        classifier(
+            mlp,
+            verbose=True,
+            tol=10.0,
+            n_iter_no_change=1,
+            max_iter=30,
+            solver="sgd",
+            learning_rate="adaptive",
+        )
+    ),
+}
+# These are meant to succeed; all others are meant to fail.
+SUCCEED = {
+    "partial_fit_of_floats_after_classes",
+    "partial_fit_of_some_classes",
+    "partial_fit_of_one_sample",
+    "partial_fit_of_one_sample_at_first",
+    "partial_fit_of_labels",
+    "partial_fit_of_binary_classes",
+    "has_partial_fit",
+    "fit_of_fewer_features_anew",
+    "fit_of_other_classes_anew",
+    "batch_larger_than_the_data",
+    "batch_of_an_odd_size",
+    "verbose",
+    "verbose_end",
+    "verbose_adaptive",
+}
+
+
+def printed(model):
+    """Return what a model prints while it learns."""
+    with contextlib.redirect_stdout(io.StringIO()) as stream:
+        model.fit(X, CLASSES)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_calls(name):
+    expected = assert_same_outcome(CALLS[name])
+    assert (expected.error is None) == (name in SUCCEED)
+
+
+def test_random_state_of_the_caller_is_drawn_from():
+    def call(mlp):
+        random_state = np.random.RandomState(5)
+        model = classifier(mlp, random_state=random_state, early_stopping=True).fit(X, CLASSES)
+        return fitted(model.fit(X, CLASSES)), random_state.uniform()
+
+    assert_same_outcome(call)
+
+
+def test_random_state_of_the_process_is_drawn_from():
+    def call(mlp):
+        np.random.seed(3)  # noqa: NPY002
+        model = classifier(mlp, random_state=None).fit(X, CLASSES)
+        return fitted(model), np.random.uniform()  # noqa: NPY002
+
+    assert_same_outcome(call)
+
+
+# ---- parameters ----------------------------------------------------------------------------------
+
+GOOD_PARAMETERS = [
+    {"hidden_layer_sizes": 4},
+    {"hidden_layer_sizes": np.int64(4)},
+    {"hidden_layer_sizes": [4, 3]},
+    {"hidden_layer_sizes": np.array([4, 3])},
+    {"hidden_layer_sizes": ()},
+    {"hidden_layer_sizes": (np.int32(4),)},
+    {"alpha": 1},
+    {"alpha": np.float32(0.5)},
+    {"batch_size": np.int64(5)},
+    {"learning_rate_init": np.float64(0.5)},
+    {"max_iter": np.int64(2)},
+    {"tol": 0},
+    {"verbose": 0},
+    {"n_iter_no_change": np.inf},
+    {"momentum": 0, "solver": "sgd"},
+    {"momentum": 1, "solver": "sgd"},
+    {"power_t": 0, "solver": "sgd", "learning_rate": "invscaling"},
+    {"shuffle": np.bool_(False)},
+    {"beta_1": 0},
+    {"validation_fraction": 0},
+    {"activation": np.str_("tanh")},
+]
+BAD_PARAMETERS = [
+    {"hidden_layer_sizes": 0},
+    {"hidden_layer_sizes": -1},
+    {"hidden_layer_sizes": (4, 0)},
+    {"hidden_layer_sizes": 2.5},
+    {"hidden_layer_sizes": "4"},
+    {"hidden_layer_sizes": None},
+    {"alpha": -1},
+    {"alpha": "big"},
+    {"alpha": None},
+    {"alpha": np.nan},
+    {"batch_size": 0},
+    {"batch_size": "all"},
+    {"batch_size": 2.5},
+    {"learning_rate": "fast"},
+    {"learning_rate_init": 0},
+    {"learning_rate_init": np.nan},
+    {"power_t": -1},
+    {"max_iter": 0},
+    {"max_iter": 2.0},
+    {"shuffle": "yes"},
+    {"random_state": -1},
+    {"random_state": "seed"},
+    {"random_state": 1.5},
+    {"tol": -1},
+    {"verbose": -1},
+    {"verbose": "yes"},
+    {"warm_start": "yes"},
+    {"momentum": -0.1},
+    {"momentum": 2},
+    {"nesterovs_momentum": "yes"},
+    {"early_stopping": "yes"},
+    {"validation_fraction": -0.1},
+    {"validation_fraction": 1},
+    {"beta_1": 1},
+    {"beta_2": -0.5},
+    {"epsilon": 0},
+    {"n_iter_no_change": 0},
+    {"max_fun": 0},
+    {"max_fun": 10.0},
+    # The first of several is named.
+    {"alpha": -1, "beta_1": 1},
+    {"epsilon": 0, "max_iter": 0},
+]
+
+
+@BOTH
+@pytest.mark.parametrize("parameters", GOOD_PARAMETERS, ids=str)
+def test_good_parameters(parameters, make):
+    def call(mlp):
+        model = make(mlp, **parameters)
+        return fitted(model.fit(X, target_of(make))), fitted(model.partial_fit(X, target_of(make)))
+
+    assert assert_same_outcome(call).error is None
+
+
+@BOTH
+@pytest.mark.parametrize("parameters", BAD_PARAMETERS, ids=str)
+def test_bad_parameters(parameters, make):
+    def fit(mlp):
+        make(mlp, **parameters).fit(X, target_of(make))
+
+    def partial_fit(mlp):
+        known = {"classes": [0, 1, 2]} if make is classifier else {}
+        make(mlp, **parameters).partial_fit(X, target_of(make), **known)
+
+    assert assert_same_outcome(fit).error is not None
+    assert assert_same_outcome(partial_fit).error is not None
+
+
+if HAS_REGRESSOR_LOSS:
+    POISSON_TARGETS = {
+        "zeros": lambda: np.abs(TARGETS).round(),
+        "integers": lambda: CLASSES,
+        "negative": lambda: NUMBERS,
+        "large": lambda: 1e6 * np.abs(NUMBERS),
+        "float32": lambda: np.abs(NUMBERS).astype("float32"),
+    }
+
+    @pytest.mark.parametrize("name", POISSON_TARGETS)
+    def test_targets_of_poisson(name):
+        fails = outcomes(ON_Y, lambda mlp: regressor(mlp, loss="poisson"), POISSON_TARGETS[name])
+        assert not fails["score"]
+
+    def test_loss_of_an_unknown_name_is_refused():
+        # The choices in the message are more than scikit-learn's.
+        with pytest.raises(ValueError, match=r"'loss' parameter of MLPRegressor must be .*poisson"):
+            regressor(OURS, loss="square").fit(X, NUMBERS)

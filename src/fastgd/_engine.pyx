@@ -600,7 +600,9 @@ cdef class Engine:
     cdef int check_shapes(self, Data data) except -1:
         # Callers have checked, but another thread may have given the network its inputs since.
         cdef size_t units = self.net.layers[self.net.n_layers - 1].fan_out
-        if data.c.x.cols != self.net.n_inputs or data.c.y.cols > units:
+        # y is empty without a target, beside labels, and where the loss is computed in Python.
+        cdef bint has_target = data.c.y.data != NULL
+        if data.c.x.cols != self.net.n_inputs or (has_target and data.c.y.cols != units):
             raise ValueError(f"X has {data.c.x.cols} features and y {data.c.y.cols} columns, but "
                              f"the network takes {self.net.n_inputs} and gives {units}")
         return 0
