@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Arguments for pytest: make test PYTEST_ARGS="-k digits -x"
 PYTEST_ARGS ?=
+# Extras that test-extras blocks, one list of packages a run
+BLOCKS ?= pyarrow matplotlib sklearn skl2onnx,onnx pyarrow,matplotlib,sklearn,skl2onnx,onnx
 # The peers' environment, and arguments for the benchmark: make bench BENCH_ARGS="--quick"
 BENCH_VENV ?= .venv-bench
 BENCH_ARGS ?=
@@ -31,7 +33,7 @@ $(VENV)/.built: $(BIN)/python $(SOURCES)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.built
-	$(PIP) install -e '.[data,plot,onnx,test]'
+	$(PIP) install -e '.[data,plot,sklearn,onnx,test]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test
@@ -53,7 +55,7 @@ test-data: $(VENV)/.test  ## run the tests that need Fashion-MNIST (Debian: data
 	$(BIN)/python -m pytest -m data $(PYTEST_ARGS)
 
 test-extras: $(VENV)/.test  ## run the suite with each extra, and then all, blocked from import
-	for block in pyarrow matplotlib pyarrow,matplotlib; do \
+	for block in $(BLOCKS); do \
 	    FASTGD_BLOCK=$$block $(BIN)/python -m pytest $(PYTEST_ARGS) || exit 1; \
 	done
 

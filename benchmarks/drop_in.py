@@ -101,9 +101,9 @@ def cases(quick: bool, fashion: Path) -> list[Case]:
 
 def measure(case: Case, rounds: int, quick: bool) -> list[dict[str, Any]]:
     """Return a row for each package; refuses figures of two results that differ."""
-    from benchmarks.pool import spread
-
     import sklearn.neural_network as original
+
+    from benchmarks.pool import spread
     from fastgd import sklearn as ours
 
     packages = {

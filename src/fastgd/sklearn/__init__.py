@@ -10,6 +10,7 @@ try:
 except ImportError as error:
     raise ImportError("fastgd.sklearn needs scikit-learn: pip install 'fastgd[sklearn]'") from error
 
+from . import _onnx
 from ._display import LossCurveDisplay
 from ._estimators import MLPClassifier, MLPRegressor
 from ._patch import patch, unpatch
@@ -18,3 +19,5 @@ __all__ = ["LossCurveDisplay", "MLPClassifier", "MLPRegressor", "patch", "unpatc
 
 for _class in (MLPClassifier, MLPRegressor, LossCurveDisplay):
     _class.__module__ = __name__
+
+_onnx.announce()

@@ -75,7 +75,7 @@ def _layers(known: SimpleNamespace) -> list[Dense]:
         output_activation(known.out_activation_),
     ]
     rates = [*hidden_dropout(known.dropout, n_hidden), 0.0]
-    l2 = known.alpha / _full_batch(known.batch_size)
+    l2 = known.alpha / full_batch(known.batch_size)
     return [
         Dense(len(intercepts), activation, l2=l2, dropout=rate)
         for intercepts, activation, rate in zip(known.intercepts_, each, rates, strict=True)
@@ -88,7 +88,7 @@ def _loss(known: SimpleNamespace) -> str:
     return str(known.loss)
 
 
-def _full_batch(batch_size: Any) -> int:
+def full_batch(batch_size: Any) -> int:
     """Return the samples of a batch, of 200 if scikit-learn chooses."""
     return int(batch_size) if isinstance(batch_size, Integral) else 200
 
@@ -112,7 +112,7 @@ def from_network(
     settings = {
         "hidden_layer_sizes": tuple(layer.units for layer in hidden),
         "solver": network.optimizer.own_copy(),
-        "alpha": network.layers[0].l2 * _full_batch(parameters.get("batch_size")),
+        "alpha": network.layers[0].l2 * full_batch(parameters.get("batch_size")),
         "dropout": _one_or_each([layer.dropout for layer in hidden], 0.0),
         "activation": _one_or_each([_name(layer.activation) for layer in hidden], "relu"),
         "dtype": network.dtype.name,

@@ -102,6 +102,8 @@ class FastMLP(CallbackSupport):
         n_outputs = self.n_outputs_
         validation = None if given is None else self._checked_validation(*given)
         self._random_state = check_random_state(self.random_state)
+        if not is_first and data.y.ndim == 2:
+            data = data._replace(y=self._for_all_outputs(data.y))
         if is_first:
             units = [data.X.shape[1], *hidden, n_outputs]
             self._initialize(np.empty((0, n_outputs)), units, self._network_dtype(data.X))
@@ -113,6 +115,13 @@ class FastMLP(CallbackSupport):
         if not all(np.isfinite(array).all() for array in arrays):
             raise ValueError(_stochastic.NOT_FINITE)
         return self
+
+    def _for_all_outputs(self, target: Any) -> Any:
+        # One column beside several outputs stands for each of them in scikit-learn's losses.
+        n_outputs = len(self.intercepts_[-1])
+        if target.shape[1] == 1 and n_outputs > 1:
+            return np.repeat(target, n_outputs, axis=1)
+        return target
 
     def _partial_fit_plainly(self, X: Any, y: Any) -> bool:
         """Train on plain arrays that fit what came before; False, and nothing done, for others."""

@@ -15,6 +15,7 @@ from ..layers import Dense
 from ..network import Network
 from ..optimizers import Optimizer
 from . import _settings
+from ._conversion import full_batch
 
 __all__ = ["kept_state", "live_network", "outputs", "settings_of"]
 
@@ -53,6 +54,7 @@ def settings_of(estimator: Any) -> tuple[Any, ...]:
         estimator.loss,
         estimator.solver,
         estimator.alpha,
+        estimator.batch_size,
         estimator.dropout,
         estimator.weight_decay,
         estimator.clip_value,
@@ -113,11 +115,13 @@ def _network(estimator: Any, dtype: np.dtype[Any] | None, optimizer: Optimizer |
     n_hidden = len(coefs) - 1
     hidden = _settings.hidden_activations(estimator.activation, n_hidden)
     rates = [*_settings.hidden_dropout(estimator.dropout, n_hidden), 0.0]
+    # In a network by itself, which a checkpoint keeps, penalties are not divided by the batch.
+    l2 = float(estimator.alpha) / full_batch(estimator.batch_size)
     layers = [
         Dense(
             W.shape[1],
             activation,
-            l2=float(estimator.alpha),
+            l2=l2,
             dropout=rate,
             weight_init="zeros",
         )
@@ -134,6 +138,7 @@ def _network(estimator: Any, dtype: np.dtype[Any] | None, optimizer: Optimizer |
     network = Network(layers, loss, optimizer or "sgd", n_inputs=coefs[0].shape[0], dtype=dtype)
     engine = network._live()
     engine.set_account("sklearn", _settings.loss_scale(estimator))
+    engine.set_penalties([0.0] * len(layers), [float(estimator.alpha)] * len(layers))
     for i, (W, b) in enumerate(zip(coefs, intercepts, strict=True)):
         engine.weight(i)[...] = W
         bias = engine.bias(i)

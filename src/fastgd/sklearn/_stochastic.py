@@ -132,6 +132,7 @@ class Training:
         self.history = History()
         optimizer = network.optimizer
         self.own_lr = estimator.lr_schedule is not None or not isinstance(estimator.solver, str)
+        self.shown_lr = optimizer.lr
         monitor = getattr(optimizer.lr, "monitor", None)
         self.scorer = None
         names = ["loss", "lr", "seconds"]
@@ -175,6 +176,7 @@ class Training:
         estimator = self.estimator
         self.engine.seed = _seed(estimator)
         self._begin_counting()
+        self.network.history = self.history
         try:
             if self.watch is not None:
                 self.watch.fit_begin()
@@ -182,16 +184,16 @@ class Training:
                 self._epochs()
             except KeyboardInterrupt:
                 warnings.warn("Training interrupted by user.", stacklevel=6)
+            if self.best is not None:
+                self._restore(self.best)
+            elif self.has_diverged:
+                raise ValueError(NOT_FINITE)
             if self.watch is not None:
                 self.watch.fit_end()
         finally:
             self.engine.unbind()
             if self.watch is not None:
                 self.watch.close()
-        if self.best is not None:
-            self._restore(self.best)
-        elif self.has_diverged:
-            raise ValueError(NOT_FINITE)
         estimator.history_ = self.history
         if self.steps == 1 and self.data.sample_weight is None:
             estimator._live.ready = active.settings, self.n
@@ -270,6 +272,9 @@ class Training:
                 return optimizer.fixed_lr
             return optimizer.learning_rates(self.engine.step, n_epochs * self.steps)
         schedule = estimator._optimizer
+        if self.network.optimizer.lr != self.shown_lr:  # a callback has set it
+            self.shown_lr = self.network.optimizer.lr
+            schedule.learning_rate = float(self.network.optimizer.learning_rates(0, 1)[0])
         if getattr(schedule, "lr_schedule", None) != "invscaling" or n_epochs == 1:
             return float(schedule.learning_rate)
         rates = [schedule.learning_rate]

@@ -1,0 +1,24 @@
+"""What is left of the parts that need optional packages where these cannot be imported."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+
+def test_fastgd_does_not_import_scikit_learn():
+    code = (
+        "import fastgd, sys; sys.exit(any(m.partition('.')[0] == 'sklearn' for m in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_drop_in_says_how_to_install_what_it_needs(monkeypatch):
+    """Also where scikit-learn is there: it is taken away for the test."""
+    for name in [*sys.modules]:
+        if name.partition(".")[0] == "sklearn" or name.startswith("fastgd.sklearn"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ImportError, match=r"scikit-learn: pip install 'fastgd\[sklearn\]'$"):
+        importlib.import_module("fastgd.sklearn")
