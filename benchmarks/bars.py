@@ -320,6 +320,14 @@ def threads(figures: Figures) -> Iterator[Bar]:
         yield Bar("threads", name, "passes", passes, bool(passes), "passes")
 
 
+def drop_in(figures: Figures) -> Iterator[Bar]:
+    for row in figures.rows:
+        if row["group"] == "drop_in" and row["peer"] == "fastgd":
+            theirs = figures.best("drop_in", row["case"], peer="sklearn")
+            text = f"{row['case']}: sklearn / fastgd.sklearn"
+            yield at_least("drop_in", text, row["required"], _quotient(theirs, row["median"]), "x")
+
+
 _GROUPS: tuple[Callable[[Figures], Iterator[Bar]], ...] = (
     networks,
     float64,
@@ -334,6 +342,7 @@ _GROUPS: tuple[Callable[[Figures], Iterator[Bar]], ...] = (
     rows,
     calls,
     threads,
+    drop_in,
 )
 
 

@@ -5,6 +5,7 @@ Each function returns rows with `group`, `case`, `unit` and a figure.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -154,7 +155,21 @@ def threads(options: Options, rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def drop_in(options: Options, rounds: int) -> list[dict[str, Any]]:
+    """Time scikit-learn's classes and ours in one process of their own."""
+    command = [str(ROOT / "benchmarks" / "drop_in.py"), "--rounds", str(rounds)]
+    command += ["--fashion", str(options.fashion), *(["--quick"] if options.quick else [])]
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise WorkerError(done.stderr.strip().rpartition("\n")[2])
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    return [row | {"threads": max(options.threads)} for row in rows]
+
+
 EXTRAS: dict[str, Callable[[Options, int], list[dict[str, Any]]]] = {
     "import": import_time,
     "threads": threads,
+    "drop_in": drop_in,
 }

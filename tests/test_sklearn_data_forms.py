@@ -639,6 +639,7 @@ SUCCEED = {
     "partial_fit_of_one_sample_at_first",
     "partial_fit_of_labels",
     "partial_fit_of_binary_classes",
+    "partial_fit_of_fewer_targets",
     "has_partial_fit",
     "fit_of_fewer_features_anew",
     "fit_of_other_classes_anew",

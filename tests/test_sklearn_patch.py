@@ -53,7 +53,8 @@ from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-model = make_pipeline(StandardScaler(), neural_network.MLPClassifier((5,), max_iter=9999, random_state=0))
+last = neural_network.MLPClassifier((5,), max_iter=9999, random_state=0)
+model = make_pipeline(StandardScaler(), last)
 search = GridSearchCV(clone(model), {"mlpclassifier__alpha": [1e-4, 1e-2]}, cv=2)
 X, y = load_iris(return_X_y=True)
 print(type(search.fit(X, y).best_estimator_[-1]).__module__.partition("._")[0])
