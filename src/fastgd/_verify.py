@@ -408,7 +408,8 @@ def _measure_loss(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> list
     n, units = z.shape
     w = inputs["sample_weight"]
     w = np.ones(n) if w is None else np.asarray(w).astype(delta.dtype).astype(np.float64)
-    total = float(w.sum())
+    # In the order of the contract, so that the coefficients are those of the kernel to the bit.
+    total = reference.sum16(w)
     loss_sum = error_sum = size_sum = 0.0
     deltas = Comparison("delta")
     for rows in _row_blocks(z.shape):
