@@ -34,7 +34,7 @@ from ._settings import (
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["from_network", "to_network"]
+__all__ = ["from_network", "layers", "to_network"]
 
 Estimator = TypeVar("Estimator")
 
@@ -55,7 +55,7 @@ def to_network(estimator: Any) -> Network:
     if known.solver == "lbfgs":
         known.solver = "adam"
     network = Network(
-        _layers(known),
+        layers(known),
         _loss(known),
         optimizer_of(known),
         n_inputs=len(coefs[0]),
@@ -68,16 +68,18 @@ def to_network(estimator: Any) -> Network:
     return network
 
 
-def _layers(known: SimpleNamespace) -> list[Dense]:
+def layers(known: Any, **settings: Any) -> list[Dense]:
+    """Return the layers of a fitted estimator, or of something with its attributes."""
     n_hidden = len(known.coefs_) - 1
     each = [
         *hidden_activations(known.activation, n_hidden),
         output_activation(known.out_activation_),
     ]
     rates = [*hidden_dropout(known.dropout, n_hidden), 0.0]
-    l2 = known.alpha / full_batch(known.batch_size)
+    # In a network penalties are not divided by the batch.
+    l2 = float(known.alpha) / full_batch(known.batch_size)
     return [
-        Dense(len(intercepts), activation, l2=l2, dropout=rate)
+        Dense(len(intercepts), activation, l2=l2, dropout=rate, **settings)
         for intercepts, activation, rate in zip(known.intercepts_, each, rates, strict=True)
     ]
 
@@ -139,7 +141,7 @@ def from_network(
 
 def _check_fits(network: Network, owner: str, fitting: tuple[str, ...]) -> None:
     """Raise a ValueError that names what an estimator cannot be or do, unless all of it fits."""
-    layers, loss = network.layers, network.loss_name
+    dense, loss = network.layers, network.loss_name
     if loss not in fitting:
         raise ValueError(
             f"a network with the loss {loss!r} does not become an {owner}; it needs one of "
@@ -147,7 +149,7 @@ def _check_fits(network: Network, owner: str, fitting: tuple[str, ...]) -> None:
         )
     if loss == "huber" and network.loss != Huber():
         raise ValueError(f"the network has the loss {network.loss!r}; an {owner} has {Huber()!r}")
-    activation, canonical = layers[-1].activation, canonical_output(loss)
+    activation, canonical = dense[-1].activation, canonical_output(loss)
     assert activation is not None
     if activation.name != canonical:
         raise ValueError(
@@ -164,14 +166,14 @@ def _check_fits(network: Network, owner: str, fitting: tuple[str, ...]) -> None:
             f"the network has input_scale={network.input_scale!r}; an {owner} has none: scale X or "
             "the first layer's weights"
         )
-    for i, layer in enumerate(layers):
+    for i, layer in enumerate(dense):
         if not layer.use_bias:
             raise ValueError(f"layer {i} has no bias; an {owner} has one in every layer")
         if layer.l1:
             raise ValueError(f"layer {i} has l1={layer.l1!r}; an {owner} has no such penalty")
-        if layer.l2 != layers[0].l2:
+        if layer.l2 != dense[0].l2:
             raise ValueError(
-                f"layer {i} has l2={layer.l2!r} and layer 0 has {layers[0].l2!r}; the alpha of an "
+                f"layer {i} has l2={layer.l2!r} and layer 0 has {dense[0].l2!r}; the alpha of an "
                 f"{owner} holds for all layers"
             )
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn.base import _fit_context
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from . import _conversion, _fast_path, _lbfgs, _live, _originals, _settings, _stochastic
@@ -69,6 +71,37 @@ class FastMLP(CallbackSupport):
 
     # ---- fitting ---------------------------------------------------------------------------
 
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Any:
+        """Fit the model to X and y.
+
+        Parameters
+        ----------
+        X : array, data frame or sparse matrix (n_samples, n_features)
+        y : array (n_samples,) or (n_samples, n_outputs)
+            Class labels, an indicator matrix of several labels at once, or real targets.
+        sample_weight : array (n_samples,), optional
+        X_val, y_val, sample_weight_val : optional
+            Data to validate with after every epoch, in place of a part of X where
+            ``early_stopping`` is True.
+
+        Returns
+        -------
+        self
+        """
+        self._is_incremental = False
+        given = self._given(X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight=sample_weight, given=given)
+
     def _validate_params(self) -> None:
         key = _fast_path.settings_key(self)
         if key is not None and key in _valid:
@@ -102,7 +135,7 @@ class FastMLP(CallbackSupport):
         n_outputs = self.n_outputs_
         validation = None if given is None else self._checked_validation(*given)
         self._random_state = check_random_state(self.random_state)
-        if not is_first and data.y.ndim == 2:
+        if not is_first:
             data = data._replace(y=self._for_all_outputs(data.y))
         if is_first:
             units = [data.X.shape[1], *hidden, n_outputs]
@@ -119,7 +152,7 @@ class FastMLP(CallbackSupport):
     def _for_all_outputs(self, target: Any) -> Any:
         # One column beside several outputs stands for each of them in scikit-learn's losses.
         n_outputs = len(self.intercepts_[-1])
-        if target.shape[1] == 1 and n_outputs > 1:
+        if target.ndim == 2 and target.shape[1] == 1 and n_outputs > 1:
             return np.repeat(target, n_outputs, axis=1)
         return target
 
@@ -128,7 +161,20 @@ class FastMLP(CallbackSupport):
         if not self.__dict__.get("_is_incremental") or not hasattr(self, "_optimizer"):
             return False
         target = self._plain_targets(X, y, incremental=True, is_first=False)
-        return target is not None and _stochastic.partial_fit_plainly(self, X, target)
+        if target is None:
+            return False
+        return _stochastic.partial_fit_plainly(self, X, self._for_all_outputs(target))
+
+    def _is_plain(self, X: Any, is_first: bool) -> bool:
+        """Tell whether X is what the fast path takes, with the features of an earlier fit."""
+        if not _fast_path.is_allowed() or (not is_first and hasattr(self, "feature_names_in_")):
+            return False
+        return _fast_path.features(X, None if is_first else self.n_features_in_)
+
+    def _note_features(self, X: Any) -> None:
+        # Of a first fit, of an array, which has no names.
+        self.n_features_in_ = X.shape[1]
+        self.__dict__.pop("feature_names_in_", None)
 
     def _network_dtype(self, X: Any) -> np.dtype[Any]:
         return np.dtype(X.dtype if self.dtype is None else self.dtype)
@@ -218,9 +264,13 @@ class FastMLP(CallbackSupport):
     def to_network(self) -> Network:
         """Return a `fastgd.Network` with a copy of the weights, which predicts the same.
 
+        Its penalties are those of a whole batch, alpha / batch_size (of 200 where that is "auto"),
+        and its optimiser begins anew; that of the solver "lbfgs" is Adam.
+
         Returns
         -------
         Network
+            With ``metadata["classes"]`` of a classifier.
 
         Examples
         --------
@@ -242,14 +292,27 @@ class FastMLP(CallbackSupport):
         ----------
         network : Network
         classes : array, optional
-            The classifier's classes in the order of the outputs; by default numbers from 0 on.
+            The classifier's classes in the order of the outputs; by default those in the network's
+            metadata, else numbers from 0 on.
         **parameters
-            Of the constructor.
+            Of the constructor, but for those that the network settles.
 
         Raises
         ------
         ValueError
-            If the network's loss, output or scaling has no counterpart here.
+            If the network's loss, output, scaling or penalties have no counterpart here.
+        TypeError
+            If a parameter is the network's.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastgd
+        >>> from fastgd.sklearn import MLPClassifier
+        >>> network = fastgd.Network([fastgd.Dense(3)], "cross_entropy", n_inputs=2)
+        >>> model = MLPClassifier.from_network(network, classes=["a", "b", "c"])
+        >>> model.predict(np.zeros((1, 2))).tolist()
+        ['a']
         """
         return _conversion.from_network(cls, network, classes=classes, **parameters)
 
@@ -343,12 +406,9 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
     # ---- targets ---------------------------------------------------------------------------
 
     def _plain_targets(self, X: Any, y: Any, incremental: bool, is_first: bool) -> Any:
-        is_known = hasattr(self, "classes_") and (self.warm_start or incremental)
-        if not _fast_path.is_allowed() or (not is_first and hasattr(self, "feature_names_in_")):
+        if not self._is_plain(X, is_first):
             return None
-        if not _fast_path.features(X, None if is_first else self.n_features_in_):
-            return None
-        if is_known:
+        if hasattr(self, "classes_") and (self.warm_start or incremental):
             # A warm start asks for all classes, which the long way sees to.
             if self.warm_start or self._label_binarizer.y_type_ not in ("binary", "multiclass"):
                 return None
@@ -362,8 +422,7 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
             self._label_binarizer, numbers = found
             self.classes_ = self._label_binarizer.classes_
         if is_first:
-            self.n_features_in_ = X.shape[1]
-            self.__dict__.pop("feature_names_in_", None)
+            self._note_features(X)
         n_classes = len(self.classes_)
         self.n_outputs_ = n_classes if n_classes > 2 else 1
         return numbers if n_classes > 2 else numbers.astype(np.uint8).reshape(-1, 1)
@@ -415,37 +474,6 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
             return float(accuracy_score(truth, labels, sample_weight=data.sample_weight))
         return float(np.average(labels == truth, weights=data.sample_weight))
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ) -> Any:
-        """Fit the model to X and y.
-
-        Parameters
-        ----------
-        X : array, data frame or sparse matrix (n_samples, n_features)
-        y : array (n_samples,) or (n_samples, n_labels)
-            Class labels, or for a multilabel problem an indicator matrix.
-        sample_weight : array (n_samples,), optional
-        X_val, y_val, sample_weight_val : optional
-            Data to validate with after every epoch, in place of a part of X where
-            ``early_stopping`` is True.
-
-        Returns
-        -------
-        self
-        """
-        self._is_incremental = False
-        given = self._given(X_val, y_val, sample_weight_val)
-        return self._fit(X, y, sample_weight=sample_weight, given=given)
-
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any) -> Any:
         if sample_weight is None and classes is None and self._partial_fit_plainly(X, y):
             return self
@@ -459,9 +487,6 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
         return self._fit(X, y, sample_weight=sample_weight, incremental=True)
 
     def _check_classes(self, y: Any, classes: Any) -> None:
-        from sklearn.preprocessing import LabelBinarizer
-        from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target
-
         if _check_partial_fit_first_call(self, classes):
             is_multilabel = type_of_target(y).startswith("multilabel")
             self._label_binarizer = LabelBinarizer().fit(y if is_multilabel else classes)
@@ -533,15 +558,10 @@ class MLPRegressor(FastMLP, _originals.MLPRegressor):  # type: ignore[misc]
     }
 
     def _plain_targets(self, X: Any, y: Any, incremental: bool, is_first: bool) -> Any:
-        if not _fast_path.is_allowed() or (not is_first and hasattr(self, "feature_names_in_")):
-            return None
-        if not _fast_path.features(X, None if is_first else self.n_features_in_):
-            return None
-        if not _fast_path.regression_targets(y, len(X)):
+        if not self._is_plain(X, is_first) or not _fast_path.regression_targets(y, len(X)):
             return None
         if is_first:
-            self.n_features_in_ = X.shape[1]
-            self.__dict__.pop("feature_names_in_", None)
+            self._note_features(X)
         return self._engine_targets(y.reshape(-1, 1) if y.ndim == 1 else y)
 
     def _engine_targets(self, y: Any) -> Any:
@@ -566,36 +586,6 @@ class MLPRegressor(FastMLP, _originals.MLPRegressor):  # type: ignore[misc]
         if not np.isfinite(output).all():
             return float("nan")
         return float(r2_score(data.y, output, sample_weight=data.sample_weight))
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ) -> Any:
-        """Fit the model to X and y.
-
-        Parameters
-        ----------
-        X : array, data frame or sparse matrix (n_samples, n_features)
-        y : array (n_samples,) or (n_samples, n_outputs)
-        sample_weight : array (n_samples,), optional
-        X_val, y_val, sample_weight_val : optional
-            Data to validate with after every epoch, in place of a part of X where
-            ``early_stopping`` is True.
-
-        Returns
-        -------
-        self
-        """
-        self._is_incremental = False
-        given = self._given(X_val, y_val, sample_weight_val)
-        return self._fit(X, y, sample_weight=sample_weight, given=given)
 
     # scikit-learn's own offers partial_fit for every solver.
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:

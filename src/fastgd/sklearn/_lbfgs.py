@@ -130,6 +130,7 @@ def fit(estimator: Any, data: Targets) -> None:
         if watch is not None:
             watch.fit_end()
     finally:
+        _live.keep_account(estimator, network)
         if watch is not None:
             watch.close()
     estimator.history_ = history

@@ -11,11 +11,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .._validate import real_array
-from ..layers import Dense
 from ..network import Network
 from ..optimizers import Optimizer
-from . import _settings
-from ._conversion import full_batch
+from . import _conversion, _settings
 
 __all__ = ["kept_state", "live_network", "outputs", "settings_of"]
 
@@ -32,8 +30,8 @@ class Live:
         self.network = network
         self.arrays = arrays
         self.settings = settings
-        #: settings of the process, and number of samples, with which a plain step was done last
-        self.ready: tuple[Any, int] | None = None
+        #: with what a plain step was done last, as `_stochastic.readiness` has it
+        self.ready: tuple[Any, ...] | None = None
 
     def shows(self, estimator: Any) -> bool:
         """Tell whether the estimator's arrays are still the live ones."""
@@ -52,20 +50,9 @@ def settings_of(estimator: Any) -> tuple[Any, ...]:
         estimator.activation,
         estimator.out_activation_,
         estimator.loss,
-        estimator.solver,
         estimator.alpha,
         estimator.batch_size,
         estimator.dropout,
-        estimator.weight_decay,
-        estimator.clip_value,
-        estimator.clip_norm,
-        estimator.momentum,
-        estimator.nesterovs_momentum,
-        estimator.beta_1,
-        estimator.beta_2,
-        estimator.epsilon,
-        estimator.lr_schedule,
-        estimator.n_threads,
     )
 
 
@@ -112,39 +99,27 @@ def _network(estimator: Any, dtype: np.dtype[Any] | None, optimizer: Optimizer |
     if dtype is None:
         is_single = all(array.dtype == np.float32 for array in (*coefs, *intercepts))
         dtype = np.dtype(np.float32 if is_single else np.float64)
-    n_hidden = len(coefs) - 1
-    hidden = _settings.hidden_activations(estimator.activation, n_hidden)
-    rates = [*_settings.hidden_dropout(estimator.dropout, n_hidden), 0.0]
-    # In a network by itself, which a checkpoint keeps, penalties are not divided by the batch.
-    l2 = float(estimator.alpha) / full_batch(estimator.batch_size)
-    layers = [
-        Dense(
-            W.shape[1],
-            activation,
-            l2=l2,
-            dropout=rate,
-            weight_init="zeros",
-        )
-        for W, activation, rate in zip(
-            coefs,
-            [*hidden, _settings.output_activation(estimator.out_activation_)],
-            rates,
-            strict=True,
-        )
-    ]
+    # Drawing first weights would be in vain.
+    layers = _conversion.layers(estimator, weight_init="zeros")
     loss = _settings.loss_of(estimator, dtype)
     if optimizer is None and estimator.solver != "lbfgs":
         optimizer = _settings.optimizer_of(estimator)
     network = Network(layers, loss, optimizer or "sgd", n_inputs=coefs[0].shape[0], dtype=dtype)
     engine = network._live()
-    engine.set_account("sklearn", _settings.loss_scale(estimator))
-    engine.set_penalties([0.0] * len(layers), [float(estimator.alpha)] * len(layers))
+    keep_account(estimator, network)
     for i, (W, b) in enumerate(zip(coefs, intercepts, strict=True)):
         engine.weight(i)[...] = W
         bias = engine.bias(i)
         assert bias is not None
         bias[...] = b
     return network
+
+
+def keep_account(estimator: Any, network: Network) -> None:
+    """Let losses and penalties be those of scikit-learn."""
+    engine = network._live()
+    engine.set_account("sklearn", _settings.loss_scale(estimator))
+    engine.set_penalties([0.0] * engine.n_layers, [float(estimator.alpha)] * engine.n_layers)
 
 
 def kept_state(network: Network) -> Kept:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from .. import activations, optimizers, schedules
 from ..activations import Activation
 from ..callbacks import Callback
+from ..config import threads_in_force
 from ..losses import CrossEntropy, Huber, LogLoss, Loss
 from ..optimizers import Optimizer
 from . import _originals
@@ -177,15 +177,13 @@ def schedule_of(estimator: Any) -> _originals.BaseOptimizer:
 
 def n_threads_of(estimator: Any) -> int:
     """Return the number of threads in force."""
-    from ..config import threads_in_force
-
     return threads_in_force(estimator.n_threads)
 
 
 def hidden_sizes(hidden_layer_sizes: Any) -> list[int]:
     """Return hidden_layer_sizes as a list."""
-    sizes = hidden_layer_sizes
-    sizes = list(sizes) if isinstance(sizes, Sequence) or hasattr(sizes, "__iter__") else [sizes]
+    is_one = not hasattr(hidden_layer_sizes, "__iter__")
+    sizes = [hidden_layer_sizes] if is_one else list(hidden_layer_sizes)
     if any(size <= 0 for size in sizes):
         raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
     return sizes

@@ -196,7 +196,7 @@ class Training:
                 self.watch.close()
         estimator.history_ = self.history
         if self.steps == 1 and self.data.sample_weight is None:
-            estimator._live.ready = active.settings, self.n
+            estimator._live.ready = readiness(estimator, self.n)
 
     def _epochs(self) -> None:
         estimator = self.estimator
@@ -478,6 +478,13 @@ def draw_unused(estimator: Any, n: int, n_epochs: int) -> None:
         estimator._random_state.shuffle(np.empty(n, dtype=np.int64))
 
 
+def readiness(estimator: Any, n: int) -> tuple[Any, ...] | None:
+    """Return what must be the same for a plain step to go straight to the engine, if it may."""
+    settings = active.settings
+    # Where every step is verified, none goes straight.
+    return None if settings.validate == "always" else (settings, n, estimator.n_threads)
+
+
 def partial_fit_plainly(estimator: Any, X: Any, y: Any) -> bool:
     """Train one step of partial_fit on plain arrays that fit an earlier one; False if they do not.
 
@@ -487,7 +494,8 @@ def partial_fit_plainly(estimator: Any, X: Any, y: Any) -> bool:
     n = len(X)
     if (
         live is None
-        or live.ready != (active.settings, n)
+        or live.ready is None
+        or live.ready != readiness(estimator, n)
         or live.settings != _live.settings_of(estimator)
         or not live.shows(estimator)
         or estimator.loss == "poisson"
