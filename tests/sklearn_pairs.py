@@ -113,6 +113,7 @@ def assert_same(found, expected, tolerance=1e-9, where="result"):
         if expected.dtype.kind == "f":
             finite = np.abs(expected[np.isfinite(expected)])
             bound = tolerance * finite.max(initial=0)
+            # The agreement that is promised: the largest difference over the largest value.
             np.testing.assert_allclose(found, expected, rtol=0, atol=bound, err_msg=where)
         else:
             np.testing.assert_array_equal(found, expected, err_msg=where)

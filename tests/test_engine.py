@@ -1027,6 +1027,7 @@ def test_sklearn_account_of_losses_and_penalties(weighted, stepwise):
                 b - lr * delta.sum(axis=0),
             )
         expected.append(total / 150)
+    # Two orders of sums of up to 150 terms in float64, over 8 steps
     np.testing.assert_allclose(losses, expected, rtol=1e-12)
     np.testing.assert_allclose(engine.weight(0), W, rtol=1e-11, atol=1e-13)
     np.testing.assert_allclose(engine.bias(0), b, rtol=1e-11, atol=1e-13)

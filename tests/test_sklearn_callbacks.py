@@ -103,6 +103,7 @@ def test_batch_hook_is_called_after_each_step():
     model = classifier(callbacks=[Batches()], max_iter=2).fit(X, Y)
     assert steps == list(range(6))
     means = np.reshape(losses, (2, 3)).mean(axis=1)
+    # Sums of three in two orders
     np.testing.assert_allclose(model.loss_curve_, means, rtol=1e-12)
 
 

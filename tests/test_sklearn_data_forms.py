@@ -573,7 +573,8 @@ CALLS = {
         classifier(mlp).partial_fit(X, BINARY, classes=[0, 1]).partial_fit(X[:1], [1])
     ),
     "partial_fit_of_fewer_targets": lambda mlp: fitted(
-        regressor(mlp).fit(X, TARGETS).partial_fit(X, NUMBERS)
+        # the first goes the long way, the second may go straight to the engine
+        regressor(mlp).fit(X, TARGETS).partial_fit(X, NUMBERS).partial_fit(X, NUMBERS)
     ),
     "partial_fit_with_early_stopping": lambda mlp: classifier(mlp, early_stopping=True).partial_fit(
         X, CLASSES, classes=[0, 1, 2]
@@ -675,6 +676,7 @@ def test_random_state_of_the_caller_is_drawn_from():
 
 def test_random_state_of_the_process_is_drawn_from():
     def call(mlp):
+        # The legacy generator is the one that random_state=None stands for.
         np.random.seed(3)  # noqa: NPY002
         model = classifier(mlp, random_state=None).fit(X, CLASSES)
         return fitted(model), np.random.uniform()  # noqa: NPY002

@@ -16,6 +16,8 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import _multilayer_perceptron
 
+import fastgd
+from fastgd import _verify
 from sklearn_cases import (
     BOUND,
     CLASSIFIER_KINDS,
@@ -594,3 +596,17 @@ def test_raw_digits_differ_as_much_as_rounding(settings, batch_size, monkeypatch
             for cls in (original_class, reordered(original_class)):
                 allowed.append(errors_of(cls, n_epochs, original))
         assert given <= 10 * max(allowed)
+
+
+@pytest.mark.parametrize("mode", ["always", "off"])
+def test_plain_steps_are_verified_as_the_settings_ask(mode, monkeypatch):
+    """A mini-batch that fits an earlier one goes straight to the engine, but not past the check."""
+    operations = []
+    monkeypatch.setattr(_verify, "verify", lambda op, *rest: operations.append(op))
+    X, y = np.eye(6), np.arange(6.0)
+    with fastgd.config(validate=mode):
+        model = OURS["regressor"](hidden_layer_sizes=(3,), random_state=0).partial_fit(X, y)
+        for _ in range(2):
+            operations.clear()
+            model.partial_fit(X, y)
+            assert ("update" in operations) == (mode == "always")
