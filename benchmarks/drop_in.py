@@ -86,7 +86,7 @@ def cases(quick: bool, fashion: Path) -> list[Case]:
         Case("digits, lbfgs", 2, fit("classifier", digits, solver="lbfgs"), 5),
         Case("partial_fit of 32 digits", 20, partial_fit, calls=50),
         Case("predict of one digit", 5, predict, calls=100),
-        Case("digits, GridSearchCV, 24 candidates x 5 folds", 3.5, search, 1),
+        Case("digits, GridSearchCV, 24 candidates x 5 folds", 3.5, search, 3),
     ]
     if not (fashion / "train-images-idx3-ubyte.gz").exists():
         return found
@@ -95,7 +95,7 @@ def cases(quick: bool, fashion: Path) -> list[Case]:
     for dtype, limit in ((np.float32, 3), (np.float64, 2.5)):
         data = X.astype(dtype), y
         name = f"Fashion-MNIST, (256, 128), {np.dtype(dtype).name}, 3 epochs"
-        found.append(Case(name, limit, fit("classifier", data, **images), 1))
+        found.append(Case(name, limit, fit("classifier", data, **images), 3))
     return found
 
 
@@ -111,15 +111,12 @@ def measure(case: Case, rounds: int, quick: bool) -> list[dict[str, Any]]:
         "fastgd": {"classifier": ours.MLPClassifier, "regressor": ours.MLPRegressor},
     }
     calls = {peer: case.prepare(classes) for peer, classes in packages.items()}
-    begun = time.perf_counter()
     results = {peer: call() for peer, call in calls.items()}
     if not np.isclose(results["sklearn"], results["fastgd"], rtol=0.02):
         sys.exit(f"{case.name}: {results}")
-    # A long call is its own warm-up.
-    is_long = time.perf_counter() - begun > 20
     n_calls = min(case.calls, 3) if quick else case.calls
     values: dict[str, list[float]] = {peer: [] for peer in calls}
-    for _ in range(1 if is_long else min(rounds, case.rounds)):
+    for _ in range(min(rounds, case.rounds)):
         for peer, call in calls.items():
             begin = time.perf_counter()
             for _ in range(n_calls):
