@@ -183,8 +183,8 @@ def parameters(cell):
         # so that the rate is reduced several times on the way
         made |= {"tol": 0.02, "n_iter_no_change": 2 if cell.dtype == "float64" else 1}
     if cell.kind == "poisson":
-        # With 0.02 a cell's only output bias ends at 4e-4, where adding up scikit-learn's own sums in
-        # reverse moves it by 4e-4 of itself: nothing could agree to 1e-4 there.
+        # With 0.02 a cell's only output bias ends at 4e-4, where adding up scikit-learn's own sums
+        # in reverse moves it by 4e-4 of itself: nothing could agree to 1e-4 there.
         made |= {"loss": "poisson", "learning_rate_init": 0.005}
     if cell.mode == "early_stopping":
         made |= {"early_stopping": True, "validation_fraction": 0.2}
