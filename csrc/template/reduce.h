@@ -23,11 +23,20 @@ FGD_INLINE vf64 FN(add_terms)(const int term, vf64 x, vf64 w, vf64 chain)
     if (term == FN(ABS_TERM)) x = vf64_and(vf64_set1_bits(0x7fffffffffffffffu), x);
     return vf64_add(chain, x);
 }
-FGD_INLINE double FN(add_one_term)(const int term, double x, double w, double chain)
+/* Adds a term for each of 16 elements. */
+FGD_INLINE void FN(add_block)(const int term, const REAL *x, const REAL *w, vf64 *chain)
 {
-    if (term == FN(WEIGHTED_TERM)) return __builtin_fma(w, x, chain);
-    if (term == FN(SQUARE_TERM)) return __builtin_fma(x, x, chain);
-    return chain + (term == FN(ABS_TERM) ? __builtin_fabs(x) : x);
+    for (size_t v = 0; v < FN(CHAINS); v++) {
+        const size_t at = v * VF64_LANES;
+        const vf64 weight = w ? FN(load_wide)(w + at) : vf64_zero();
+        chain[v] = FN(add_terms)(term, FN(load_wide)(x + at), weight, chain[v]);
+    }
+}
+/* The n < 16 elements at x, and zeros. */
+FGD_INLINE void FN(copy_first)(const REAL *x, size_t n, REAL *to)
+{
+    for (size_t v = 0; v < 16; v += LANES)
+        V(store)(to + v, V(load_first)(x + v, n > v ? n - v : 0));
 }
 
 FGD_INLINE double FN(sum_terms)(size_t n, const REAL *x, const REAL *w, const int term)
@@ -35,20 +44,16 @@ FGD_INLINE double FN(sum_terms)(size_t n, const REAL *x, const REAL *w, const in
     vf64 chain[FN(CHAINS)];
     for (size_t v = 0; v < FN(CHAINS); v++) chain[v] = vf64_zero();
     size_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        for (size_t v = 0; v < FN(CHAINS); v++) {
-            const size_t at = i + v * VF64_LANES;
-            const vf64 weight = w ? FN(load_wide)(w + at) : vf64_zero();
-            chain[v] = FN(add_terms)(term, FN(load_wide)(x + at), weight, chain[v]);
-        }
-    double c[16];
-    for (size_t v = 0; v < FN(CHAINS); v++) vf64_store(c + v * VF64_LANES, chain[v]);
-    for (size_t r = 0; i + r < n; r++)
-        c[r] = FN(add_one_term)(term, x[i + r], w ? w[i + r] : 0, c[r]);
-    /* Zeros leave a chain as it is, since no chain is ever -0. */
-    for (size_t h = n <= 4 ? 2 : 8; h > 0; h /= 2)
-        for (size_t r = 0; r < h; r++) c[r] += c[r + h];
-    return c[0];
+    for (; i + 16 <= n; i += 16) FN(add_block)(term, x + i, w ? w + i : NULL, chain);
+    if (i < n) { /* zeros leave a chain as it is: no chain is ever -0 */
+        REAL x_end[16], w_end[16];
+        FN(copy_first)(x + i, n - i, x_end);
+        if (w) FN(copy_first)(w + i, n - i, w_end);
+        FN(add_block)(term, x_end, w ? w_end : NULL, chain);
+    }
+    for (size_t h = FN(CHAINS) / 2; h > 0; h /= 2)
+        for (size_t v = 0; v < h; v++) chain[v] = vf64_add(chain[v], chain[v + h]);
+    return vf64_first(vf64_tree(chain[0]));
 }
 
 /* Sum of x [n], or of w x with weights w [n]. */
