@@ -45,6 +45,8 @@ typedef struct {
     void (*column_sums)(size_t k, size_t n, const REAL *x, size_t ldx, REAL *sums);
     void (*multiply)(size_t rows, size_t n, REAL *a, size_t lda, const REAL *b, size_t ldb);
     void (*transpose)(size_t rows, size_t cols, const REAL *src, size_t lds, REAL *dst, size_t ldd);
+    void (*transpose_and_sum)(size_t rows, size_t cols, const REAL *src, size_t lds, REAL *dst,
+                              size_t ldd, size_t n_summed, REAL *sums);
     void (*gather)(const fgd_matrix *matrix, const int64_t *order, size_t first, size_t n_samples,
                    size_t col0, size_t n, REAL *dst, size_t ldd);
     TYPE(act_fn) act[FGD_N_ELEMENTWISE_ACTS];

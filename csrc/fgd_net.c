@@ -616,7 +616,7 @@ fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_grad
              ensure(&layer->dropped, drops, layer->padded, ldb, size) &&
              ensure(&layer->mask, drops, layer->padded, ldb, size) &&
              ensure(&layer->dw, store_gradient, layer->fan_in, layer->ldw, size) &&
-             ensure(&layer->db, store_gradient, 1, layer->padded, size) &&
+             ensure(&layer->db, 1, 1, layer->padded, size) &&
              ensure((void **)&layer->norm_rows, store_gradient && net->clip_norm > 0, layer->fan_in,
                     1, sizeof(double));
         if (!drops) {

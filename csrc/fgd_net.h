@@ -20,7 +20,8 @@ typedef struct {
     double l1, l2, dropout;
     void *w, *b; /* b is zero, and never updated, without use_bias */
     void *w_s1, *w_s2, *b_s1, *b_s2; /* optimiser states, NULL if it has none */
-    void *dw, *db;                   /* stored gradient, NULL while updates are fused */
+    void *dw;                        /* stored gradient, NULL while updates are fused */
+    void *db;                        /* [padded] the bias's gradient */
     double *penalty_rows, *norm_rows; /* [fan_in] row results of fixed-order sums */
     void *z, *a, *delta;             /* [padded][ldb]; z NULL if nothing consumes it */
     void *dropped, *mask;            /* [padded][ldb], NULL without dropout */

@@ -345,13 +345,19 @@ static void TYPE(backward)(const fgd_net *net, const TYPE(table) * t, size_t l,
     TYPE(gemm)(t, &product);
 }
 
-/* Columns [c0, c0 + n) of delta become rows of delta_t. */
+/* Columns [c0, c0 + n) of delta become rows of delta_t; of one thread, which has all columns, their
+ * sums over the batch become db. */
 static void TYPE(turn_delta)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t c0,
-                             size_t n)
+                             size_t n, int is_alone, size_t n_samples)
 {
     const fgd_layer *layer = &net->layers[l];
-    t->transpose(layer->padded, n, (const REAL *)layer->delta + c0, net->ldb,
-                 (REAL *)layer->delta_t + c0 * layer->ldw, layer->ldw);
+    const REAL *delta = (const REAL *)layer->delta + c0;
+    REAL *turned = (REAL *)layer->delta_t + c0 * layer->ldw;
+    if (is_alone)
+        t->transpose_and_sum(layer->padded, n, delta, net->ldb, turned, layer->ldw, n_samples,
+                             layer->db);
+    else
+        t->transpose(layer->padded, n, delta, net->ldb, turned, layer->ldw);
 }
 
 /* Where a row of an optional state array starts. */
@@ -442,24 +448,23 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
     return pass.diverged;
 }
 
-static int TYPE(update_bias)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t k,
-                             const fgd_update_params *params, REAL *scratch)
+static void TYPE(sum_bias)(const TYPE(table) * t, const fgd_layer *layer, size_t k, REAL *db)
 {
-    const fgd_layer *layer = &net->layers[l];
-    int diverged = 0;
-    if (!layer->use_bias) return 0;
-    const size_t most = FGD_SCRATCH_BYTES / sizeof(REAL);
-    for (size_t j = 0; j < layer->padded; j += most) {
-        const size_t left = layer->padded - j, n = left < most ? left : most;
-        t->column_sums(k, n, (const REAL *)layer->delta_t + j, layer->ldw, scratch);
-        diverged |=
-            t->update[net->opt](1, n, (REAL *)layer->b + j, TYPE(at)(layer->b_s1, j),
-                                TYPE(at)(layer->b_s2, j), layer->padded, scratch, n, params);
-    }
-    return diverged;
+    t->column_sums(k, layer->padded, layer->delta_t, layer->ldw, db);
 }
 
-/* dw = sums over samples, rows [r0, r1) of W; with the first row db, those of the bias. */
+/* From db. */
+static int TYPE(update_bias)(const fgd_net *net, const TYPE(table) * t, size_t l,
+                             const fgd_update_params *params)
+{
+    const fgd_layer *layer = &net->layers[l];
+    if (!layer->use_bias) return 0;
+    return t->update[net->opt](1, layer->padded, layer->b, layer->b_s1, layer->b_s2, layer->padded,
+                               layer->db, layer->padded, params);
+}
+
+/* dw = sums over samples, rows [r0, r1) of W; with the first row db, those of the bias, unless it is
+ * NULL. */
 static void TYPE(gradient_rows)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t r0,
                                 size_t r1, size_t k, int dropout, const REAL *input, REAL *dw,
                                 REAL *db, const fgd_look *look)
@@ -470,7 +475,7 @@ static void TYPE(gradient_rows)(const fgd_net *net, const TYPE(table) * t, size_
     product.c = dw;
     product.ldc = layer->ldw;
     TYPE(gemm)(t, &product);
-    if (r0 == 0) t->column_sums(k, layer->padded, layer->delta_t, layer->ldw, db);
+    if (r0 == 0 && db) TYPE(sum_bias)(t, layer, k, db);
 }
 
 /* Penalties and clipping by value join the stored gradient of rows [r0, r1). */
@@ -595,7 +600,7 @@ static void TYPE(run_columns)(const fgd_net *net, const TYPE(table) * t, const f
     is_complete = 0;
     for (size_t l = last;; l--) {
         const fgd_layer *layer = &net->layers[l];
-        if (n > 0) TYPE(turn_delta)(net, t, l, c0, n);
+        if (n > 0) TYPE(turn_delta)(net, t, l, c0, n, worker->n_threads == 1, batch->n);
         if (l == 0) break;
         if (TYPE(is_by_units)(layer, worker)) {
             const size_t id = (size_t)worker->id, workers = (size_t)worker->n_threads;
@@ -749,14 +754,17 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
                 const fgd_look at_rows = {run, worker, FGD_IN_ROWS};
                 if (r1 == r0) continue;
                 TYPE(gradient_rows)(net, t, l, r0, r1, batch.n, 1, input,
-                                    (REAL *)layer->dw + r0 * layer->ldw, layer->db,
-                                    looks ? &at_rows : NULL);
+                                    (REAL *)layer->dw + r0 * layer->ldw,
+                                    workers > 1 ? layer->db : NULL, looks ? &at_rows : NULL);
                 TYPE(finish_rows)(net, t, l, r0, r1, &params);
                 if (by_norm) TYPE(norm_rows)(net, t, l, r0, r1);
             } else {
                 fgd_update_params p = params;
-                if (l % workers == id)
-                    diverged |= TYPE(update_bias)(net, t, l, batch.n, &p, scratch);
+                if (l % workers == id) {
+                    if (workers > 1 && layer->use_bias)
+                        TYPE(sum_bias)(t, layer, batch.n, layer->db);
+                    diverged |= TYPE(update_bias)(net, t, l, &p);
+                }
                 p.l1 = layer->l1 * p.penalty_share;
                 p.l2 = layer->l2 * p.penalty_share;
                 const int by_units = TYPE(is_by_units)(layer, worker);
@@ -862,7 +870,10 @@ static int TYPE(update)(fgd_net *net, const fgd_batch *batch, size_t l, size_t r
     int diverged = TYPE(update_rows)(net, t, l, r0, r1, units, batch->n, batch->dropout,
                                      net->input[0], &p, scratch, NULL);
     p.l1 = p.l2 = 0;
-    if (r0 == 0) diverged |= TYPE(update_bias)(net, t, l, batch->n, &p, scratch);
+    if (r0 == 0) {
+        TYPE(sum_bias)(t, &net->layers[l], batch->n, net->layers[l].db);
+        diverged |= TYPE(update_bias)(net, t, l, &p);
+    }
     return diverged;
 }
 
@@ -896,7 +907,7 @@ static void TYPE(operate)(fgd_net *net, const fgd_batch *batch, fgd_op op, size_
     case FGD_OP_BACKWARD:
         TYPE(backward)(net, t, l, &cols, (TYPE(units)){0, layer->fan_in}, dropout);
         break;
-    case FGD_OP_TRANSPOSE: TYPE(turn_delta)(net, t, l, 0, n); break;
+    case FGD_OP_TRANSPOSE: TYPE(turn_delta)(net, t, l, 0, n, 1, batch->n); break;
     case FGD_OP_FINISH: {
         const fgd_update_params params =
             fgd_step_params(net, net->step, batch->lr, TYPE(weight_sum)(net, t, batch));

@@ -229,6 +229,25 @@ static void FN(transpose)(size_t rows, size_t cols, const REAL *src, size_t lds,
     }
 }
 
+/* The same with sums[rows] = sum over the first n_summed of cols columns, ascending from zero: as
+ * `column_sums` of dst, at no price, since the stores are what takes time. */
+static void FN(transpose_and_sum)(size_t rows, size_t cols, const REAL *src, size_t lds, REAL *dst,
+                                  size_t ldd, size_t n_summed, REAL *sums)
+{
+    for (size_t i = 0; i < rows; i += LANES) {
+        const REAL *row[LANES];
+        for (size_t r = 0; r < LANES; r++) row[r] = src + (i + r) * lds;
+        VF sum = V(zero)();
+        for (size_t j = 0; j < cols; j += LANES) {
+            REAL *to = dst + j * ldd + i;
+            V(transpose)(row, j, to, ldd);
+            for (size_t r = 0; r < LANES && j + r < n_summed; r++)
+                sum = V(add)(sum, V(load)(to + r * ldd));
+        }
+        V(store)(sums + i, sum);
+    }
+}
+
 /* Multiply-adds in independent registers, the bound that benchmarks are measured against:
  * executes 16 * LANES * rounds of them. */
 static void FN(fma_burn)(size_t rounds, REAL *sink)

@@ -16,6 +16,7 @@
     .column_sums = FN(column_sums),
     .multiply = FN(multiply),
     .transpose = FN(transpose),
+    .transpose_and_sum = FN(transpose_and_sum),
     .gather = FN(gather),
     .act = {FGD_ACTS(FGD_ACT)},
     .act_grad = {FGD_ACTS(FGD_ACT_GRAD)},
