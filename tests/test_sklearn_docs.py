@@ -9,11 +9,27 @@ from pathlib import Path
 PAGE = Path(__file__).parents[1] / "docs" / "from-scikit-learn.md"
 
 
-def test_example_of_the_page_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
-    command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr, done.stdout) == (0, "", "True\n")
+# Runs the cells in one namespace, and prints a list of what each of them has printed.
+RUN = """
+import contextlib, io, json, sys
+printed, names = [], {"__name__": "__main__"}
+for cell in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(cell, names)
+    printed.append(out.getvalue())
+print(json.dumps(printed))
+"""
+
+
+def test_cells_of_the_page_print_what_it_shows():
+    text = PAGE.read_text(encoding="utf-8")
+    cells = re.findall(r"```python\n(.*?)```\n```text\n(.*?)```", text, re.S)
+    assert len(cells) == text.count("```python") == 5
+    command = [sys.executable, "-W", "error", "-c", RUN]
+    code = json.dumps([code for code, _ in cells])
+    done = subprocess.run(command, input=code, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == [shown for _, shown in cells]
 
 
 def test_figures_of_the_page_are_those_of_the_benchmark_file():
