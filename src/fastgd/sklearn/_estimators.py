@@ -25,10 +25,11 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from .._training import Data
 from . import _conversion, _fast_path, _lbfgs, _live, _originals, _settings, _stochastic
 from ._callbacks import CallbackSupport
 from ._live import Live
-from ._stochastic import Targets, Validation
+from ._stochastic import Validation
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -199,7 +200,7 @@ class FastMLP(CallbackSupport):
 
     def _checked(
         self, X: Any, y: Any, sample_weight: Any, incremental: bool, is_first: bool
-    ) -> Targets:
+    ) -> Data:
         """Return checked data as the engine takes it, whose columns are n_outputs_ from now on."""
         found = self._plain_targets(X, y, incremental, is_first)
         if found is None:
@@ -212,7 +213,7 @@ class FastMLP(CallbackSupport):
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
             sample_weight = sample_weight.astype(np.float64, copy=False)
-        return Targets(X, target, self._weights(sample_weight, target, incremental))
+        return Data(X, target, self._weights(sample_weight, target, incremental))
 
     def _weights(self, sample_weight: Any, target: Any, incremental: bool) -> Any:
         return sample_weight
@@ -259,7 +260,7 @@ class FastMLP(CallbackSupport):
         target = self._validation_targets(y)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X).astype(np.float64)
-        return Validation(Targets(X, target, sample_weight), self._truth(target))
+        return Validation(Data(X, target, sample_weight), self._truth(target))
 
     def _check_columns(self, y: Any) -> None:
         """Check that y_val, of two dimensions if it has several columns, has those of y."""
@@ -530,7 +531,7 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
     def _predict(self, X: Any, check_input: bool = True) -> Any:
         return self._labels(self._forward_pass_fast(X, check_input=check_input))
 
-    def _score_outputs(self, output: Any, data: Targets, truth: Any) -> float:
+    def _score_outputs(self, output: Any, data: Data, truth: Any) -> float:
         if np.isnan(output).any():
             # What scikit-learn makes of them: the first class, or an error.
             columns = output.ravel() if self.n_outputs_ == 1 else output
@@ -652,7 +653,7 @@ class MLPRegressor(FastMLP, _originals.MLPRegressor):  # type: ignore[misc]
         output = self._forward_pass_fast(X, check_input=check_input)
         return output.ravel() if output.shape[1] == 1 else output
 
-    def _score_outputs(self, output: Any, data: Targets, truth: Any) -> float:
+    def _score_outputs(self, output: Any, data: Data, truth: Any) -> float:
         if not np.isfinite(output).all():
             return float("nan")
         return float(r2_score(data.y, output, sample_weight=data.sample_weight))

@@ -10,10 +10,11 @@ import numpy as np
 import scipy.optimize
 
 from .._engine import Divergence
+from .._training import Data
 from ..history import History
 from . import _live, _originals, _settings
 from ._callbacks import watchers
-from ._stochastic import NO_WEIGHT, Targets, deviance_at_best, take
+from ._stochastic import NO_WEIGHT, deviance_at_best, take
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -27,7 +28,7 @@ _BLOCK = 512
 class Objective:
     """Loss and gradient of all samples as functions of one vector: coefs, then intercepts."""
 
-    def __init__(self, estimator: Any, network: Network, data: Targets) -> None:
+    def __init__(self, estimator: Any, network: Network, data: Data) -> None:
         self.estimator = estimator
         self.engine = network._live()
         self.data = data
@@ -90,7 +91,7 @@ class Objective:
         ]
 
 
-def fit(estimator: Any, data: Targets) -> None:
+def fit(estimator: Any, data: Data) -> None:
     """Minimise from the estimator's weights on, in float64 unless the parameter dtype differs."""
     network = _live.trained_network(estimator, np.dtype(estimator.dtype or np.float64))
     network._use_threads(_settings.n_threads_of(estimator))

@@ -20,7 +20,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
 from .._engine import Divergence, shuffle_in_turn
-from .._training import run_verified
+from .._training import Data, run_verified
 from ..config import active
 from ..history import History
 from . import _fast_path, _live, _originals, _settings
@@ -29,7 +29,15 @@ from ._callbacks import watchers
 if TYPE_CHECKING:
     from ..network import Network
 
-__all__ = ["Targets", "fit"]
+__all__ = [
+    "NOT_FINITE",
+    "NO_WEIGHT",
+    "Validation",
+    "deviance_at_best",
+    "fit",
+    "partial_fit_plainly",
+    "take",
+]
 
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
@@ -41,28 +49,23 @@ NO_WEIGHT = "Weights sum to zero, can't be normalized"
 _MAX_ENTRIES = 1 << 18
 
 
-class Targets(NamedTuple):
-    """Checked data; y is as the engine takes it: class numbers, or (n_samples, n_outputs)."""
-
-    X: Any
-    y: Any
-    sample_weight: Any
-
-
 class Validation(NamedTuple):
-    """Data that is only looked at; truth is y in the user's terms."""
+    """Data that are only looked at; truth is y in the user's terms.
 
-    data: Targets
+    In data y is as the engine takes it: class numbers, or (n_samples, n_outputs).
+    """
+
+    data: Data
     truth: Any
 
 
-def take(data: Targets, rows: Any) -> Targets:
+def take(data: Data, rows: Any) -> Data:
     """Return some rows of the data."""
     weight = data.sample_weight
-    return Targets(data.X[rows], data.y[rows], None if weight is None else weight[rows])
+    return Data(data.X[rows], data.y[rows], None if weight is None else weight[rows])
 
 
-def split(estimator: Any, data: Targets) -> tuple[Any, Validation]:
+def split(estimator: Any, data: Data) -> tuple[Any, Validation]:
     """Return the rows to train on and the data to validate with, as scikit-learn divides them."""
     n = data.X.shape[0]
     is_binary = is_classifier(estimator) and estimator.n_outputs_ == 1
@@ -84,7 +87,7 @@ def split(estimator: Any, data: Targets) -> tuple[Any, Validation]:
 
 def fit(
     estimator: Any,
-    data: Targets,
+    data: Data,
     incremental: bool,
     is_first: bool,
     validation: Validation | None,
@@ -112,7 +115,7 @@ class Training:
         self,
         estimator: Any,
         network: Network,
-        data: Targets,
+        data: Data,
         rows: Any,
         validation: Validation | None,
         incremental: bool,
@@ -333,7 +336,7 @@ class Training:
         total = 0.0
         for rows in _live.row_blocks(data.X, self.batch_size):
             block = take(data, rows)
-            block = block._replace(X=block.X.toarray())
+            block = block._replace(X=_live.dense(block.X, slice(None)))
             step = first_step + rows.start // self.batch_size
             rates = lrs if isinstance(lrs, float) else lrs[step:]
             self.engine.bind(*block, self.batch_size, False)
@@ -436,7 +439,7 @@ class Training:
             return "val_accuracy" if is_classifier(self.estimator) else "val_r2"
         return "val_score"
 
-    def _validate(self, data: Targets, truth: Any) -> dict[str, float]:
+    def _validate(self, data: Data, truth: Any) -> dict[str, float]:
         """Return loss and score of the validation data, and record them."""
         estimator = self.estimator
         if self.has_diverged:
@@ -451,7 +454,7 @@ class Training:
             print(f"Validation score: {score:f}")
         return {"val_loss": loss, self._score_name(): score}
 
-    def _score(self, loss: float, output: Any, data: Targets, truth: Any) -> float:
+    def _score(self, loss: float, output: Any, data: Data, truth: Any) -> float:
         estimator, weight = self.estimator, data.sample_weight
         weights = {} if weight is None else {"sample_weight": weight}
         if self.scorer is not None:
@@ -586,7 +589,7 @@ def partial_fit_plainly(estimator: Any, X: Any, y: Any) -> bool:
     return True
 
 
-def _evaluate(estimator: Any, network: Network, data: Targets) -> tuple[float, Any]:
+def _evaluate(estimator: Any, network: Network, data: Data) -> tuple[float, Any]:
     """Return mean loss, without penalties, and outputs."""
     engine = network._live()
     output = np.empty((data.X.shape[0], network.n_outputs), network.dtype)
