@@ -418,15 +418,15 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
         Bounds of each element of the gradient, and of its norm.
     scoring : str or callable, optional
         What validation data are scored by: by default accuracy; "loss" is minus the validation
-        loss; or any scorer of scikit-learn.
+        loss; or any scorer of scikit-learn, which gets the data's weights if it takes them.
     callbacks : list of fastgd.Callback, optional
     progress_bar : bool, default=False
     n_threads : int, optional
         By default that of `fastgd.config`. Results do not depend on it.
     dtype : {"float32", "float64"}, optional
-        Of weights and arithmetic; by default that of X.
+        Of weights, arithmetic and outputs; by default that of X.
     class_weight : dict or "balanced", optional
-        Multiplies the samples' weights.
+        Multiplies the samples' weights; "balanced" is for `fit` only.
 
     Attributes
     ----------
