@@ -4,8 +4,11 @@ The long way is taken by lists. What a plain step does not look at, a changed pa
 must lead there.
 """
 
+import pickle
+
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 import fastgd
 from fastgd.sklearn import _stochastic
@@ -185,6 +188,19 @@ def test_weights_of_samples_are_for_their_call_only():
         model.partial_fit(data, y, **given)
         twin.partial_fit(data.tolist(), y, **given)
     assert error(twin.loss_curve_, model.loss_curve_) <= 1e-15
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_pickles_after_a_fit_between_plain_steps_go_on(solver):
+    data, y = X["regressor"], Y["regressor"]
+    model = trained(OURS["regressor"], "regressor", warm_start=True, max_iter=2)
+    with pytest.warns(ConvergenceWarning):
+        model.set_params(solver=solver).fit(data, y)
+    model.set_params(solver="adam")
+    for _ in range(2):
+        model.partial_fit(data, y)
+    twin = pickle.loads(pickle.dumps(model))
+    assert error(model.partial_fit(data, y).coefs_[0], twin.partial_fit(data, y).coefs_[0]) == 0
 
 
 def test_classes_have_the_byte_order_of_the_machine():

@@ -99,8 +99,8 @@ def _loss(known: SimpleNamespace) -> str:
 
 
 def full_batch(batch_size: Any) -> int:
-    """Return the samples of a batch, of 200 if scikit-learn chooses."""
-    return int(batch_size) if isinstance(batch_size, Integral) else 200
+    """Return the samples of a batch, at least one, or 200 if scikit-learn chooses."""
+    return max(1, int(batch_size)) if isinstance(batch_size, Integral) else 200
 
 
 def from_network(

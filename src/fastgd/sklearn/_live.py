@@ -195,6 +195,8 @@ def trained_network(estimator: Any, dtype: np.dtype[Any] | None = None) -> Netwo
     if live.kept is not None:
         _put_state(network, live.kept)
         live.kept = None
+    # Until the step to come turns out to be a plain one.
+    live.ready = None
     return network
 
 
