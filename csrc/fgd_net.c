@@ -392,8 +392,13 @@ void fgd_net_add_loss(const fgd_net *net, size_t n, double loss_sum, double weig
         progress->weight_sum += (double)n;
         return;
     }
-    loss_sum += penalty * weight_sum;
-    progress->last_loss = weight_sum > 0 ? loss_sum / weight_sum : penalty;
+    if (net->account == FGD_ACCOUNT_SUM) {
+        loss_sum += penalty;
+        progress->last_loss = loss_sum;
+    } else {
+        loss_sum += penalty * weight_sum;
+        progress->last_loss = weight_sum != 0 ? loss_sum / weight_sum : penalty;
+    }
     progress->loss_sum += loss_sum;
     progress->weight_sum += weight_sum;
 }

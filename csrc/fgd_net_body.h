@@ -28,15 +28,16 @@ static void TYPE(load_target)(const fgd_net *net, const TYPE(table) * t, const f
     } else if (data->y.data) {
         t->gather(&data->y, batch->order, batch->first, batch->n, c0, n, target, net->ldb);
     }
+    const int is_sum = net->account == FGD_ACCOUNT_SUM;
     if (!data->weights) {
-        const REAL share = (REAL)(1 / (double)batch->n);
+        const REAL share = (REAL)(is_sum ? 1 : 1 / (double)batch->n);
         for (size_t s = c0; s < c0 + n; s++) coef[s] = s < batch->n ? share : 0;
         return;
     }
     double chain[16] = {0};
     for (size_t s = 0; s < batch->n; s++)
         chain[s % 16] += (double)(REAL)data->weights[fgd_row(batch, s)];
-    const double total = fgd_tree16(chain);
+    const double total = is_sum ? 1 : fgd_tree16(chain);
     for (size_t s = c0; s < c0 + n; s++) {
         weight[s] = s < batch->n ? (REAL)data->weights[fgd_row(batch, s)] : 0;
         coef[s] = total != 0 ? (REAL)((double)weight[s] / total) : 0;

@@ -50,7 +50,7 @@ FITTED = (
 
 
 class Outcome(NamedTuple):
-    """What a call did: a result or an error, as type and text, and the warnings, likewise."""
+    """What a call did: a result or an error, as type and text, and the warnings, with the file."""
 
     result: Any
     error: Any
@@ -65,8 +65,11 @@ def outcome(call, classes):
             result, error = call(classes), None
         except Exception as raised:
             result, error = None, (type(raised), str(raised))
-    # Warnings of overflow are about NumPy's arithmetic, which fastgd does not use.
-    kept = [(w.category, str(w.message)) for w in caught if w.category is not RuntimeWarning]
+    # Warnings of overflow are about NumPy's arithmetic, which fastgd does not use. Filters go by
+    # the module that warns, which has the file of its code.
+    kept = [
+        (w.category, str(w.message), w.filename) for w in caught if w.category is not RuntimeWarning
+    ]
     return Outcome(result, error, kept)
 
 

@@ -322,6 +322,46 @@ if HAS_SAMPLE_WEIGHT:
         ]
         assert assert_same_steps(models, steps, X) == [None] * 3
 
+    @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+    @pytest.mark.parametrize("batch_size", [64, 1024])
+    def test_weights_below_zero_count(solver, batch_size):
+        """Of all samples, of a part that outweighs it, and in equal shares; also when verified.
+
+        A loss that is to be as low as it can be without end is so in both for a few epochs.
+        """
+        X, y = make_data("multi-output", n=1024, n_features=3)
+        settings = {
+            "solver": solver,
+            "batch_size": batch_size,
+            "hidden_layer_sizes": (),
+            "alpha": 0,
+        }
+        some = np.arange(1024) < 512
+        cancelling = np.where(some, (-1.0) ** np.arange(1024), 1.0)
+        for weight in (-np.ones(1024), np.where(some, -0.5, 3.0), cancelling):
+            for mode in ("first_step", "always"):
+                if solver != "lbfgs" and batch_size == 64 and weight is cancelling:
+                    weight = weight + 0.01
+                models = both("multi-output", **settings | {"max_iter": 2}, shuffle=False)
+                with fastgd.config(validate=mode):
+                    step = fit(X, y, sample_weight=weight)
+                    assert assert_same_steps(models, [step], X) == [None]
+
+    def test_weights_of_nothing_say_so():
+        X, y = make_data("regression")
+        weight = np.append((-1.0) ** np.arange(96), 0)
+        for solver in ("adam", "lbfgs"):
+            models = both("regression", solver=solver, batch_size=97)
+            step = fit(X, y, sample_weight=weight)
+            (error,) = assert_same_steps(models, [step], X)
+            assert error == (ZeroDivisionError, "Weights sum to zero, can't be normalized")
+
+    def test_weights_below_zero_in_validation():
+        X, y = make_data("regression", n=400)
+        weight = np.where(np.arange(400) % 3, 3.0, -0.5)
+        models = both("regression", early_stopping=True)
+        assert assert_same_steps(models, [fit(X, y, sample_weight=weight)], X) == [None]
+
 
 # The random stream.
 
@@ -365,6 +405,26 @@ def test_without_shuffling(kind):
     X_sparse = sparsify(X, "csr")
     models = both(kind, shuffle=False)
     assert assert_same_steps(models, [fit(X, y), fit(X_sparse, y)], X) == [None] * 2
+
+
+# Numbers that overflow.
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "regression"])
+def test_scores_of_what_is_no_number(kind):
+    """Of a classifier they are those of the first class, which end the fit; others are none."""
+    X, y = make_data(kind)
+    models = both(
+        kind, solver="sgd", learning_rate_init=1e200, batch_size="auto", early_stopping=True,
+        max_iter=12, n_iter_no_change=3,
+    )  # fmt: skip
+    outcomes = [attempt(model.fit, X, y) for model in models]
+    original, ours = models
+    if kind == "multiclass":
+        assert original.n_iter_ < 12
+        assert outcomes[1][0] is outcomes[0][0] is None
+    assert (ours.n_iter_, ours.t_) == (original.n_iter_, original.t_)
+    assert error(original.validation_scores_, ours.validation_scores_) <= 1e-9
 
 
 # What is printed.

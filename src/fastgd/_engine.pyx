@@ -496,17 +496,19 @@ cdef class Engine:
 
         Parameters
         ----------
-        account : {"mean", "sklearn"}
+        account : {"mean", "sklearn", "sum"}
             "mean": the weighted mean over all samples, and penalties. "sklearn": the penalties of
             a step are divided by the sum of its weights, and an epoch's loss is the mean of its
-            steps' losses by their numbers of samples.
+            steps' losses by their numbers of samples. "sum": losses and gradients are weighted
+            sums over the samples of a step.
         loss_scale : float
             By which the samples' losses, but not their gradients, are multiplied.
         """
         with self.lock:
             self.check_not_in_step()
             self.net.account = {"mean": k.FGD_ACCOUNT_MEAN,
-                                "sklearn": k.FGD_ACCOUNT_SKLEARN}[account]
+                                "sklearn": k.FGD_ACCOUNT_SKLEARN,
+                                "sum": k.FGD_ACCOUNT_SUM}[account]
             self.net.loss_scale = loss_scale
 
     # ---- optimiser --------------------------------------------------------------------------
@@ -823,7 +825,7 @@ cdef class Engine:
                         on_slice(total)
             self.net.epoch += 1
             losses[epoch] = (progress.loss_sum / progress.weight_sum
-                             if progress.weight_sum > 0 else 0.0)
+                             if progress.weight_sum != 0 else 0.0)
         if on_slice is not None:
             on_slice(total)
         PyErr_CheckSignals()
@@ -1082,7 +1084,7 @@ cdef class Engine:
             k.net_batch_loss(&self.net, &batch, &loss_sum, &weight_sum)
             if verify is not None:
                 self.verify_loss(verify, data, rows, n,
-                                 loss_sum / weight_sum if weight_sum > 0 else 0.0)
+                                 loss_sum / weight_sum if weight_sum != 0 else 0.0)
         for l in range(last, -1, -1):
             k.net_operate(&self.net, &batch, k.FGD_OP_TRANSPOSE, l)
             if l > 0:
@@ -1153,7 +1155,7 @@ cdef class Engine:
         loss_sum, weight_sum = custom_sums(values, weights, batch.n)
         if values.ndim == 1:
             weights = np.ones(batch.n) if weights is None else weights
-            grad = grad * (weights / (weight_sum if weight_sum > 0 else 1.0))[:, None]
+            grad = grad * (weights / (weight_sum if weight_sum != 0 else 1.0))[:, None]
         matrix = k.Matrix(np.ascontiguousarray(grad, dtype=self.dtype))
         k.net_put(&self.net, k.FGD_BUFFER_DELTA, last, &matrix.c)
         k.net_operate(&self.net, batch, k.FGD_OP_OUTPUT_GRAD, last)

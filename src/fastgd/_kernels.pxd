@@ -25,7 +25,7 @@ cdef extern from "fgd_types.h" nogil:
     ctypedef enum fgd_variant:
         FGD_VARIANT_TORCH, FGD_VARIANT_SKLEARN
     ctypedef enum fgd_account:
-        FGD_ACCOUNT_MEAN, FGD_ACCOUNT_SKLEARN
+        FGD_ACCOUNT_MEAN, FGD_ACCOUNT_SKLEARN, FGD_ACCOUNT_SUM
     ctypedef struct fgd_update_params:
         double lr, scale, l1, l2, penalty_share, clip_value, norm_scale, weight_decay, momentum
         double beta1, beta2, eps, bias1, bias2

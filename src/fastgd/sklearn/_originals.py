@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import inspect
+import warnings
+from types import FunctionType
+from typing import Any
 
 from sklearn.neural_network import _multilayer_perceptron as _module
+from sklearn.neural_network._base import ACTIVATIONS
 from sklearn.neural_network._stochastic_optimizers import (
     AdamOptimizer,
     BaseOptimizer,
     SGDOptimizer,
 )
+from sklearn.utils.optimize import _check_optimize_result
 
 __all__ = [
+    "SCORES",
     "TAKES_SAMPLE_WEIGHT",
     "AdamOptimizer",
     "BaseOptimizer",
     "MLPClassifier",
     "MLPRegressor",
     "SGDOptimizer",
+    "check_optimize_result",
+    "computes",
     "parameters",
+    "warn",
 ]
 
 MLPClassifier = _module.MLPClassifier
 MLPRegressor = _module.MLPRegressor
+
+# How validation data are scored, unless a subclass has another way.
+SCORES = MLPClassifier._score, MLPRegressor._score
 
 # From 1.7 on.
 TAKES_SAMPLE_WEIGHT = "sample_weight" in inspect.signature(MLPClassifier.fit).parameters
@@ -31,3 +43,38 @@ TAKES_SAMPLE_WEIGHT = "sample_weight" in inspect.signature(MLPClassifier.fit).pa
 def parameters(original: type) -> list[inspect.Parameter]:
     """Return the parameters of a class's constructor, without self."""
     return list(inspect.signature(original).parameters.values())
+
+
+def computes(estimator: Any) -> bool:
+    """Tell whether the originals have the activations of an estimator."""
+    is_one = isinstance(estimator.activation, str)
+    return is_one and {estimator.activation, estimator.out_activation_} <= ACTIVATIONS.keys()
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn as training by mini-batches does: filters go by the module, and what is shown by line.
+
+    The registry that would keep a repeated warning back is new: scikit-learn's forgets all it knows
+    whenever data are checked, which is in each fit.
+    """
+    code = _module.BaseMultilayerPerceptron._fit_stochastic.__code__
+    where = code.co_filename, code.co_firstlineno, _module.__name__
+    warnings.warn_explicit(message, category, *where, registry={})
+
+
+def _ask(result: Any, max_iter: int) -> Any:
+    return _check_optimize_result("lbfgs", result, max_iter)
+
+
+def check_optimize_result(result: Any, max_iter: int) -> int:
+    """Return the iterations that scipy's L-BFGS-B made; warns if it did not converge.
+
+    scikit-learn's function warns in the name of its caller, which is to be where the originals call
+    it.
+    """
+    theirs = _module.BaseMultilayerPerceptron._fit_lbfgs.__code__
+    code = _ask.__code__.replace(
+        co_filename=theirs.co_filename, co_firstlineno=theirs.co_firstlineno
+    )
+    names = {"__name__": _module.__name__, _check_optimize_result.__name__: _check_optimize_result}
+    return int(FunctionType(code, names)(result, max_iter))
