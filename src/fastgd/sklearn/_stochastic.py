@@ -23,7 +23,7 @@ from .._engine import Divergence
 from .._training import run_verified
 from ..config import active
 from ..history import History
-from . import _live, _settings
+from . import _live, _originals, _settings
 from ._callbacks import watchers
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def split(estimator: Any, data: Targets) -> tuple[Any, Validation]:
         test_size=estimator.validation_fraction,
         stratify=stratify,
     )
-    if len(held_out) < 2:
+    if len(held_out) < 2 and _originals.NEEDS_TWO_TO_VALIDATE:
         raise ValueError(
             "The validation set is too small. Increase 'validation_fraction' or the size of your "
             "dataset."
