@@ -5,11 +5,13 @@ predicted labels whether they are NaN. fastgd trains there as scikit-learn does 
 does scikit-learn once this module is imported: what fails could not be compared.
 """
 
+import functools
 import inspect
 import warnings
 from types import SimpleNamespace
 
 import numpy as np
+from sklearn.metrics import accuracy_score
 from sklearn.neural_network._multilayer_perceptron import (
     BaseMultilayerPerceptron,
     MLPClassifier,
@@ -19,11 +21,11 @@ from sklearn.utils.multiclass import type_of_target
 
 
 def works(call, *args):
-    """Tell whether a call gets by without a TypeError."""
+    """Tell whether a call gets by without an error about what it was given."""
     try:
         with warnings.catch_warnings(action="ignore"):
             call(*args)
-    except TypeError:
+    except (TypeError, ValueError):
         return False
     return True
 
@@ -31,7 +33,11 @@ def works(call, *args):
 # From 1.7 on
 HAS_SAMPLE_WEIGHT = "sample_weight" in inspect.signature(MLPClassifier.fit).parameters
 HAS_REGRESSOR_LOSS = "loss" in inspect.signature(MLPRegressor).parameters
+# Of labels, and of weights of an accuracy that are not finite
 REFUSES_BYTES = not works(type_of_target, np.array([b"a", b"b"]))
+REFUSES_NAN_WEIGHTS = not works(
+    functools.partial(accuracy_score, sample_weight=[1.0, np.nan]), [0, 1], [0, 1]
+)
 
 
 def messages(caught):
@@ -43,12 +49,12 @@ def messages(caught):
     return [pair for pair in pairs if "`iprint`" not in pair[1]]
 
 
-def score_of_text():
-    """Score a prediction of text as early stopping does."""
-    model = SimpleNamespace(_predict=lambda X, check_input: np.array(["a"]))
+def score_of(labels):
+    """Score a prediction of labels as early stopping does."""
+    model = SimpleNamespace(_predict=lambda X, check_input: labels)
     weights = {"sample_weight": None} if HAS_SAMPLE_WEIGHT else {}
     BaseMultilayerPerceptron._score_with_function(
-        model, None, np.array(["a"]), score_function=lambda *args, **kwargs: 1.0, **weights
+        model, None, labels, score_function=lambda *args, **kwargs: 1.0, **weights
     )
 
 
@@ -60,5 +66,6 @@ def score_with_function(self, X, y, score_function, **weights):
     return score_function(y, predicted, **weights)
 
 
-if not works(score_of_text):
+score_of(np.array([1, 2]))  # so that text is what fails, if it does
+if not works(score_of, np.array(["a", "b"])):
     BaseMultilayerPerceptron._score_with_function = score_with_function
