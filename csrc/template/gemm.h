@@ -122,47 +122,81 @@ FGD_INLINE void FN(ukr_body)(const int mr, const int nv, const int by_column, si
 FGD_TILES(FGD_UKR)
 #undef FGD_UKR
 
+/* The first columns of `chain16`: nv vectors of each unit, all chains in registers, four at a time:
+ * r, r + 4, r + 8 and r + 12 are what the tree adds first. */
+FGD_INLINE void FN(chain16_columns)(const int units, const int nv, size_t fan_in, const REAL *x,
+                                    size_t ldx, const REAL *w, size_t ldw, const REAL *bias,
+                                    REAL *z, size_t ldz)
+{
+    const size_t whole = fan_in & ~(size_t)15;
+    VF sums[4][6]; /* of chains r mod 4: one for each unit and vector */
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++) {
+        VF acc[4][6];
+#pragma GCC unroll 4
+        for (int q = 0; q < 4; q++)
+#pragma GCC unroll 6
+            for (int i = 0; i < units * nv; i++)
+                acc[q][i] = r == 0 && q == 0 ? V(set1)(bias[i / nv]) : V(zero)();
+        const REAL *xp = x + r * ldx, *wp = w + r * ldw;
+        for (size_t k = r; k < fan_in; k += 16) {
+            /* Of the last, incomplete, 16 rows some chains have none. */
+            const size_t rows = k < whole ? 16 : fan_in - k;
+#pragma GCC unroll 4
+            for (int q = 0; q < 4; q++) {
+                if ((size_t)(4 * q) >= rows) break;
+                VF xv[4];
+#pragma GCC unroll 4
+                for (int j = 0; j < nv; j++) xv[j] = V(load)(xp + 4 * q * ldx + j * LANES);
+#pragma GCC unroll 4
+                for (int u = 0; u < units; u++) {
+                    const VF wv = V(set1)(wp[4 * q * ldw + u]);
+#pragma GCC unroll 4
+                    for (int j = 0; j < nv; j++)
+                        acc[q][u * nv + j] = V(fma)(wv, xv[j], acc[q][u * nv + j]);
+                }
+            }
+            xp += 16 * ldx;
+            wp += 16 * ldw;
+        }
+#pragma GCC unroll 6
+        for (int i = 0; i < units * nv; i++)
+            sums[r][i] = V(add)(V(add)(acc[0][i], acc[2][i]), V(add)(acc[1][i], acc[3][i]));
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < units * nv; i++)
+        V(store)(z + i / nv * ldz + i % nv * LANES,
+                 V(add)(V(add)(sums[0][i], sums[2][i]), V(add)(sums[1][i], sums[3][i])));
+}
+
+FGD_INLINE void FN(chain16_units)(const int units, const int nv, size_t fan_in, size_t n,
+                                  const REAL *x, size_t ldx, const REAL *w, size_t ldw,
+                                  const REAL *bias, REAL *z, size_t ldz)
+{
+    size_t j = 0;
+    for (; j + nv * LANES <= n; j += nv * LANES)
+        FN(chain16_columns)(units, nv, fan_in, x + j, ldx, w, ldw, bias, z + j, ldz);
+    for (; j < n; j += LANES)
+        FN(chain16_columns)(units, 1, fan_in, x + j, ldx, w, ldw, bias, z + j, ldz);
+}
+
 /* Forward sums of a layer with at most four units: z[unit][n] from x[fan_in][ldx] and
  * w[k * ldw + unit].  16 chains by k mod 16, the first started from the bias, added in the
  * tree 8, 4, 2, 1: the latency of one long chain would otherwise bound a linear model. */
 static void FN(chain16)(size_t units, size_t fan_in, size_t n, const REAL *x, size_t ldx,
                         const REAL *w, size_t ldw, const REAL *bias, REAL *z, size_t ldz)
 {
-    /* Half of the chains at a time where 16 of them would not fit the registers. */
-    enum { CHUNK = FGD_VECTOR_REGISTERS >= 32 ? 16 : 8 };
-    for (size_t unit = 0; unit < units; unit++) {
-        for (size_t j = 0; j < n; j += LANES) {
-            VF chain[16];
-#pragma GCC unroll 2
-            for (int r0 = 0; r0 < 16; r0 += CHUNK) {
-                VF acc[CHUNK];
-#pragma GCC unroll 16
-                for (int r = 0; r < CHUNK; r++) acc[r] = V(zero)();
-                if (r0 == 0) acc[0] = V(set1)(bias[unit]);
-                const size_t whole = fan_in & ~(size_t)15;
-                const REAL *xp = x + r0 * ldx + j;
-                const REAL *wp = w + r0 * ldw + unit;
-                for (size_t k = 0; k < whole; k += 16) {
-#pragma GCC unroll 16
-                    for (int r = 0; r < CHUNK; r++)
-                        acc[r] = V(fma)(V(set1)(wp[r * ldw]), V(load)(xp + r * ldx), acc[r]);
-                    xp += 16 * ldx;
-                    wp += 16 * ldw;
-                }
-                const size_t tail = fan_in - whole;
-#pragma GCC unroll 16
-                for (int r = 0; r < CHUNK; r++)
-                    if ((size_t)(r0 + r) < tail)
-                        acc[r] = V(fma)(V(set1)(wp[r * ldw]), V(load)(xp + r * ldx), acc[r]);
-#pragma GCC unroll 16
-                for (int r = 0; r < CHUNK; r++) chain[r0 + r] = acc[r];
-            }
-#pragma GCC unroll 4
-            for (int h = 8; h > 0; h /= 2)
-#pragma GCC unroll 8
-                for (int r = 0; r < h; r++) chain[r] = V(add)(chain[r], chain[r + h]);
-            V(store)(z + unit * ldz + j, chain[0]);
-        }
+    enum { MANY = FGD_VECTOR_REGISTERS >= 32 };
+    switch (units) {
+    case 1: FN(chain16_units)(1, MANY ? 4 : 2, fan_in, n, x, ldx, w, ldw, bias, z, ldz); return;
+    case 2: FN(chain16_units)(2, MANY ? 2 : 1, fan_in, n, x, ldx, w, ldw, bias, z, ldz); return;
+    case 3: FN(chain16_units)(3, MANY ? 2 : 1, fan_in, n, x, ldx, w, ldw, bias, z, ldz); return;
+    }
+    if (MANY) {
+        FN(chain16_units)(4, 1, fan_in, n, x, ldx, w, ldw, bias, z, ldz);
+    } else {
+        FN(chain16_units)(2, 1, fan_in, n, x, ldx, w, ldw, bias, z, ldz);
+        FN(chain16_units)(2, 1, fan_in, n, x, ldx, w + 2, ldw, bias + 2, z + 2 * ldz, ldz);
     }
 }
 

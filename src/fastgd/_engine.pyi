@@ -12,6 +12,10 @@ BUSY: str
 
 _Verify = Callable[[str, int, Mapping[str, Any], Mapping[str, Any]], object]
 
+def shuffle_in_turn(
+    random_state: np.random.RandomState, before: NDArray[np.int64], orders: NDArray[np.int64]
+) -> None: ...
+
 class Divergence(ArithmeticError):
     epoch_in_call: int
     step_in_call: int

@@ -7,10 +7,11 @@ from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int64_t
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdint cimport int64_t, uint32_t
 from libc.float cimport DBL_MAX
 from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from fastgd cimport _kernels as k
 
@@ -43,6 +44,62 @@ cdef dict STATE_NAMES = {
     k.FGD_OPT_ADAM: ("exp_avg", "exp_avg_sq"), k.FGD_OPT_ADAMW: ("exp_avg", "exp_avg_sq"),
     k.FGD_OPT_RMSPROP: ("square_avg", "momentum_buffer"), k.FGD_OPT_ADAGRAD: ("sum",),
 }
+
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    /* NumPy's bitgen_t, as its C API has it: declared here, so that no build needs NumPy. */
+    typedef struct {
+        void *state;
+        uint64_t (*next_uint64)(void *state);
+        uint32_t (*next_uint32)(void *state);
+        double (*next_double)(void *state);
+        uint64_t (*next_raw)(void *state);
+    } fgd_bitgen;
+    """
+    ctypedef struct fgd_bitgen:
+        void *state
+        uint32_t (*next_uint32)(void *state) noexcept nogil
+
+
+def shuffle_in_turn(random_state, const int64_t[::1] before, int64_t[:, ::1] orders):
+    """Fill each row of orders with the one before it, shuffled, from the random numbers that
+    ``RandomState.shuffle`` would take, and in its way: a swap for each position from the last down,
+    with a number drawn below a power of two until it is small enough.
+
+    Parameters
+    ----------
+    random_state : numpy.random.RandomState
+    before : ndarray of int64, shape (n,)
+        What the first row is made from.
+    orders : ndarray of int64, shape (n_orders, n), fewer than 2**32 columns
+    """
+    bit_generator = random_state._bit_generator
+    cdef fgd_bitgen *bits = <fgd_bitgen *>PyCapsule_GetPointer(
+        bit_generator.capsule, "BitGenerator")
+    cdef const int64_t *source = &before[0]
+    cdef int64_t *order
+    cdef size_t n = orders.shape[1], row, i, j, is_small
+    cdef uint32_t mask, drawn
+    if n == 0 or <size_t>before.shape[0] != n:
+        raise ValueError(f"before has {before.shape[0]} entries for rows of {n}")
+    with bit_generator.lock, nogil:
+        for row in range(<size_t>orders.shape[0]):
+            order = &orders[row, 0]
+            memcpy(order, source, n * sizeof(int64_t))
+            source = order
+            mask = 0xffffffff
+            i = n - 1
+            while i > 0:
+                while mask >> 1 >= i:
+                    mask >>= 1
+                # A number that is too large swaps nothing: no branch, which nobody could foresee.
+                drawn = bits.next_uint32(bits.state) & mask
+                is_small = drawn <= i
+                j = drawn if is_small else i
+                order[i], order[j] = order[j], order[i]
+                i -= is_small
 
 
 class Divergence(ArithmeticError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 __all__ = ["History"]
 
@@ -42,6 +42,13 @@ class History:
         self.epoch.append(epoch)
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
+
+    def extend(self, first_epoch: int, logs: Mapping[str, Sequence[float]]) -> None:
+        """Add the values of consecutive epochs, a sequence of the same length for each name."""
+        n_epochs = len(next(iter(logs.values())))
+        self.epoch.extend(range(first_epoch, first_epoch + n_epochs))
+        for name, values in logs.items():
+            self.history.setdefault(name, []).extend(values)
 
     def __repr__(self) -> str:
         last = ", ".join(f"{name}={values[-1]:.6g}" for name, values in self.history.items())

@@ -19,7 +19,7 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
-from .._engine import Divergence
+from .._engine import Divergence, shuffle_in_turn
 from .._training import run_verified
 from ..config import active
 from ..history import History
@@ -165,6 +165,10 @@ class Training:
             or incremental
             or (self.watch is not None and self.watch.every_epoch)
         )
+        self.n_threads = _settings.n_threads_of(estimator)
+        self.is_watched = (
+            self.one_by_one or self.watch is not None or hasattr(optimizer.lr, "epoch_end")
+        )
         # What scikit-learn's Poisson deviance has beside the engine's a - y log a.
         is_poisson = estimator.loss == "poisson"
         self.constant: Any = _deviance_at_best(data.y) if is_poisson else None
@@ -245,22 +249,17 @@ class Training:
 
     def _orders(self, n_epochs: int) -> Any:
         """Return the rows of the data that make up each epoch, or None for all as they lie."""
-        estimator, index = self.estimator, self.index
+        estimator = self.estimator
         if not estimator.shuffle or self.steps == 1:
             # One batch of all samples has no order; only the random numbers are used up.
             if estimator.shuffle:
                 draw_unused(estimator, self.n, n_epochs)
             return None if self.rows is None else np.tile(self.rows, (n_epochs, 1))
+        # scikit-learn shuffles positions, and permutes the epoch before by them: that is the epoch
+        # before, shuffled.
         orders = np.empty((n_epochs, self.n), dtype=np.int64)
-        draw = np.empty(self.n, dtype=np.int64)
-        ascending = np.arange(self.n)
-        for order in orders:
-            # scikit-learn shuffles positions, and permutes the epoch before by them.
-            draw[...] = ascending
-            estimator._random_state.shuffle(draw)
-            np.take(index, draw, out=order)
-            index = order
-        self.index = index.copy()
+        _shuffle_in_turn(estimator._random_state, self.index, orders)
+        self.index = orders[-1].copy()
         return orders if self.rows is None else self.rows[orders]
 
     def _learning_rates(self, n_epochs: int) -> Any:
@@ -287,7 +286,7 @@ class Training:
     def _native(self, lrs: Any, orders: Any, losses: Any) -> None:
         """Train len(losses) epochs, and fill in their losses."""
         estimator, data = self.estimator, self.data
-        self.engine.n_threads = _settings.n_threads_of(estimator)
+        self.engine.n_threads = self.n_threads
         hooks: dict[str, Any] = {}
         if self.watch is not None:
             epoch = estimator.n_iter_
@@ -330,34 +329,55 @@ class Training:
     # ---- the end of an epoch --------------------------------------------------------------
 
     def _end_epochs(self, losses: Any, orders: Any, lrs: Any, began: float) -> bool:
+        """Record some epochs; return whether the last of them ends the fit."""
         estimator = self.estimator
         if self.constant is not None:
             for epoch in range(len(losses)):
                 losses[epoch] += self._mean_constant(None if orders is None else orders[epoch])
-        seconds = (time.perf_counter() - began) / max(1, len(losses))
-        for epoch, loss in enumerate(losses.tolist()):
-            estimator.n_iter_ += 1
-            estimator.loss_ = loss
-            estimator.t_ += self.n
-            self.curve.append(loss)
-            lr = lrs if isinstance(lrs, float) else float(lrs[(epoch + 1) * self.steps - 1])
-            logs = {"loss": loss, "lr": lr, "seconds": seconds}
-            if estimator.verbose:
-                print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
-            if self.validation is not None:
-                logs |= self._validate(*self.validation)
-            if estimator.early_stopping:
-                self._count_score()
-            else:
+        n_epochs, values = len(losses), losses.tolist()
+        seconds = (time.perf_counter() - began) / max(1, n_epochs)
+        if isinstance(lrs, float):
+            rates = [lrs] * n_epochs
+        else:
+            rates = lrs[self.steps - 1 : n_epochs * self.steps : self.steps].tolist()
+        if self.is_watched:
+            for loss, lr in zip(values, rates, strict=True):
+                if self._end_watched({"loss": loss, "lr": lr, "seconds": seconds}):
+                    return True
+        elif n_epochs > 0:
+            logs = {"loss": values, "lr": rates, "seconds": [seconds] * n_epochs}
+            self.history.extend(estimator.n_iter_, logs)
+            for loss in values:
+                self._record(loss)
                 count_loss(estimator, loss)
-            estimator._optimizer.iteration_ends(estimator.t_)
-            self.history.append(estimator.n_iter_ - 1, logs)
-            schedule = self.network.optimizer.lr
-            if hasattr(schedule, "epoch_end"):
-                schedule.epoch_end(logs)
-            if self.watch is not None and self.watch.epoch_end(estimator.n_iter_ - 1, logs):
-                return True
+                estimator._optimizer.iteration_ends(estimator.t_)
         return estimator._no_improvement_count > estimator.n_iter_no_change and trigger(estimator)
+
+    def _end_watched(self, logs: dict[str, float]) -> bool:
+        """Record one epoch, and show it to all who look; return whether a callback ends the fit."""
+        estimator = self.estimator
+        self._record(logs["loss"])
+        if estimator.verbose:
+            print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
+        if self.validation is not None:
+            logs |= self._validate(*self.validation)
+        if estimator.early_stopping:
+            self._count_score()
+        else:
+            count_loss(estimator, logs["loss"])
+        estimator._optimizer.iteration_ends(estimator.t_)
+        self.history.append(estimator.n_iter_ - 1, logs)
+        schedule = self.network.optimizer.lr
+        if hasattr(schedule, "epoch_end"):
+            schedule.epoch_end(logs)
+        return self.watch is not None and self.watch.epoch_end(estimator.n_iter_ - 1, logs)
+
+    def _record(self, loss: float) -> None:
+        estimator = self.estimator
+        estimator.n_iter_ += 1
+        estimator.loss_ = loss
+        estimator.t_ += self.n
+        self.curve.append(loss)
 
     def _count_score(self) -> None:
         estimator = self.estimator
@@ -474,8 +494,19 @@ def draw_unused(estimator: Any, n: int, n_epochs: int) -> None:
     """Use up the random numbers of the orders of some epochs, unless they are nobody's else."""
     if isinstance(estimator.random_state, Integral):
         return
-    for _ in range(n_epochs):
-        estimator._random_state.shuffle(np.empty(n, dtype=np.int64))
+    unused = np.empty((n_epochs, n), dtype=np.int64)
+    _shuffle_in_turn(estimator._random_state, np.empty(n, dtype=np.int64), unused)
+
+
+def _shuffle_in_turn(random_state: Any, before: Any, orders: Any) -> None:
+    """Make each row of orders by shuffling the one before it."""
+    if type(random_state) is np.random.RandomState:
+        shuffle_in_turn(random_state, before, orders)
+        return
+    for order in orders:
+        order[...] = before
+        random_state.shuffle(order)
+        before = order
 
 
 def readiness(estimator: Any, n: int) -> tuple[Any, ...] | None:
