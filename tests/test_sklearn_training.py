@@ -21,7 +21,6 @@ from fastgd import _verify
 from sklearn_cases import (
     BOUND,
     CLASSIFIER_KINDS,
-    HAS_SAMPLE_WEIGHT,
     KINDS,
     ORIGINAL,
     OURS,
@@ -38,6 +37,7 @@ from sklearn_cases import (
     reordered,
     sparsify,
 )
+from sklearn_features import HAS_SAMPLE_WEIGHT
 
 SETTINGS = {
     "hidden_layer_sizes": (7,),
@@ -142,6 +142,20 @@ def test_early_stopping_that_begins_or_ends_under_warm_start():
     assert len(model.loss_curve_) == 24
     assert len(model.validation_scores_) == 12
     assert model.best_validation_score_ == max(model.validation_scores_)
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+def test_early_stopping_does_not_depend_on_what_classes_are_called(kind):
+    """Nor on the version of scikit-learn, whose own fails at text before 1.9."""
+    X, y = make_data(kind)
+    classes, numbers = np.unique(y, return_inverse=True)
+    models = [OURS["classifier"](**SETTINGS, early_stopping=True) for _ in range(3)]
+    for model, labels in zip(models, (numbers, numbers.astype("U"), y), strict=True):
+        with pytest.warns(ConvergenceWarning):
+            model.fit(X, labels)
+        assert model.validation_scores_ == models[0].validation_scores_
+        np.testing.assert_array_equal(model.coefs_[0], models[0].coefs_[0])
+    np.testing.assert_array_equal(models[2].predict(X), classes[models[0].predict(X)])
 
 
 @pytest.mark.parametrize(
@@ -614,6 +628,30 @@ def test_dtypes_of_a_regression(dtype, is_sparse_too):
         wanted, predicted = (model.predict(layout(given)) for model in models)
         assert predicted.dtype == wanted.dtype
         assert error(wanted, predicted) <= BOUND["float64"]
+
+
+@pytest.mark.parametrize("dtype", ["longdouble", "float16", ">f8", ">i4"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": "poisson"},
+        {"activation": "gelu"},
+        {"activation": ["tanh", "relu"], "hidden_layer_sizes": (3, 4)},
+    ],
+    ids=str,
+)
+def test_dtypes_that_activations_of_its_own_predict(settings, dtype):
+    """Where NumPy does it for scikit-learn, and scikit-learn need not have the function."""
+    X, y = make_data("poisson")
+    X = (4 * X).round().clip(-8, 8)
+    for weights in ("float64", "float32"):
+        model = OURS["regressor"](**SETTINGS | settings, dtype=weights)
+        with pytest.warns(ConvergenceWarning):
+            model.fit(X, y)
+        found, wanted = model.predict(X.astype(dtype)), model.predict(X)
+        assert error(wanted, found) <= BOUND[weights]
+    with pytest.raises(TypeError):
+        model.predict(np.zeros(X.shape, "datetime64[s]"))
 
 
 def correct_tanh(z):

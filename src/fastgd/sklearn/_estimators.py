@@ -87,10 +87,12 @@ class FastMLP(CallbackSupport):
     # Set by scikit-learn's class, or here in its place.
     n_features_in_: int
     n_outputs_: int
+    out_activation_: str
 
     # ---- fitting ---------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @_originals.weighted_as_installed
     def fit(
         self,
         X: Any,
@@ -109,6 +111,7 @@ class FastMLP(CallbackSupport):
         y : array (n_samples,) or (n_samples, n_outputs)
             Class labels, an indicator matrix of several labels at once, or real targets.
         sample_weight : array (n_samples,), optional
+            If the installed scikit-learn takes weights, from 1.7 on.
         X_val, y_val, sample_weight_val : optional
             Data to validate with after every epoch, in place of a part of X where
             ``early_stopping`` is True.
@@ -220,6 +223,9 @@ class FastMLP(CallbackSupport):
 
     def _initialize(self, y: Any, layer_units: list[int], dtype: Any) -> None:
         super()._initialize(y, layer_units, dtype)  # type: ignore[misc]
+        if self.loss == "poisson":
+            # 1.6 knows no such loss.
+            self.out_activation_ = "exp"
         # The copies that are needed are _stochastic's.
         del self._best_coefs, self._best_intercepts
         self._live = Live()
@@ -560,35 +566,23 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
             is_multilabel = type_of_target(y).startswith("multilabel")
             self._label_binarizer = LabelBinarizer().fit(y if is_multilabel else classes)
 
-    if _originals.TAKES_SAMPLE_WEIGHT:
+    @available_if(lambda est: est._check_solver())
+    @_originals.weighted_as_installed
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
+        """Train one epoch on X and y.
 
-        @available_if(lambda est: est._check_solver())
-        def partial_fit(
-            self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
-        ) -> Any:
-            """Train one epoch on X and y.
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+        classes : array, optional
+            All classes that will ever come; needed at the first call.
 
-            Parameters
-            ----------
-            X, y, sample_weight
-                As in `fit`.
-            classes : array, optional
-                All classes that will ever come; needed at the first call.
-
-            Returns
-            -------
-            self
-            """
-            return self._partial_fit(X, y, sample_weight, classes)
-
-    else:
-
-        @available_if(lambda est: est._check_solver())
-        def partial_fit(
-            self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None
-        ) -> Any:
-            """Train one epoch on X and y, as `fit` takes them; classes at the first call."""
-            return self._partial_fit(X, y, sample_weight, classes)
+        Returns
+        -------
+        self
+        """
+        return self._partial_fit(X, y, sample_weight, classes)
 
 
 class MLPRegressor(FastMLP, _originals.MLPRegressor):  # type: ignore[misc]
@@ -659,6 +653,7 @@ class MLPRegressor(FastMLP, _originals.MLPRegressor):  # type: ignore[misc]
         return float(r2_score(data.y, output, sample_weight=data.sample_weight))
 
     # scikit-learn's own offers partial_fit for every solver.
+    @_originals.weighted_as_installed
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train one epoch on X and y, as `fit` takes them.
 

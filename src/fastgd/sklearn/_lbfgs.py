@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -178,10 +179,8 @@ def _keep_layout(estimator: Any, objective: Objective) -> None:
 
 
 def _verbosity(estimator: Any) -> dict[str, Any]:
-    # Newer versions of scipy have no iprint.
-    try:
-        from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
-    except ImportError:
-        return {"iprint": 1 if estimator.verbose else -1}
-    options = _get_additional_lbfgs_options_dict("iprint", 1 if estimator.verbose else -1)
-    return dict(options)
+    # From 1.15 on scipy prints nothing: it ignores the option, then warns of it.
+    option = inspect.signature(scipy.optimize.fmin_l_bfgs_b).parameters.get("iprint")
+    if option is None or option.default != -1:
+        return {}
+    return {"iprint": 1 if estimator.verbose else -1}

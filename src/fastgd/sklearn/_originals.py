@@ -1,9 +1,14 @@
-"""scikit-learn's own classes, whatever `patch` has put in their place, and what they have."""
+"""scikit-learn's own classes, whatever `patch` has put in their place, and what they have.
+
+What differs between the versions is asked of them here, and nowhere by the number of a version.
+"""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import warnings
+from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
@@ -17,6 +22,7 @@ from sklearn.neural_network._stochastic_optimizers import (
 from sklearn.utils.optimize import _check_optimize_result
 
 __all__ = [
+    "NEEDS_TWO_TO_VALIDATE",
     "SCORES",
     "TAKES_SAMPLE_WEIGHT",
     "AdamOptimizer",
@@ -28,6 +34,7 @@ __all__ = [
     "computes",
     "parameters",
     "warn",
+    "weighted_as_installed",
 ]
 
 MLPClassifier = _module.MLPClassifier
@@ -38,6 +45,8 @@ SCORES = MLPClassifier._score, MLPRegressor._score
 
 # From 1.7 on.
 TAKES_SAMPLE_WEIGHT = "sample_weight" in inspect.signature(MLPClassifier.fit).parameters
+# Before that a single sample will do for early stopping; the error came with the weights.
+NEEDS_TWO_TO_VALIDATE = TAKES_SAMPLE_WEIGHT
 
 
 def parameters(original: type) -> list[inspect.Parameter]:
@@ -78,3 +87,23 @@ def check_optimize_result(result: Any, max_iter: int) -> int:
     )
     names = {"__name__": _module.__name__, _check_optimize_result.__name__: _check_optimize_result}
     return int(FunctionType(code, names)(result, max_iter))
+
+
+def weighted_as_installed(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method without its parameter sample_weight if the originals have none.
+
+    It could be kept by keyword, but meta-estimators look for its name: bagging, for one, draws
+    weights in place of samples where it finds it, and the numbers would be others.
+    """
+    if TAKES_SAMPLE_WEIGHT:
+        return method
+    parameters = dict(inspect.signature(method).parameters)
+    del parameters["sample_weight"]
+    signature = inspect.Signature(list(parameters.values()))
+
+    @functools.wraps(method)
+    def without(*args: Any, **kwargs: Any) -> Any:
+        return method(**signature.bind(*args, **kwargs).arguments)
+
+    without.__signature__ = signature  # type: ignore[attr-defined]
+    return without

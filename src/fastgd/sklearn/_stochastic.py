@@ -76,7 +76,7 @@ def split(estimator: Any, data: Data) -> tuple[Any, Validation]:
         test_size=estimator.validation_fraction,
         stratify=stratify,
     )
-    if len(held_out) < 2:
+    if len(held_out) < 2 and _originals.NEEDS_TWO_TO_VALIDATE:
         raise ValueError(
             "The validation set is too small. Increase 'validation_fraction' or the size of your "
             "dataset."
