@@ -163,7 +163,7 @@ def test_limits_and_their_warnings(kind, limit, train):
     X, y = make_data(kind)
     (original, wanted, wanted_warnings), (ours, given, given_warnings) = train(kind, X, y, **limit)
     assert given_warnings == wanted_warnings
-    assert [category for category, _ in given_warnings] == [ConvergenceWarning]
+    assert [category for category, *_ in given_warnings] == [ConvergenceWarning]
     assert ours.n_iter_ == original.n_iter_
     assert len(given) == len(wanted)
     for wanted, given in zip(
