@@ -22,7 +22,6 @@ from fastgd import reference
 from fastgd.sklearn import MLPClassifier, MLPRegressor
 from sklearn_cases import (
     CLASSIFIER_KINDS,
-    HAS_SAMPLE_WEIGHT,
     KINDS,
     ORIGINAL,
     OURS,
@@ -32,6 +31,7 @@ from sklearn_cases import (
     pairwise,
     sparsify,
 )
+from sklearn_features import HAS_SAMPLE_WEIGHT
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -179,7 +179,11 @@ STEPS = {
     "loss": ("squared_error", "absolute_error", "huber", "cross_entropy"),
     "activation": ("relu", "gelu", "selu", "mish", "sigmoid"),
     "solver": ("sgd", "adam", "adamw", "rmsprop", "adagrad"),
-    "weights": (None, "sample_weight", "class_weight", "both"),
+    "weights": (
+        (None, "sample_weight", "class_weight", "both")
+        if HAS_SAMPLE_WEIGHT
+        else (None, "class_weight")
+    ),
     "lr_schedule": (None, falling, fastgd.schedules.Cosine(0.05, 12)),
     "weight_decay": (0.0, 0.3),
     "clip_value": (None, 0.02),
@@ -200,8 +204,6 @@ def test_steps_are_those_of_numpy(row, layout):
     given = dict(zip(STEPS, row, strict=True))
     loss, kind = given.pop("loss"), given.pop("weights")
     is_class = loss == "cross_entropy"
-    if kind == "both" and not HAS_SAMPLE_WEIGHT:
-        kind = "class_weight"
     X, y = make_data("multiclass" if is_class else "multi-output")
     if layout == "sparse":
         X = sparsify(X, "csr").toarray()

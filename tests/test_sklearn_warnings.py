@@ -9,6 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import fastgd
 from sklearn_cases import ORIGINAL, OURS, make_data
+from sklearn_features import IGNORED, messages
 from test_sklearn_training import Interrupting
 
 X, Y = make_data("multiclass")
@@ -51,6 +52,7 @@ def test_filters_of_scikit_learn_hold(classes, case):
     for module in (r"sklearn", r"sklearn\.neural_network\._multilayer_perceptron$"):
         with warnings.catch_warnings(action="error"):
             warnings.filterwarnings("ignore", category=category, module=module)
+            warnings.filterwarnings("ignore", message=IGNORED)
             case(classes)
 
 
@@ -62,7 +64,7 @@ def test_files_that_are_shown(case):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             case(classes)
-        shown.append([(warning.filename, str(warning.message)) for warning in caught])
+        shown.append(messages(caught))
     assert shown[0] == shown[1]
 
 
@@ -73,7 +75,7 @@ def test_default_filters_show_it_in_each_fit():
             warnings.simplefilter("default")
             for case in (short, clipped, short_lbfgs) * 2:
                 case(classes)
-        assert len(caught) == 6
+        assert len(messages(caught)) == 6
 
 
 def test_filters_hold_under_a_patch():
