@@ -82,6 +82,17 @@ class Data(NamedTuple):
     y: Array
     sample_weight: Array | None
 
+    def rows(self, rows: slice) -> Data:
+        """Return views of some rows."""
+        weight = self.sample_weight
+        return Data(self.X[rows], self.y[rows], None if weight is None else weight[rows])
+
+    def evenly_spaced(self, most: int) -> Data:
+        """Return copies of at most so many rows, evenly spaced."""
+        chosen = self.rows(slice(None, None, -(-len(self.X) // most)))
+        weight = chosen.sample_weight
+        return Data(chosen.X.copy(), chosen.y.copy(), None if weight is None else weight.copy())
+
 
 class Training:
     """One fit, all of whose arguments have been checked."""
@@ -145,6 +156,9 @@ class Training:
         ):
             return 1
         most = min(self.epochs - self.done, max(1, _MAX_RATES // self.steps))
+        for callback in self.all_callbacks:
+            if callback.interval is not None:
+                most = min(most, callback.interval - self.done % callback.interval)
         return min(most, self._chunk) if self.all_callbacks else most
 
     def _train_chunk(self, n_epochs: int) -> None:
