@@ -162,13 +162,16 @@ class Explanation:
         for layer in self.layers:
             name = layer.activation.name
             yield f"Forward, layer {layer.index}: {_shape(layer)}, {name}", list(_forward(layer))
-        yield "Loss", [
-            _Step(
-                f"L = {_LOSS.get(self._loss_name, 'the custom loss')}"
-                f"{' + penalties' if self._has_penalties else ''}",
-                self.loss,
-            )
-        ]
+        yield (
+            "Loss",
+            [
+                _Step(
+                    f"L = {_LOSS.get(self._loss_name, 'the custom loss')}"
+                    f"{' + penalties' if self._has_penalties else ''}",
+                    self.loss,
+                )
+            ],
+        )
         for layer in reversed(self.layers):
             yield (
                 f"Backward, layer {layer.index}: {_shape(layer)}, {layer.activation.name}",
@@ -199,7 +202,8 @@ class Explanation:
             if layer.new_bias is not None:
                 yield _Step("b <- b - lr dL/db", layer.new_bias)
             return
-        yield _Step(f"step of {self._optimizer!r} in W", layer.new_weight - layer.weight)
+        kind = type(self._optimizer).__name__
+        yield _Step(f"step of {kind} in W, lr = {self.lr:g}", layer.new_weight - layer.weight)
         yield _Step("W after it", layer.new_weight)
         if layer.new_bias is not None and layer.bias is not None:
             yield _Step("step in b", layer.new_bias - layer.bias)
@@ -414,7 +418,7 @@ def _shape(layer: LayerExplanation) -> str:
 
 
 def _number(x: float) -> str:
-    return f"{float(x):.6g}"
+    return f"{float(x) + 0.0:.6g}"  # -0 as 0
 
 
 def _abbreviated(items: Sequence[Any]) -> list[Any]:

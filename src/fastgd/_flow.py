@@ -42,8 +42,9 @@ QUANTITIES = {
 
 # ---- thresholds, and why ------------------------------------------------------------------------
 
-# A value is saturated where f' is below this share of the steepest f': what little comes through is
-# lost among the other samples.  For tanh that is |a| > 0.975, for sigmoid a outside 0.013 ... 0.987.
+# A value is saturated where f' is below this share of the steepest f': what little comes through
+# is lost among the other samples.  For tanh that is |a| > 0.975, for sigmoid a beyond 0.013 or
+# 0.987.
 FLAT = 0.05
 # The steepest f' where it is not about 1; the activations that can be flat at all.
 _STEEPEST = {
@@ -62,7 +63,8 @@ DEAD_SAMPLES = 32
 # Share of saturated values of a bounded activation: more than half learn at below FLAT of the pace.
 SATURATED = 0.5
 # |next change of W| / |W|; about 1e-3 is usual.  Above the one, ten steps may replace the weights,
-# and a gradient tells nothing so far away; below the other, 100,000 steps change them by their size.
+# and a gradient tells nothing so far away; below the other, 100,000 steps change them by their
+# own size.
 TOO_HIGH, USUAL, TOO_LOW = 0.1, 1e-3, 1e-5
 
 _BLOCK = 1 << 16  # elements of a weight matrix at a time
@@ -306,7 +308,8 @@ class NextStep:
         old, gradient = self._engine.bias(i), self._gradients[i][1]
         if old is None or gradient is None:
             return None
-        return self._new(old, gradient, [pairs[i][1] for pairs in self._states])
+        states = [state for pairs in self._states if (state := pairs[i][1]) is not None]
+        return self._new(old, gradient, states)
 
     def change_norm(self, i: int) -> float:
         """Return |change of W| of layer i."""
@@ -392,14 +395,14 @@ def _of_gradients(report: GradientFlowReport) -> Iterator[Finding]:
         return
     where = (
         f"|delta| is {last:.2g} at the output and {first:.2g} at the first layer"
-        f"{f', {last / first:.0f} times less' if 0 < first < last else ''}"
+        f"{f', {last / first:,.0f} times less' if 0 < first < last else ''}"
     )
     if first < VANISHING * last:
         yield Finding(
             "vanishing",
             f"Vanishing gradients: {where}, so the first layers hardly learn. Try relu or another "
-            "activation that is not flat on both sides, fewer layers, or "
-            "weight_init='glorot_uniform'.",
+            "activation that is not flat on both sides, fewer layers, or greater first weights "
+            "(weight_init='he_uniform').",
         )
     elif not first <= EXPLODING * last:
         yield Finding(

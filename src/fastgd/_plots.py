@@ -123,6 +123,7 @@ def draw_history(
     if axes is None:
         for ax in drawn[:-1]:
             ax.set_xlabel("")
+        figure.align_ylabels(drawn)
     return display
 
 
@@ -154,13 +155,23 @@ def _draw_panel(
             display.lines_[key] = draw_curve(ax, values[key], **style)
     ax.set_ylabel(label)
     ax.grid(alpha=0.3)
-    ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    ax.margins(x=0.02)
+    _count_whole(ax)
     if log or (log is None and name == "loss" and _spans_decades(shown)):
         ax.set_yscale("log")
     elif name == "lr" and ax.get_yscale() == "linear":
         ax.set_ylim(bottom=0)
     if len(shown) > 1:
         ax.legend()
+
+
+def _count_whole(ax: Axes) -> None:
+    """Put ticks at whole epochs only."""
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(
+        MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True, min_n_ticks=1)
+    )
 
 
 def _spans_decades(curves: Sequence[Sequence[float]]) -> bool:
@@ -209,17 +220,17 @@ def draw_flow(layers: Sequence[str], values: Mapping[str, Array]) -> Display:
     for name, color, shift, marker in (("z", BLUE, -0.08, "o"), ("a", ORANGE, 0.08, "s")):
         bar = spread.errorbar(
             at + shift, values[f"{name}_mean"], values[f"{name}_std"],
-            color=color, fmt=marker, capsize=3, label=f"{name}: mean ± standard deviation",
+            color=color, fmt=marker, capsize=3, label=f"{name}: mean ± std",
         )  # fmt: skip
         display.lines_[name] = bar.lines[0]
     spread.set_ylabel("z and a")
     for name, color, shift, label in (
-        ("saturated", BLUE, -0.2, "values where f' is nearly 0"),
-        ("dead", ORANGE, 0.2, "units where it is so for every sample"),
+        ("saturated", BLUE, -0.2, "saturated values"),
+        ("dead", ORANGE, 0.2, "dead units"),
     ):
         flat.bar(at + shift, 100 * values[name], width=0.38, color=color, label=label)
-    for i in np.flatnonzero(np.isnan(values["dead"])):
-        flat.text(i, 2, "does not\napply", ha="center", fontsize="small", color="0.4")
+    for i in map(int, np.flatnonzero(np.isnan(values["dead"]))):
+        flat.text(i, 2, "n/a", ha="center", fontsize="small", color="0.4")
     flat.set(ylabel="share in %", ylim=(0, 100))
     for name, color, marker, label in (
         ("delta_norm", BLUE, "o-", "|delta|"),
@@ -236,12 +247,10 @@ def draw_flow(layers: Sequence[str], values: Mapping[str, Array]) -> Display:
     ratio.set(ylabel="|change of W| / |W|", yscale="log")
     for ax in display.axes_:
         ax.set_xticks(at, layers if len(layers) <= 5 else [name.split()[0] for name in layers])
+        ax.set_xlim(-0.5, len(layers) - 0.5)
         ax.grid(alpha=0.3)
-        ax.margins(y=0.25)
-        ax.legend(fontsize="small", loc="best")
-    # Room for the legend above bars that may be as high as their scale
-    flat.set_ylim(0, 135)
-    flat.set_yticks(range(0, 101, 25))
+        # Above the panel, where it covers nothing
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     for ax in (norms, ratio):
         ax.set_xlabel("layer")
     return display
@@ -271,19 +280,18 @@ def draw_flow_over_time(
         if by_log:
             with np.errstate(divide="ignore", invalid="ignore"):
                 shown = np.log10(shown)
-        elif name in ("saturated", "dead"):
-            shown = 100 * shown
-        masked = np.ma.masked_invalid(shown)
-        limits = {"vmin": 0, "vmax": 100} if name in ("saturated", "dead") else {}
+        is_share = name in ("saturated", "dead")
+        masked = np.ma.masked_invalid(100 * shown if is_share else shown)
         mesh = ax.pcolormesh(
-            edges, np.arange(len(layers) + 1) - 0.5, masked, cmap="viridis", **limits
-        )
+            edges, np.arange(len(layers) + 1) - 0.5, masked, cmap="viridis",
+            vmin=0 if is_share else None, vmax=100 if is_share else None,
+        )  # fmt: skip
         ax.set_facecolor("0.85")
         bar = figure.colorbar(mesh, ax=ax)
         bar.set_label(label)
         ax.set_yticks(range(len(layers)), layers)
         ax.invert_yaxis()
-        ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        _count_whole(ax)
     display.axes_[-1].set_xlabel("epochs done  (grey: does not apply)")
     return display
 

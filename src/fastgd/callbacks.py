@@ -6,6 +6,7 @@ from Python only between epochs, or after batches if ``on_batch_end`` is defined
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -21,6 +22,7 @@ from .schedules import improved, is_higher_better, monitored
 if TYPE_CHECKING:
     from ._flow import GradientFlowReport
     from ._plots import Display
+    from ._training import Data
     from .network import Network
 
 __all__ = [
@@ -416,9 +418,10 @@ class GradientFlow(Callback):
             self.interval = None
         else:
             self.interval = integer("every", every)
-        self.every = every
+        self.every: int | Literal["auto"] = every
         self.n_samples = integer("n_samples", n_samples)
         self.warn = boolean("warn", warn)
+        self._data: Data | None = None
         self._resumed = False
         self._reset()
 
@@ -440,12 +443,16 @@ class GradientFlow(Callback):
         self._epochs_before = self.network.epoch - training.done
         self._data = training.data.evenly_spaced(self.n_samples)
         self._trained = self._spent = 0.0
+        self._n_trained = 0  # epochs
         # A guess before the first look: arithmetic at a modest pace, and the calls of a few layers.
         n_weights = sum(array.size for array in self.network._arrays(optimizer=False).values())
-        self._cost = 1e-3 + 1e-9 * self.n_samples * n_weights
+        self._cost = 1e-3 + 2e-10 * self.n_samples * n_weights
+        if self.every == "auto":
+            self.interval = None
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         self._trained += logs["seconds"]
+        self._n_trained += 1
         if self._first_loss is None:
             self._first_loss = logs["loss"]
         if self.network.epoch - self._epochs_before != epoch + 1:
@@ -457,10 +464,14 @@ class GradientFlow(Callback):
         self._look(epoch, logs["loss"])
         self._cost = time.perf_counter() - began
         self._spent += self._cost
+        if self.every == "auto":
+            # Ends native calls when the next look can be afforded.
+            affordable = self._cost / (_LOOKING_SHARE * self._trained / self._n_trained)
+            self.interval = math.ceil(max(affordable, self.n_epochs / _MOST_LOOKS))
 
     def _is_due(self, epoch: int) -> bool:
-        if self.interval is not None:
-            return (epoch + 1) % self.interval == 0
+        if not isinstance(self.every, str):
+            return (epoch + 1) % self.every == 0
         newest = self.epochs[-1] if self.epochs else -1
         return (
             epoch - newest >= self.n_epochs / _MOST_LOOKS
@@ -470,6 +481,7 @@ class GradientFlow(Callback):
     def _look(self, epoch: int, loss: float) -> None:
         from ._flow import findings, look
 
+        assert self._data is not None
         report = look(self.network, self._data)
         self.epochs.append(epoch)
         self.reports.append(report)
@@ -613,7 +625,9 @@ def _report(plain: Mapping[str, Any]) -> GradientFlowReport:
     if any(array.shape != (len(layers),) for array in values.values()):
         raise ValueError("a report of GradientFlow must have a number for each layer")
     samples = integer("n_samples", plain["n_samples"])
-    return GradientFlowReport(layers, samples, float(plain["loss"]), real("lr", plain["lr"]), values)
+    return GradientFlowReport(
+        layers, samples, float(plain["loss"]), real("lr", plain["lr"]), values
+    )
 
 
 class ProgressBar(Callback):
