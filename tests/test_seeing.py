@@ -426,6 +426,9 @@ def test_learning_rates_out_of_range_are_found_and_the_advice_helps(rng):
     advised = float(re.search(r"Try lr below ([\d.e+-]+),", report.warnings[0])[1])
     high.optimizer = fastgd.SGD(advised)
     assert kinds(high.gradient_flow(X, y)) == []
+    high = network(optimizer=fastgd.SGD(1e300), dtype="float32")
+    (warning,) = high.gradient_flow(X, y).warnings
+    assert re.match(r"Learning rate too high: .* that are not finite\. Try a much smaller", warning)
     low = network(optimizer=fastgd.SGD(1e-9))
     report = low.gradient_flow(X, y)
     assert kinds(report) == ["lr_too_low"]

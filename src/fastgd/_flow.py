@@ -360,7 +360,7 @@ def _row_blocks(W: Array) -> Iterator[slice]:
 def _ratio(change: float, size: float) -> float:
     if size == 0:
         return math.nan if change == 0 else math.inf
-    return change / size
+    return change / size if math.isfinite(change) else math.inf
 
 
 # ---- what a look says --------------------------------------------------------------------------
@@ -443,10 +443,17 @@ def _of_units(report: GradientFlowReport) -> Iterator[Finding]:
 
 def _of_steps(report: GradientFlowReport, is_learning: bool) -> Iterator[Finding]:
     # Weights of zero have no size to compare with.
-    ratios = np.where(np.isfinite(report.update_ratio), report.update_ratio, 0.0)
+    ratios = np.where(report.W_norm > 0, report.update_ratio, 0.0)
     worst = int(np.argmax(ratios))
     ratio = float(ratios[worst])
-    if ratio > TOO_HIGH:
+    if math.isinf(ratio):
+        yield Finding(
+            "lr_too_high",
+            f"Learning rate too high: the next step would leave weights of layer "
+            f"{report.layers[worst]} that are not finite. Try a much smaller lr than "
+            f"{report.lr:g}, or clip_norm=1.0 in the optimizer.",
+        )
+    elif ratio > TOO_HIGH:
         yield Finding(
             "lr_too_high",
             f"Learning rate too high: the next step changes the weights of layer "

@@ -273,15 +273,16 @@ def draw_flow_over_time(
         len(names), 1, sharex=True, squeeze=False, figsize=(7.2, height), layout="constrained"
     )
     display = Display(figure, list(grid[:, 0]))
-    edges = np.array([min(epochs[0], 0), *(epoch + 1 for epoch in epochs)])
+    edges = np.array([0, *(epoch + 1 for epoch in epochs)])
+    has_grey = False
     for ax, (name, label) in zip(display.axes_, names.items(), strict=True):
         shown = values[name].T
-        by_log = name.endswith(("norm", "ratio"))
-        if by_log:
+        if name.endswith(("norm", "ratio")):
             with np.errstate(divide="ignore", invalid="ignore"):
                 shown = np.log10(shown)
         is_share = name in ("saturated", "dead")
         masked = np.ma.masked_invalid(100 * shown if is_share else shown)
+        has_grey |= bool(masked.mask.any())
         mesh = ax.pcolormesh(
             edges, np.arange(len(layers) + 1) - 0.5, masked, cmap="viridis",
             vmin=0 if is_share else None, vmax=100 if is_share else None,
@@ -292,7 +293,7 @@ def draw_flow_over_time(
         ax.set_yticks(range(len(layers)), layers)
         ax.invert_yaxis()
         _count_whole(ax)
-    display.axes_[-1].set_xlabel("epochs done  (grey: does not apply)")
+    display.axes_[-1].set_xlabel(f"epochs done{'  (grey: does not apply)' if has_grey else ''}")
     return display
 
 

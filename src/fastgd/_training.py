@@ -135,6 +135,7 @@ class Training:
                 callback.network = self.network
                 callback.n_epochs = self.epochs
                 callback.steps_per_epoch = self.steps
+                callback.first_epoch = self.done
                 callback.on_fit_begin()
             while self.done < self.epochs and not self.network.stop_training:
                 self._train_chunk(self._next_chunk())

@@ -44,8 +44,8 @@ class Callback:
     network : Network
         Set when the fit begins. ``network.stop_training = True`` ends the fit after the epoch;
         ``network.optimizer.lr = ...`` holds from the next epoch on.
-    n_epochs, steps_per_epoch : int
-        Of the fit, set when it begins.
+    n_epochs, steps_per_epoch, first_epoch : int
+        Of the fit, set when it begins; first_epoch is above 0 if the fit was resumed.
     monitor : str or None
         If not None, fit refuses to start unless the logs will have a value of this name.
     every_epoch : bool
@@ -79,6 +79,7 @@ class Callback:
     network: Network
     n_epochs: int
     steps_per_epoch: int
+    first_epoch = 0
     monitor: str | None = None
     every_epoch = True
     interval: int | None = None
@@ -439,8 +440,12 @@ class GradientFlow(Callback):
             self._reset()
         self._resumed = False
         training = self.network._training
-        assert training is not None
-        self._epochs_before = self.network.epoch - training.done
+        if training is None:
+            raise TypeError(
+                "GradientFlow is for Network.fit, not for an estimator; of a fitted one use "
+                "estimator.to_network().gradient_flow(X, y)"
+            )
+        self._epochs_before = self.network.epoch - self.first_epoch
         self._data = training.data.evenly_spaced(self.n_samples)
         self._trained = self._spent = 0.0
         self._n_trained = 0  # epochs
@@ -651,17 +656,15 @@ class ProgressBar(Callback):
     def on_fit_begin(self) -> None:
         if sys.stderr is None:  # as under pythonw: there is nowhere to show it
             return
-        training = self.network._training
-        assert training is not None
         self._bar = _bar_class()(
             total=self.n_epochs * self.steps_per_epoch,
-            initial=training.done * self.steps_per_epoch,
+            initial=self.first_epoch * self.steps_per_epoch,
             unit="step",
             unit_scale=True,
             dynamic_ncols=True,
             file=sys.stderr,
         )
-        self._describe(training.done)
+        self._describe(self.first_epoch)
 
     def _describe(self, epoch: int) -> None:
         current = min(epoch + 1, self.n_epochs)
