@@ -933,7 +933,6 @@ def test_every_quantity_can_be_drawn_over_time(name, rng):
     assert_legible(display)
 
 
-@with_plots
 def test_flow_over_time_refuses_what_it_cannot_draw(rng):
     flow = pages(rng)["flow"]
     with pytest.raises(ValueError, match="unknown name 'z'; choose from"):
