@@ -60,7 +60,19 @@ def test_import_loads_no_module_that_training_does_not_need():
     loaded = set(done.stdout.split())
     for name in ("tqdm", "safetensors", "argparse", "importlib.metadata", "subprocess"):
         assert name not in loaded, name
-    for name in ("cli", "reference", "kernels", "io", "tables", "preprocess", "datasets"):
+    for name in (
+        "cli",
+        "reference",
+        "kernels",
+        "io",
+        "tables",
+        "preprocess",
+        "datasets",
+        "_explain",
+        "_flow",
+        "_html",
+        "_plots",
+    ):
         assert f"fastgd.{name}" not in loaded, name
 
 

@@ -354,3 +354,13 @@ def test_search_shows_the_epochs_of_its_candidates(capsys):
     search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(X, Y)
     assert "MLPClassifier - fit" in capsys.readouterr().out
     assert not hasattr(search.best_estimator_, "_parent_callback_ctx")
+
+
+def test_gradient_flow_says_that_it_is_for_networks():
+    model = classifier(callbacks=[fastgd.GradientFlow()])
+    with pytest.raises(
+        TypeError, match=r"for Network\.fit, .*estimator\.to_network\(\)\.gradient_"
+    ):
+        model.fit(X, Y)
+    network = classifier().fit(X, Y).to_network()
+    assert network.gradient_flow(X, Y).layers == ["0 relu", "1 softmax"]

@@ -14,7 +14,7 @@ from ._errors import ModelFileError, ValidationError
 from ._kernels import active_isa, available_isas
 from ._training import DivergenceError
 from ._version import __version__
-from .callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, ProgressBar
+from .callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, GradientFlow, ProgressBar
 from .config import config, set_isa
 from .history import History
 from .layers import Dense
@@ -25,6 +25,8 @@ from .optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 if TYPE_CHECKING:
     from . import kernels, reference
     from ._check import check
+    from ._explain import Explanation, explain
+    from ._flow import GradientFlowReport
     from .io import load
 
 __all__ = [
@@ -40,6 +42,9 @@ __all__ = [
     "Dense",
     "DivergenceError",
     "EarlyStopping",
+    "Explanation",
+    "GradientFlow",
+    "GradientFlowReport",
     "History",
     "Huber",
     "LogLoss",
@@ -57,6 +62,7 @@ __all__ = [
     "callbacks",
     "check",
     "config",
+    "explain",
     "kernels",
     "load",
     "losses",
@@ -69,7 +75,10 @@ __all__ = [
 
 # name -> (module, attribute; None for the module itself)
 _LAZY = {
+    "Explanation": ("_explain", "Explanation"),
+    "GradientFlowReport": ("_flow", "GradientFlowReport"),
     "check": ("_check", "check"),
+    "explain": ("_explain", "explain"),
     "kernels": ("kernels", None),
     "load": ("io", "load"),
     "reference": ("reference", None),

@@ -1018,16 +1018,16 @@ cdef class Engine:
             memset(&progress, 0, sizeof(progress))
             for i in range(self.net.n_layers):
                 drops |= self.net.layers[i].dropout > 0
-            clip_value, self.net.params.clip_value = self.net.params.clip_value, 0.0
-            try:
-                # Single operations can leave dropout out.
-                if drops or self.loss_kind == "custom":
-                    self.operate_step(data, NULL, 0, data.n, 0.0, None, False, &progress)
-                else:
+            # Single operations can leave dropout out.
+            if drops or self.loss_kind == "custom":
+                self.operate_unclipped(data, None, &progress)
+            else:
+                clip_value, self.net.params.clip_value = self.net.params.clip_value, 0.0
+                try:
                     with nogil:
                         k.net_find_gradient(&self.net, &data.c, data.n, threads, &progress)
-            finally:
-                self.net.params.clip_value = clip_value
+                finally:
+                    self.net.params.clip_value = clip_value
             if progress.outcome != k.FGD_TRAINED:
                 raise self.failure(progress.outcome, 0, 0)
             grads = []
@@ -1037,6 +1037,50 @@ cdef class Engine:
                               self.view(self, layer.db, layer, False).copy()
                               if layer.use_bias else None))
             return progress.last_loss, grads
+
+    def look(self, X, y, sample_weight, watch):
+        """Go through a step without dropout for `watch` to see; nothing is updated.
+
+        Parameters
+        ----------
+        watch : callable
+            As `verify` of `checked_step`, for "forward", "loss" (not of a custom one), "backward"
+            and "weight_grad"; then ``watch("gradient", layer, {"W", "b"}, {"dW", "db"})`` for each
+            layer, penalties included, not clipped.
+
+        Returns
+        -------
+        float
+            The mean loss with penalties; NaN if it is not finite, and there are no gradients then.
+        """
+        cdef Data data
+        cdef k.fgd_progress progress
+        cdef k.fgd_layer *layer
+        with self.lock:
+            self.check_not_in_step()
+            data = Data(X, y, sample_weight, self.input_scale)
+            self.use_data(data)
+            self.reserve(data.n, 1, True)
+            memset(&progress, 0, sizeof(progress))
+            self.operate_unclipped(data, watch, &progress)
+            if progress.outcome != k.FGD_TRAINED:
+                return float("nan")
+            for l in range(self.net.n_layers):
+                layer = &self.net.layers[l]
+                watch("gradient", l, {"W": self.weight(l), "b": self.bias(l)},
+                      {"dW": self.view(self, layer.dw, layer, True),
+                       "db": self.view(self, layer.db, layer, False)
+                       if layer.use_bias else None})
+            return progress.last_loss
+
+    cdef int operate_unclipped(self, Data data, verify, k.fgd_progress *progress) except -1:
+        # All of a step but the update, which leaves the gradient as it is before clipping.
+        clip_value, self.net.params.clip_value = self.net.params.clip_value, 0.0
+        try:
+            self.operate_step(data, NULL, 0, data.n, 0.0, verify, False, progress)
+        finally:
+            self.net.params.clip_value = clip_value
+        return 0
 
     # One step operation by operation on the calling thread: for verification, for losses that
     # Python computes, and (without update) for gradients.
@@ -1099,7 +1143,7 @@ cdef class Engine:
         k.net_add_loss(&self.net, n, loss_sum, weight_sum, penalty, progress)
         for l in range(last + 1):
             if verify is not None:
-                self.verify_gradient(verify, &batch, l, by_norm)
+                self.verify_gradient(verify, &batch, l, is_stored)
             elif is_stored:
                 layer = &self.net.layers[l]
                 k.net_gradient(&self.net, &batch, l, 0, layer.fan_in, layer.dw, layer.db)

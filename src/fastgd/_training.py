@@ -82,6 +82,17 @@ class Data(NamedTuple):
     y: Array
     sample_weight: Array | None
 
+    def rows(self, rows: slice) -> Data:
+        """Return views of some rows."""
+        weight = self.sample_weight
+        return Data(self.X[rows], self.y[rows], None if weight is None else weight[rows])
+
+    def evenly_spaced(self, most: int) -> Data:
+        """Return copies of at most so many rows, evenly spaced."""
+        chosen = self.rows(slice(None, None, -(-len(self.X) // most)))
+        weight = chosen.sample_weight
+        return Data(chosen.X.copy(), chosen.y.copy(), None if weight is None else weight.copy())
+
 
 class Training:
     """One fit, all of whose arguments have been checked."""
@@ -124,6 +135,7 @@ class Training:
                 callback.network = self.network
                 callback.n_epochs = self.epochs
                 callback.steps_per_epoch = self.steps
+                callback.first_epoch = self.done
                 callback.on_fit_begin()
             while self.done < self.epochs and not self.network.stop_training:
                 self._train_chunk(self._next_chunk())
@@ -145,6 +157,9 @@ class Training:
         ):
             return 1
         most = min(self.epochs - self.done, max(1, _MAX_RATES // self.steps))
+        for callback in self.all_callbacks:
+            if callback.interval is not None:
+                most = min(most, callback.interval - self.done % callback.interval)
         return min(most, self._chunk) if self.all_callbacks else most
 
     def _train_chunk(self, n_epochs: int) -> None:

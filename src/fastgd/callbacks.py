@@ -6,19 +6,34 @@ from Python only between epochs, or after batches if ``on_batch_end`` is defined
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
-from collections.abc import Mapping
-from typing import IO, TYPE_CHECKING, Any
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from ._validate import Array, boolean, choice, integer, real
 from .schedules import improved, is_higher_better, monitored
 
 if TYPE_CHECKING:
+    from ._flow import GradientFlowReport
+    from ._plots import Display
+    from ._training import Data
     from .network import Network
 
-__all__ = ["CSVLog", "Callback", "Checkpoint", "EarlyStopping", "ProgressBar"]
+__all__ = [
+    "CSVLog",
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "GradientFlow",
+    "GradientFlowWarning",
+    "ProgressBar",
+]
 
 
 class Callback:
@@ -29,13 +44,16 @@ class Callback:
     network : Network
         Set when the fit begins. ``network.stop_training = True`` ends the fit after the epoch;
         ``network.optimizer.lr = ...`` holds from the next epoch on.
-    n_epochs, steps_per_epoch : int
-        Of the fit, set when it begins.
+    n_epochs, steps_per_epoch, first_epoch : int
+        Of the fit, set when it begins; first_epoch is above 0 if the fit was resumed.
     monitor : str or None
         If not None, fit refuses to start unless the logs will have a value of this name.
     every_epoch : bool
         False lets several epochs run in one native call when nothing else needs each of them;
         ``on_epoch_begin`` is not called then, ``on_epoch_end`` for each of them afterwards.
+    interval : int or None
+        If not None, a native call ends whenever the number of epochs done is a multiple of it, so
+        that ``on_epoch_end`` finds the network as that epoch left it.
     last : bool
         True puts ``on_epoch_end`` after that of the callbacks for which it is False.
 
@@ -61,8 +79,10 @@ class Callback:
     network: Network
     n_epochs: int
     steps_per_epoch: int
+    first_epoch = 0
     monitor: str | None = None
     every_epoch = True
+    interval: int | None = None
     last = False
 
     def on_fit_begin(self) -> None:
@@ -338,6 +358,284 @@ class CSVLog(Callback):
             self._file = None
 
 
+class GradientFlowWarning(UserWarning):
+    """What `GradientFlow` has found wrong while a network was trained, and what to try.
+
+    Examples
+    --------
+    >>> import fastgd
+    >>> issubclass(fastgd.callbacks.GradientFlowWarning, UserWarning)
+    True
+    """
+
+
+class GradientFlow(Callback):
+    """Look at the gradient flow of a network while it is trained, and warn of what goes wrong.
+
+    Parameters
+    ----------
+    every : int or "auto"
+        Epochs between two looks. "auto" looks at most 200 times in a fit, and only as often as all
+        looks together take at most 3 % of the time that training has taken; the last epoch is
+        looked at in any case.
+    n_samples : int
+        Rows of the training data that are looked at, evenly spaced over all of them.
+    warn : bool
+        Whether each kind of finding is a `GradientFlowWarning` the first time in a fit.
+
+    Attributes
+    ----------
+    epochs : list of int
+        The epochs after which it looked, counted from 0 as in History.
+    reports : list of GradientFlowReport
+        One for each of them; see `Network.gradient_flow`.
+
+    Notes
+    -----
+    Looking changes no bit of the result: nothing is drawn from a random stream, and weights,
+    optimiser state and counters stay as they are. With "auto", which epochs are looked at depends
+    on the time that they take.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgd
+    >>> X = np.random.default_rng(0).normal(size=(200, 3))
+    >>> net = fastgd.Network([fastgd.Dense(8, "tanh"), fastgd.Dense(1)], "squared_error")
+    >>> flow = fastgd.GradientFlow(every=5)
+    >>> _ = net.fit(X, X[:, 0], epochs=12, callbacks=[flow], verbose=0)
+    >>> flow.epochs, flow.values("update_ratio").shape
+    ([4, 9, 11], (3, 2))
+    """
+
+    every_epoch = False
+    last = True
+
+    def __init__(
+        self, every: int | Literal["auto"] = "auto", n_samples: int = 256, warn: bool = True
+    ) -> None:
+        if isinstance(every, str):
+            choice("every", every, ("auto",), ", or a number of epochs")
+            self.interval = None
+        else:
+            self.interval = integer("every", every)
+        self.every: int | Literal["auto"] = every
+        self.n_samples = integer("n_samples", n_samples)
+        self.warn = boolean("warn", warn)
+        self._data: Data | None = None
+        self._resumed = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self.epochs: list[int] = []
+        self.reports: list[GradientFlowReport] = []
+        self._first_loss: float | None = None
+        self._warned: set[str] = set()
+
+    def on_fit_begin(self) -> None:
+        # Loaded now, so that the import counts neither as training nor as a look.
+        from . import _flow  # noqa: F401
+
+        if not self._resumed:
+            self._reset()
+        self._resumed = False
+        training = self.network._training
+        if training is None:
+            raise TypeError(
+                "GradientFlow is for Network.fit, not for an estimator; of a fitted one use "
+                "estimator.to_network().gradient_flow(X, y)"
+            )
+        self._epochs_before = self.network.epoch - self.first_epoch
+        self._data = training.data.evenly_spaced(self.n_samples)
+        self._trained = self._spent = 0.0
+        self._n_trained = 0  # epochs
+        # A guess before the first look: arithmetic at a modest pace, and the calls of a few layers.
+        n_weights = sum(array.size for array in self.network._arrays(optimizer=False).values())
+        self._cost = 1e-3 + 2e-10 * self.n_samples * n_weights
+        if self.every == "auto":
+            self.interval = None
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        self._trained += logs["seconds"]
+        self._n_trained += 1
+        if self._first_loss is None:
+            self._first_loss = logs["loss"]
+        if self.network.epoch - self._epochs_before != epoch + 1:
+            return  # one of several epochs of a native call: the network is past it
+        is_final = epoch + 1 == self.n_epochs or self.network.stop_training
+        if not (is_final or self._is_due(epoch)):
+            return
+        began = time.perf_counter()
+        self._look(epoch, logs["loss"])
+        self._cost = time.perf_counter() - began
+        self._spent += self._cost
+        if self.every == "auto":
+            # Ends native calls when the next look can be afforded.
+            affordable = self._cost / (_LOOKING_SHARE * self._trained / self._n_trained)
+            self.interval = math.ceil(max(affordable, self.n_epochs / _MOST_LOOKS))
+
+    def _is_due(self, epoch: int) -> bool:
+        if not isinstance(self.every, str):
+            return (epoch + 1) % self.every == 0
+        newest = self.epochs[-1] if self.epochs else -1
+        return (
+            epoch - newest >= self.n_epochs / _MOST_LOOKS
+            and self._spent + self._cost <= _LOOKING_SHARE * self._trained
+        )
+
+    def _look(self, epoch: int, loss: float) -> None:
+        from ._flow import findings, look
+
+        assert self._data is not None
+        report = look(self.network, self._data)
+        self.epochs.append(epoch)
+        self.reports.append(report)
+        if not self.warn:
+            return
+        assert self._first_loss is not None
+        for finding in findings(report, is_learning=loss < 0.99 * self._first_loss):
+            if finding.kind not in self._warned:
+                self._warned.add(finding.kind)
+                text = f"after epoch {epoch + 1}: {finding.text}"
+                warnings.warn(text, GradientFlowWarning, stacklevel=2)
+
+    def close(self) -> None:
+        self._data = None
+
+    def values(self, name: str) -> Array:
+        """Return one quantity over time, shape (looks, n_layers).
+
+        Parameters
+        ----------
+        name : str
+            An array of `GradientFlowReport`: "z_mean", "z_std", "a_mean", "a_std", "saturated",
+            "dead", "delta_norm", "dW_norm", "W_norm" or "update_ratio".
+
+        Raises
+        ------
+        ValueError
+            If the name is unknown, or nothing was looked at yet.
+        """
+        from ._flow import QUANTITIES
+
+        choice("name", name, QUANTITIES)
+        self._check_looked()
+        return np.array([report.values(name) for report in self.reports])
+
+    def _check_looked(self) -> None:
+        if not self.reports:
+            raise ValueError("there is nothing to show: give this GradientFlow to a fit first")
+
+    def plot(
+        self, names: str | Sequence[str] = ("a_std", "saturated", "delta_norm", "update_ratio")
+    ) -> Display:
+        """Draw heat maps over time: epochs to the right, layers downwards.
+
+        Parameters
+        ----------
+        names : str or sequence of str
+            Quantities as in `values`, a map for each. Norms and ratios are coloured by their
+            logarithm; grey is where a notion does not apply. Each column reaches back to the look
+            before it.
+
+        Returns
+        -------
+        Display
+            With ``figure_`` and ``axes_`` of matplotlib.
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        ValueError
+            If a name is unknown, or nothing was looked at yet.
+
+        Examples
+        --------
+        >>> import matplotlib
+        >>> matplotlib.use("Agg")
+        >>> import numpy as np
+        >>> import fastgd
+        >>> X = np.random.default_rng(0).normal(size=(200, 3))
+        >>> net = fastgd.Network([fastgd.Dense(8, "tanh"), fastgd.Dense(1)], "squared_error")
+        >>> flow = fastgd.GradientFlow(every=1)
+        >>> _ = net.fit(X, X[:, 0], epochs=4, callbacks=[flow], verbose=0)
+        >>> len(flow.plot().axes_)
+        4
+        >>> matplotlib.pyplot.close()
+        """
+        from ._flow import QUANTITIES
+        from ._plots import draw_flow_over_time
+
+        chosen = [names] if isinstance(names, str) else list(names)
+        if not chosen:
+            raise ValueError(f"names is empty; choose from {', '.join(QUANTITIES)}")
+        values = {name: self.values(name) for name in chosen}
+        labels = {name: QUANTITIES[name][1] for name in chosen}
+        return draw_flow_over_time(self.reports[-1].layers, self.epochs, values, labels)
+
+    def __repr__(self) -> str:
+        head = f"GradientFlow(every={self.every!r}, n_samples={self.n_samples}): "
+        if not self.reports:
+            return head + "no looks yet"
+        return f"{head}{len(self.reports)} looks, the last after epoch {self.epochs[-1] + 1}\n" + (
+            repr(self.reports[-1])
+        )
+
+    def _repr_html_(self) -> str | None:
+        return self.reports[-1]._repr_html_() if self.reports else None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "epochs": list(self.epochs),
+            "first_loss": self._first_loss,
+            "warned": sorted(self._warned),
+            "reports": [_plain_report(report) for report in self.reports],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._reset()
+        self.epochs = [integer("epoch", epoch, 0) for epoch in state["epochs"]]
+        first = state["first_loss"]
+        self._first_loss = None if first is None else real("first_loss", first)
+        self._warned = set(map(str, state["warned"]))
+        self.reports = [_report(plain) for plain in state["reports"]]
+        self._resumed = True
+
+
+# GradientFlow(every="auto"): at most so many looks in a fit, and this share of its time.  The share
+# leaves room within the promised 5 % for the last look, for looks that take longer than the one
+# before, and for shorter native calls.
+_MOST_LOOKS = 200
+_LOOKING_SHARE = 0.03
+
+
+def _plain_report(report: GradientFlowReport) -> dict[str, Any]:
+    """Return a report as JSON, which has no NaN and no infinity."""
+    from ._flow import QUANTITIES
+
+    return {
+        "layers": report.layers,
+        "n_samples": report.n_samples,
+        "loss": repr(report.loss),
+        "lr": report.lr,
+        "values": {name: [repr(float(x)) for x in report.values(name)] for name in QUANTITIES},
+    }
+
+
+def _report(plain: Mapping[str, Any]) -> GradientFlowReport:
+    from ._flow import QUANTITIES, GradientFlowReport
+
+    layers = [str(name) for name in plain["layers"]]
+    values = {name: np.array([float(x) for x in plain["values"][name]]) for name in QUANTITIES}
+    if any(array.shape != (len(layers),) for array in values.values()):
+        raise ValueError("a report of GradientFlow must have a number for each layer")
+    samples = integer("n_samples", plain["n_samples"])
+    return GradientFlowReport(
+        layers, samples, float(plain["loss"]), real("lr", plain["lr"]), values
+    )
+
+
 class ProgressBar(Callback):
     """Show a progress bar over the steps of a fit, with the newest values beside it.
 
@@ -357,24 +655,30 @@ class ProgressBar(Callback):
         self._bar: Any = None
 
     def on_fit_begin(self) -> None:
+        if sys.stderr is None:  # as under pythonw: there is nowhere to show it
+            return
         self._bar = _bar_class()(
             total=self.n_epochs * self.steps_per_epoch,
+            initial=self.first_epoch * self.steps_per_epoch,
             unit="step",
             unit_scale=True,
             dynamic_ncols=True,
             file=sys.stderr,
         )
-        self._describe(0)
+        self._describe(self.first_epoch)
 
     def _describe(self, epoch: int) -> None:
         current = min(epoch + 1, self.n_epochs)
         self._bar.set_description(f"epoch {current}/{self.n_epochs}", refresh=False)
 
     def on_progress(self, steps: int) -> None:
-        self._describe(steps // self.steps_per_epoch)
-        self._bar.update(steps - self._bar.n)
+        if self._bar is not None:
+            self._describe(steps // self.steps_per_epoch)
+            self._bar.update(steps - self._bar.n)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        if self._bar is None:
+            return
         shown = {name: f"{value:.4g}" for name, value in logs.items() if name != "seconds"}
         self._bar.set_postfix(shown, refresh=False)
         self.on_progress((epoch + 1) * self.steps_per_epoch)
@@ -396,6 +700,8 @@ class EpochLines(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         now = time.monotonic()
+        if sys.stderr is None:  # where print would write to stdout
+            return
         if now < self._next and epoch + 1 < self.n_epochs and not self.network.stop_training:
             return
         self._next = now + self._pause
@@ -428,11 +734,16 @@ def _bar_class() -> Any:
         if find_spec("ipywidgets") is not None:
             from tqdm.notebook import tqdm as notebook_bar
 
-            return notebook_bar
+            return _unwatched(notebook_bar)
     from tqdm.std import tqdm
 
-    class Bar(tqdm):  # type: ignore[misc, unused-ignore]
-        # No watching thread: fit itself reports ten times a second.
+    return _unwatched(tqdm)
+
+
+def _unwatched(kind: Any) -> Any:
+    """Return a kind of bar that starts no watching thread: fit itself reports often enough."""
+
+    class Bar(kind):  # type: ignore[misc, unused-ignore]
         monitor_interval = 0
 
     return Bar

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ._plots import Display
 
 __all__ = ["History"]
 
@@ -49,6 +55,57 @@ class History:
         self.epoch.extend(range(first_epoch, first_epoch + n_epochs))
         for name, values in logs.items():
             self.history.setdefault(name, []).extend(values)
+
+    def plot(
+        self,
+        names: str | Sequence[str] | None = None,
+        *,
+        axes: Axes | Sequence[Axes] | None = None,
+        log: bool | None = None,
+    ) -> Display:
+        """Draw the values by epoch, counted from 1: losses, metrics, learning rate.
+
+        Parameters
+        ----------
+        names : str or sequence of str, optional
+            Names in `history`, without "val_": a panel for each, which shows the validation data
+            as well if they were recorded. By default the loss, all metrics, and lr.
+        axes : matplotlib Axes or sequence of them, optional
+            Where to draw, one for each panel; by default a new figure.
+        log : bool, optional
+            Whether scales are logarithmic; by default that of a loss is if it is positive and spans
+            more than a factor of 50.
+
+        Returns
+        -------
+        Display
+            With ``figure_``, ``axes_`` (a list, one for each panel) and ``lines_`` (a dict, by the
+            names in `history`), all of matplotlib.
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        ValueError
+            If the history is empty, a name is unknown, or the number of axes is wrong.
+
+        Examples
+        --------
+        >>> import matplotlib
+        >>> matplotlib.use("Agg")
+        >>> import numpy as np
+        >>> import fastgd
+        >>> net = fastgd.Network([fastgd.Dense(1)], loss="squared_error")
+        >>> X = np.linspace(-1, 1, 20).reshape(-1, 1)
+        >>> history = net.fit(X, 2 * X, epochs=3, validation_split=0.2, verbose=0)
+        >>> display = history.plot("loss")
+        >>> sorted(display.lines_), display.axes_[0].get_ylabel()
+        (['loss', 'val_loss'], 'loss')
+        >>> matplotlib.pyplot.close(display.figure_)
+        """
+        from ._plots import draw_history
+
+        return draw_history(self.history, names, axes, log)
 
     def __repr__(self) -> str:
         last = ", ".join(f"{name}={values[-1]:.6g}" for name, values in self.history.items())

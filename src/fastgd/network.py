@@ -48,6 +48,8 @@ from .optimizers import Optimizer
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
+    from ._flow import GradientFlowReport
+
 __all__ = ["Network"]
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
@@ -688,6 +690,55 @@ class Network:
             ) from None
         return float(loss), gradients
 
+    def gradient_flow(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> GradientFlowReport:
+        """Look at how values and gradients flow through the layers; nothing is changed.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`; all samples are one batch, without dropout. Some hundred rows say as much
+            as all of them.
+
+        Returns
+        -------
+        GradientFlowReport
+            For each layer mean and standard deviation of z and a, the shares of saturated values
+            and of dead units, the norms of delta, dW and W, and the update-to-weight ratio of the
+            optimiser's next step; ``warnings`` says what is wrong and what to try. It prints as a
+            table, shows as one in a notebook, and has ``plot()``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For data that cannot be used, and for weights that are not finite.
+        RuntimeError
+            If the network has no weights yet.
+
+        Notes
+        -----
+        Weights, optimiser state, counters and random streams stay as they are. A loss that is not
+        finite is no error here but a warning of the report.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastgd
+        >>> net = fastgd.Network([fastgd.Dense(8, "sigmoid") for _ in range(9)] + [fastgd.Dense(1)],
+        ...                      "squared_error", n_inputs=2)
+        >>> X = np.random.default_rng(0).normal(size=(64, 2))
+        >>> report = net.gradient_flow(X, X[:, 0])
+        >>> report.warnings[0][:19]
+        'Vanishing gradients'
+        """
+        from ._flow import look
+
+        self._live()
+        data = self._check(X, y, sample_weight)
+        self._check_weights()
+        return look(self, data)
+
     # ---- use ------------------------------------------------------------------------------
 
     def predict(self, X: ArrayLike, *, n_threads: int | None = None) -> Array:
@@ -834,10 +885,7 @@ class Network:
         """
         from ._verify import measure, verify
 
-        checked = self._check(X, y, sample_weight)
-        rows = slice(_VALIDATED_SAMPLES)
-        weight = checked.sample_weight
-        data = Data(checked.X[rows], checked.y[rows], None if weight is None else weight[rows])
+        data = self._check(X, y, sample_weight).rows(slice(_VALIDATED_SAMPLES))
         twin = copy.deepcopy(self)
         if twin._engine is None:
             twin._build(data.X.shape[1])
@@ -877,8 +925,23 @@ class Network:
         total                              13    52 B
         loss squared_error, optimizer sgd, float32, seed 0
         """
-        header = ("layer", "shape", "activation", "parameters", "memory")
-        rows = [header]
+        rows, total = self._layer_table()
+        rows = [_SUMMARY_HEADER, *rows, *([] if total is None else [total])]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if column < 3 else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        text = "\n".join([*lines, self._settings_line()])
+        print(text)
+        return text
+
+    def _layer_table(self) -> tuple[list[tuple[str, ...]], tuple[str, ...] | None]:
+        """Return a row for each layer, and their total unless n_inputs is still unknown."""
+        rows: list[tuple[str, ...]] = []
         total = 0
         fan_in = self._n_inputs
         size = self.dtype.itemsize
@@ -893,24 +956,33 @@ class Network:
             shape = f"{'?' if fan_in is None else fan_in} -> {layer.units}"
             rows.append((str(i), shape, name, count, memory))
             fan_in = layer.units
-        if self._n_inputs is not None:
-            rows.append(("total", "", "", f"{total:,}", _bytes(total * size)))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if column < 3 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
-        lines.append(
+        if self._n_inputs is None:
+            return rows, None
+        return rows, ("total", "", "", f"{total:,}", _bytes(total * size))
+
+    def _settings_line(self) -> str:
+        return (
             f"loss {self._loss_name}, optimizer {self._optimizer.name}, {self.dtype.name}, "
             f"seed {self.seed}"
             f"{f', input_scale {self._input_scale:g}' if self._input_scale != 1 else ''}"
         )
-        text = "\n".join(lines)
-        print(text)
-        return text
+
+    def _repr_html_(self) -> str:
+        """Return the table of `summary` for notebooks, with optimiser states and progress."""
+        from ._html import block, note, table
+
+        rows, total = self._layer_table()
+        notes = [self._settings_line(), repr(self._optimizer)]
+        if self._engine is not None:
+            states = self._engine.optimizer_state()
+            size = sum(a.nbytes for pairs in states.values() for p in pairs for a in p
+                       if a is not None)  # fmt: skip
+            notes.append(
+                f"{self.epoch:,} epochs and {self.step:,} steps done; optimiser state "
+                f"{_bytes(size)}"
+            )
+        parts = table(_SUMMARY_HEADER, rows, n_text=3, foot=total)
+        return block("fastgd.Network", parts, *map(note, notes))
 
     def save(
         self,
@@ -967,6 +1039,7 @@ class Network:
 
 
 _VALIDATED_SAMPLES = 1024
+_SUMMARY_HEADER = ("layer", "shape", "activation", "parameters", "memory")
 
 
 class ValidationReport:
@@ -1100,10 +1173,7 @@ def _split(data: Data, share: float, dtype: np.dtype[Any]) -> tuple[Data, Data]:
             f"validation_split={share:g} of {n_samples} samples leaves none for training or "
             "validation"
         )
-    parts = [
-        Data(*(None if array is None else array[rows] for array in data))  # type: ignore[arg-type]
-        for rows in (slice(first), slice(first, None))
-    ]
+    parts = [data.rows(rows) for rows in (slice(first), slice(first, None))]
     for part in parts:
         if part.sample_weight is not None and count_as_zero(part.sample_weight, dtype):
             raise ValueError("validation_split leaves a part whose sample weights are all zero")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.utils.validation import check_is_fitted
 
+from .._plots import add_right_axes, draw_curve, one_legend, pyplot, right_axes
 from .._validate import choice
 
 if TYPE_CHECKING:
@@ -114,27 +115,27 @@ class LossCurveDisplay:
         >>> matplotlib.pyplot.close(display.figure_)
         """
         if ax is None:
-            _, ax = _pyplot().subplots()
+            _, ax = pyplot("LossCurveDisplay").subplots()
         self.ax_ = ax
         self.figure_ = ax.figure
         name = self.estimator_name if name is None else name
         prefix = "" if name is None else f"{name}: "
-        epochs = range(1, len(self.loss_curve) + 1)
-        (self.line_,) = ax.plot(epochs, self.loss_curve, **{"label": f"{prefix}loss"} | kwargs)
-        ax.set(xlabel="epoch", ylabel="loss")
+        self.line_ = draw_curve(ax, self.loss_curve, **{"label": f"{prefix}loss"} | kwargs)
+        ax.set_ylabel("loss")
         self.validation_line_ = self.validation_ax_ = None
         if self.validation_curve is not None:
-            self.validation_ax_ = ax if self.validation == "loss" else _right_axes(ax) or _add(ax)
+            self.validation_ax_ = ax
+            if self.validation == "score":
+                self.validation_ax_ = right_axes(ax, _SCORES) or add_right_axes(ax, _SCORES)
             style = {
                 "linestyle": "--",
                 "color": self.line_.get_color(),
                 "label": f"{prefix}validation {self.validation}",
             }
-            epochs = range(1, len(self.validation_curve) + 1)
-            (self.validation_line_,) = self.validation_ax_.plot(
-                epochs, self.validation_curve, **kwargs | style
+            self.validation_line_ = draw_curve(
+                self.validation_ax_, self.validation_curve, **kwargs | style
             )
-        _legend(ax, _right_axes(ax))
+        one_legend(ax, right_axes(ax, _SCORES))
         return self
 
     @classmethod
@@ -215,37 +216,3 @@ class LossCurveDisplay:
             estimator_name=type(estimator).__name__ if name is None else name,
         )
         return display.plot(ax, **kwargs)
-
-
-def _right_axes(ax: Axes) -> Axes | None:
-    """Return the axes for scores that an earlier plot has put on top of others."""
-    for other in ax.get_shared_x_axes().get_siblings(ax):
-        if other.get_ylabel() == _SCORES and other.bbox.bounds == ax.bbox.bounds:
-            return other
-    return None
-
-
-def _add(ax: Axes) -> Axes:
-    right: Axes = ax.twinx()
-    right.set_ylabel(_SCORES)
-    return right
-
-
-def _legend(ax: Axes, right: Axes | None) -> None:
-    """Name the lines of both axes in one legend, above all lines."""
-    if right is None:
-        ax.legend(handles=ax.lines)
-        return
-    earlier = ax.get_legend()
-    if earlier is not None:
-        earlier.remove()
-    # Between falling losses and rising scores
-    right.legend(handles=[*ax.lines, *right.lines], loc="center right")
-
-
-def _pyplot() -> Any:
-    try:
-        from matplotlib import pyplot
-    except ImportError:
-        raise ImportError("LossCurveDisplay needs matplotlib: pip install 'fastgd[plot]'") from None
-    return pyplot
