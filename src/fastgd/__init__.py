@@ -25,6 +25,7 @@ from .optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 if TYPE_CHECKING:
     from . import kernels, reference
     from ._check import check
+    from ._onnx_reader import from_onnx
     from .io import load
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "callbacks",
     "check",
     "config",
+    "from_onnx",
     "kernels",
     "load",
     "losses",
@@ -70,6 +72,7 @@ __all__ = [
 # name -> (module, attribute; None for the module itself)
 _LAZY = {
     "check": ("_check", "check"),
+    "from_onnx": ("_onnx_reader", "from_onnx"),
     "kernels": ("kernels", None),
     "load": ("io", "load"),
     "reference": ("reference", None),
