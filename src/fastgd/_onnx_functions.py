@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
@@ -148,8 +148,10 @@ def shortest(value: float) -> float:
 
 def nearest_activation(found: Array) -> tuple[float, Activation]:
     """Return how far values at the probes are from the nearest activation, and that one."""
-    expected = (
-        (_distance(found, reference.activation(one, PROBES[:, None])[:, 0]), one)
-        for one in _candidates(found)
-    )
-    return min(expected, key=lambda pair: pair[0])
+    pairs = ((_distance(found, _values(one)), one) for one in _candidates(found))
+    return min(pairs, key=lambda pair: pair[0])
+
+
+@lru_cache(maxsize=64)
+def _values(activation: Activation) -> Array:
+    return reference.activation(activation, PROBES[:, None])[:, 0]

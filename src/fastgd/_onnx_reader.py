@@ -155,6 +155,8 @@ def _parsed(onnx: Any, content: Any, path: Path | None) -> Any:
         model = onnx.load_model_from_string(content) if isinstance(content, bytes) else content
         if path is not None:
             onnx.load_external_data_for_model(model, str(path.parent))
+        for tensor in model.graph.initializer:
+            _check_place(onnx, tensor)
         onnx.checker.check_model(model if path is None else str(path))
         if model.functions:
             import onnx.inliner
@@ -162,12 +164,19 @@ def _parsed(onnx: Any, content: Any, path: Path | None) -> Any:
             model = onnx.inliner.inline_local_functions(model)
     except DecodeError as error:
         raise ModelFileError("it is no ONNX model, or damaged or truncated") from error
+    except ModelFileError:
+        raise
     # What the checker finds, names of files that lead elsewhere, tensors shorter than they claim
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise ModelFileError(f"it is damaged, or no model that onnx knows: {error}") from error
     except OSError as error:
         raise ModelFileError(f"its weights are in a second file: {error}") from error
     return model
+
+
+def _check_place(onnx: Any, tensor: Any) -> None:
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        raise ModelFileError("its weights are in a second file: give the path of the first")
 
 
 def _metadata(model: Any, classes: list[Any] | None) -> dict[str, Any]:
@@ -350,11 +359,10 @@ class _Reader:
             self._values[tensor.name] = self._array(tensor)
 
     def _array(self, tensor: Any) -> Array:
-        if tensor.data_location == self._onnx.TensorProto.EXTERNAL:
-            raise ModelFileError("its weights are in a second file: give the path of the first")
+        _check_place(self._onnx, tensor)
         try:
             return np.asarray(self._onnx.numpy_helper.to_array(tensor))
-        except (ValueError, TypeError, RuntimeError) as error:
+        except (ValueError, TypeError, LookupError, RuntimeError) as error:
             raise ModelFileError(f"the tensor {tensor.name!r} is damaged: {error}") from error
 
     def _read_input(self) -> None:

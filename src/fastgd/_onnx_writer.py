@@ -130,8 +130,7 @@ class _Graph(Formulas):
         return out
 
     def constant(self, name: str, array: Array) -> str:
-        array = np.ascontiguousarray(array)
-        self.constants.append(self._onnx.numpy_helper.from_array(array, name))
+        self.constants.append(self._onnx.numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def number(self, value: float) -> str:
