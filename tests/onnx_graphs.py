@@ -1,5 +1,7 @@
 """Builds ONNX graphs by hand, as the exporters of torch, Keras and scikit-learn write them."""
 
+import itertools
+
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -41,7 +43,9 @@ class Graph:
         """Return the model whose outputs have the names given."""
         kinds = kinds or [KINDS[self.dtype]] * len(outputs)
         described = [
-            helper.make_tensor_value_info(name, kind, ["n", "m"] if kind in KINDS.values() else ["n"])
+            helper.make_tensor_value_info(
+                name, kind, ["n", "m"] if kind in KINDS.values() else ["n"]
+            )
             for name, kind in zip(outputs, kinds, strict=True)
         ]
         graph = helper.make_graph(self.nodes, "by_hand", self.inputs, described, self.constants)
@@ -60,7 +64,7 @@ def weights(*sizes, seed=0, scale=0.7):
     rng = np.random.default_rng(seed)
     return [
         (rng.normal(size=(m, n)) * scale, rng.normal(size=n) * scale)
-        for m, n in zip(sizes, sizes[1:], strict=False)
+        for m, n in itertools.pairwise(sizes)
     ]
 
 
@@ -92,6 +96,7 @@ SPELLINGS = [
     ("torch", "leaky_relu(0.2)", lambda g, z: g("LeakyRelu", z, alpha=0.2)),
     ("torch, one slope", "leaky_relu(0.25)", lambda g, z: g("PRelu", z, [0.25])),
     ("torch, equal slopes", "leaky_relu(0.25)", lambda g, z: g("PRelu", z, [0.25] * 3)),
+    ("torch's newer, equal slopes", "leaky_relu(0.25)", lambda g, z: g("PRelu", z, [[0.25] * 3])),
     ("torch", "elu(1.5)", lambda g, z: g("Elu", z, alpha=1.5)),
     ("torch", "selu", lambda g, z: g("Selu", z)),
     ("torch celu", "elu", lambda g, z: g("Celu", z, alpha=1.0)),

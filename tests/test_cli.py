@@ -138,7 +138,9 @@ def test_export_of_other_networks(run, tmp_path):
 
 @needs_onnx
 def test_export_that_fails_is_one_line(run, tmp_path):
-    fastgd.Network([fastgd.Dense(2)], "squared_error", n_inputs=3).save(tmp_path / "own.safetensors")
+    fastgd.Network([fastgd.Dense(2)], "squared_error", n_inputs=3).save(
+        tmp_path / "own.safetensors"
+    )
     code, out, err = run("export own.safetensors own.onnx --input-dtype float16")
     assert (code, out) == (2, "")
     assert err.startswith("fastgd export: unknown input_dtype 'float16'; choose from float32, ")

@@ -188,7 +188,9 @@ def test_originals_are_converted_by_skl2onnx_itself():
 ORIGINALS = (neural_network.MLPClassifier, neural_network.MLPRegressor)
 
 
-@pytest.mark.parametrize("classes", [ORIGINALS, (MLPClassifier, MLPRegressor)], ids=["theirs", "ours"])
+@pytest.mark.parametrize(
+    "classes", [ORIGINALS, (MLPClassifier, MLPRegressor)], ids=["theirs", "ours"]
+)
 @pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
 @pytest.mark.parametrize("data", [X, X.astype(np.float64)], ids=["float32", "float64"])
 def test_from_onnx_reads_what_skl2onnx_writes(classes, activation, data):

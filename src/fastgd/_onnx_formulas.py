@@ -1,4 +1,4 @@
-"""The activations in operators of ONNX, for all that write graphs: to_onnx, and skl2onnx's converters.
+"""The activations in operators of ONNX, for all that write graphs: to_onnx, and for skl2onnx.
 
 Only operators that onnxruntime has in float32 and float64, and forms that keep their accuracy where
 the result is small: its own Sigmoid, for one, is right to a unit of 1, not of the result.
@@ -20,14 +20,15 @@ _SINGLE = {"identity": "Identity", "relu": "Relu", "tanh": "Tanh", "exp": "Exp"}
 # (x + k) exp(x^2 / 2) Phi(-x) in (x - k) / (x + k), 0 <= x <= 38: k and the coefficients of the
 # kernels, csrc/template/math_coefs.h, lowest degree first; made by tools/minimax.py.
 NORMAL_TAIL_K = 3.46875
-NORMAL_TAIL = tuple(map(float.fromhex, """
+_COEFFICIENTS = """
     0x1.7cba514d63fc6p-1 -0x1.2000624f83b99p-1 0x1.3df237db8c567p-2 -0x1.c9342ce9d6034p-4
     0x1.f034e0bbfe287p-7 0x1.c3ce4654fb93fp-8 -0x1.86885b5c70142p-9 -0x1.23ab822165655p-11
     0x1.db769bff219b3p-12 0x1.74421c0f59109p-14 -0x1.28a8e5e1f1d92p-14 -0x1.800080167a2dap-16
     0x1.4f14c61c02e2cp-17 0x1.a78f8363db6adp-18 -0x1.6ef8e4c6a93c1p-21 -0x1.985cef4b1fadcp-20
     -0x1.24070b0ef6be7p-22 0x1.202eaa4ba111bp-22 0x1.3fa5eb6463ea8p-23 -0x1.25617bb0f2e88p-26
     -0x1.4cc7ff06a3b19p-25 -0x1.cb8306a191ae2p-28 0x1.4ba3937f0a532p-28 0x1.d2d5e09c2dfeap-30
-    """.split()))  # fmt: skip
+    """
+NORMAL_TAIL = tuple(map(float.fromhex, _COEFFICIENTS.split()))
 
 
 class Formulas(ABC):

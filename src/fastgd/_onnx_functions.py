@@ -19,7 +19,6 @@ from .activations import Activation
 __all__ = ["FUNCTIONS", "PROBES", "TOLERANCE", "nearest_activation", "shortest"]
 
 
-
 def _erf(x: Array) -> Array:
     return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), dtype=np.float64)
 
@@ -112,11 +111,9 @@ PROBES = np.concatenate([_NEAR, _FAR])
 TOLERANCE = 1e-6
 
 
-
 def _distance(found: Array, expected: Array) -> float:
     """Return the largest difference, of the value or of 1; inf where a value is missing."""
-    with np.errstate(all="ignore"):
-        difference = np.abs(found - expected) / np.maximum(1, np.abs(expected))
+    difference = np.abs(found - expected) / np.maximum(1, np.abs(expected))
     difference[found == expected] = 0
     difference[~np.isfinite(difference)] = np.inf
     excused = (np.arange(len(found)) >= len(_NEAR)) & ~np.isfinite(found)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["from_onnx"]
 
+# What may have a constant of its own for each unit
+_BY_UNIT = ("Add", "Sub", "Mul", "Div")
 # Up to here the activation is told which was meant, such as gelu where it was computed by tanh.
 _NEAR_MISS = 0.01
 
@@ -125,14 +127,21 @@ def from_onnx(
     try:
         proto = _parsed(onnx, content, path)
         reader = _Reader(onnx, proto)
-        layers, scale = reader.network(output)
+        # Infinite and missing values are results here; weights are checked in the end.
+        with np.errstate(all="ignore"):
+            layers, scale = reader.network(output)
         metadata = _metadata(proto, reader.classes)
-        found = _loss(proto, layers[-1].activation, loss)
+        # That of the file is the loss of its output.
+        is_inner = output is not None and output not in {x.name for x in proto.graph.output}
+        if loss is None and not is_inner:
+            loss = _noted_loss(proto)
+        if loss is None:
+            loss = _fitting_loss(layers[-1].activation)
     except ModelFileError as error:
         raise ModelFileError(f"cannot read {what}: {error}") from error.__cause__
     network = Network(
-        [Dense(len(l.weight.T), l.activation, bias=l.bias is not None) for l in layers],
-        found,
+        [Dense(one.weight.shape[1], one.activation, bias=one.bias is not None) for one in layers],
+        loss,
         optimizer,
         len(layers[0].weight),
         reader.dtype,
@@ -140,7 +149,9 @@ def from_onnx(
         input_scale=scale,
     )
     try:
-        network.set_weights([a for l in layers for a in (l.weight, l.bias) if a is not None])
+        network.set_weights(
+            [array for one in layers for array in (one.weight, one.bias) if array is not None]
+        )
     except ValueError as error:
         raise ModelFileError(f"cannot read {what}: {error}") from None
     network.metadata = metadata
@@ -196,19 +207,20 @@ def _json(text: str) -> Any:
         raise ModelFileError(f"its metadata are damaged: {error}") from error
 
 
-def _loss(
-    model: Any, last: Activation, given: str | Loss | CustomLoss | None
-) -> str | Loss | CustomLoss:
-    if given is not None:
-        return given
-    for entry in model.metadata_props:
-        if entry.key == LOSS_KEY and model.producer_name == PRODUCER:
-            try:
-                return loss_of(_json(entry.value), None)
-            except (LookupError, TypeError, ValueError) as error:
-                if isinstance(error, ModelFileError):
-                    raise
-                raise ModelFileError(f"its loss is damaged: {error}") from error
+def _noted_loss(model: Any) -> Loss | CustomLoss | None:
+    """Return the loss that to_onnx has noted."""
+    notes = {entry.key: entry.value for entry in model.metadata_props}
+    if model.producer_name != PRODUCER or LOSS_KEY not in notes:
+        return None
+    try:
+        return loss_of(_json(notes[LOSS_KEY]), None)
+    except ModelFileError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ModelFileError(f"its loss is damaged: {error}") from error
+
+
+def _fitting_loss(last: Activation) -> str:
     canonical = (loss for loss in LOSSES if canonical_output(loss) == last.name)
     return next(canonical, "squared_error")
 
@@ -235,6 +247,9 @@ class _Affine(NamedTuple):
     has_shift: bool = False
 
 
+_IDENTITY = _Affine()
+
+
 @dataclass(eq=False)
 class _Base:
     """z = scale (x W) + shift, or scale x + shift, of the output x of the layers below.
@@ -251,9 +266,9 @@ class _Base:
     below: tuple[_Layer, ...]
     input_scale: float = 1.0
     weight: Array | None = None
-    affine: _Affine = _Affine()
+    affine: _Affine = _IDENTITY
     steps: list[tuple[Callable[..., Any], list[Any]]] = field(default_factory=list)
-    forms: list[_Affine] = field(default_factory=lambda: [_Affine()])
+    forms: list[_Affine] = field(default_factory=lambda: [_IDENTITY])
 
     def moved(self, by: _Affine) -> _Base:
         """Return the base that is an affine function of this one."""
@@ -264,10 +279,9 @@ class _Base:
     def values(self, z: Array, index: int) -> Array:
         """Return the result of a step, index 0 being z itself."""
         results = [z]
-        with np.errstate(all="ignore"):
-            for function, operands in self.steps[:index]:
-                arguments = (results[x.index] if isinstance(x, _Signal) else x for x in operands)
-                results.append(function(*arguments))
+        for function, operands in self.steps[:index]:
+            arguments = (results[x.index] if isinstance(x, _Signal) else x for x in operands)
+            results.append(function(*arguments))
         return np.broadcast_to(np.asarray(results[index], dtype=np.float64), z.shape)
 
 
@@ -286,7 +300,7 @@ class _Signal:
     base: _Base
     shape: tuple[int | None, ...]
     index: int = 0
-    affine: _Affine | None = _Affine()
+    affine: _Affine | None = _IDENTITY
     label: str = ""
 
 
@@ -375,7 +389,8 @@ class _Reader:
         (value,) = inputs
         if not value.type.HasField("tensor_type"):
             raise ModelFileError(f"its input {value.name} is no tensor")
-        kind, shape = value.type.tensor_type, (None,)
+        kind = value.type.tensor_type
+        shape: tuple[int | None, ...] = (None,)
         if kind.HasField("shape"):
             shape = tuple(
                 dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
@@ -414,7 +429,7 @@ class _Reader:
     @property
     def _label(self) -> str:
         node = self._node
-        return f"{self._op} (node {node.name or node.output[0]!r})"
+        return f"{self._op} (node {node.name or ', '.join(node.output)!r})"
 
     def _attribute(self, attribute: Any) -> Any:
         value = self._onnx.helper.get_attribute_value(attribute)
@@ -431,8 +446,7 @@ class _Reader:
             function = lambda *x: plain(*x, **attributes)  # noqa: E731
             function(*(np.ones(1) for _ in operands))  # an attribute that it does not have
         if not any(isinstance(x, _Signal | _Finished | _Labels) for x in operands):
-            with np.errstate(all="ignore"):
-                return np.asarray(function(*operands))
+            return np.asarray(function(*operands))
         return self._computed(op, function, operands)
 
     # ---- elementwise operators ----------------------------------------------------------------
@@ -450,7 +464,7 @@ class _Reader:
                 numbers.append(x)
             elif x.ndim > len(first.shape) + 1:
                 raise _Refused(f"adds axes, by a constant of shape {x.shape}")
-            elif x.size == 1 or (op == "PRelu" and x.size and (x == x.flat[0]).all()):
+            elif x.size == 1 or (op not in _BY_UNIT and _is_uniform(x, first.shape)):
                 numbers.append(x.flat[0].astype(np.float64 if x.dtype.kind == "f" else x.dtype))
             else:
                 return self._by_unit(op, operands, first)
@@ -474,7 +488,7 @@ class _Reader:
     def _by_unit(self, op: str, operands: list[Any], signal: _Signal) -> _Signal:
         """Return the signal times or plus a constant of its own for each unit."""
         is_first = operands[0] is signal
-        if op not in ("Add", "Sub", "Mul", "Div") or (op == "Div" and not is_first):
+        if op not in _BY_UNIT or (op == "Div" and not is_first):
             raise _Refused("differs from unit to unit")
         vector = operands[1 if is_first else 0]
         if vector.size != vector.shape[-1] or len(signal.shape) != 1:
@@ -535,6 +549,8 @@ class _Reader:
         self._must_be_open(signal)
         if not isinstance(signal, _Signal) or not isinstance(weight, np.ndarray):
             raise _Refused("is not a product of a layer's output and constant weights")
+        if not weight.size:
+            raise _Refused("has no weights")
         if weight.dtype not in ("float32", "float64"):
             raise _Refused(f"has weights of {weight.dtype}; fastgd has float32 and float64")
         if weight.ndim != 2 or len(signal.shape) != 1 or signal.shape[0] not in (None, len(weight)):
@@ -627,6 +643,8 @@ class _Reader:
         signal = self._units(operands[0])
         if attributes.get("axis", -1) not in (1, -1):
             raise _Refused(f"has axis={attributes['axis']}; it must be over the units, axis=1")
+        if signal.shape == (1,):
+            raise _Refused("is over a single unit")
         *below, last = self._layers(signal)
         if last.activation.name != "identity":
             raise _Refused(f"takes the output of another activation, {last.activation.name}")
@@ -816,12 +834,11 @@ def _affine(op: str, function: Callable[..., Any], operands: list[Any]) -> _Affi
     if op == "Neg":
         return _Affine(-scale, -shift, has_shift)
     is_first = isinstance(operands[0], _Signal)
-    if op not in ("Add", "Sub", "Mul", "Div") or (op == "Div" and not is_first):
+    if op not in _BY_UNIT or (op == "Div" and not is_first):
         return None
 
     def with_number(of: float, number: Any) -> float:
-        with np.errstate(all="ignore"):
-            return float(function(of, number) if is_first else function(number, of))
+        return float(function(of, number) if is_first else function(number, of))
 
     number = operands[1 if is_first else 0]
     is_sum = op in ("Add", "Sub")
@@ -831,6 +848,12 @@ def _affine(op: str, function: Callable[..., Any], operands: list[Any]) -> _Affi
         with_number(shift, number),
         has_shift or is_sum,
     )
+
+
+def _is_uniform(array: Array, shape: tuple[int | None, ...]) -> bool:
+    """Return whether a constant is one number for all units."""
+    of_units = array.size > 0 and array.shape[-1:] == shape and array.size == array.shape[-1]
+    return of_units and bool((array == array.flat[0]).all())
 
 
 def _times(array: Array, attributes: Mapping[str, Any], name: str) -> Array:

@@ -94,8 +94,8 @@ def _model(onnx: Any, network: Network, input_dtype: np.dtype[Any]) -> Any:
         parameters = [graph.constant(f"layers.{i}.weight", layer.weight)]
         if layer.bias is not None:
             parameters.append(graph.constant(f"layers.{i}.bias", layer.bias))
-        z = graph.node("Gemm", a, *parameters)
-        a = graph.activation(layer.activation, z, "output" if i == last else None)
+        z = graph.node("Gemm", a, *parameters, out=f"layers.{i}.z")
+        a = graph.activation(layer.activation, z, "output" if i == last else f"layers.{i}.a")
     made = helper.make_graph(graph.nodes, "network", [inputs], [outputs], graph.constants)
     return helper.make_model(
         made,
@@ -107,7 +107,7 @@ def _model(onnx: Any, network: Network, input_dtype: np.dtype[Any]) -> Any:
 
 
 class _Graph(Formulas):
-    """The nodes and constants of a graph; results are numbered."""
+    """The nodes and constants of a graph; a node has the name of its result."""
 
     def __init__(self, onnx: Any, dtype: np.dtype[Any]) -> None:
         self.is_double = dtype == np.float64
@@ -124,13 +124,14 @@ class _Graph(Formulas):
         return helper.make_tensor_value_info(name, kind, ["n_samples", units])
 
     def node(self, op: str, *inputs: str, out: str | None = None, **attributes: Any) -> str:
-        name = f"{op}_{len(self.nodes)}"
-        out = out or name
-        self.nodes.append(self._onnx.helper.make_node(op, inputs, [out], name, **attributes))
+        out = out or f"{op}_{len(self.nodes)}"
+        self.nodes.append(self._onnx.helper.make_node(op, inputs, [out], out, **attributes))
         return out
 
     def constant(self, name: str, array: Array) -> str:
-        self.constants.append(self._onnx.numpy_helper.from_array(np.asarray(array, order="C"), name))
+        self.constants.append(
+            self._onnx.numpy_helper.from_array(np.asarray(array, order="C"), name)
+        )
         return name
 
     def number(self, value: float) -> str:

@@ -472,9 +472,7 @@ def _layer(plain: object) -> Dense:
     )
 
 
-def loss_of(
-    plain: Mapping[str, Any], given: str | Loss | CustomLoss | None
-) -> Loss | CustomLoss:
+def loss_of(plain: Mapping[str, Any], given: str | Loss | CustomLoss | None) -> Loss | CustomLoss:
     """Return the loss that `plain_loss` described; one that is given must not differ."""
     settings = dict(plain)
     name = settings.pop("name")

@@ -1001,10 +1001,10 @@ class Network:
         Notes
         -----
         The model has one input, "X" (n_samples, n_inputs), and one output, "output" (n_samples,
-        units), what `predict` returns; the number of samples is free. It computes in the network's
-        dtype with operators that onnxruntime has in float32 and in float64 (operator set 13), and
-        agrees with `predict` to 1e-5 and 1e-12 of the largest output. It holds nothing of the
-        training but the loss.
+        units), what `predict` returns; the number of samples is free. Values between are called
+        "layers.0.z", "layers.0.a", and so on. It computes in the network's dtype with operators
+        that onnxruntime has in float32 and in float64 (operator set 13), and agrees with `predict`
+        to 1e-5 and 1e-12 of the largest output. It holds nothing of the training but the loss.
 
         Examples
         --------
