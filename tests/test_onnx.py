@@ -204,6 +204,9 @@ def test_metadata_travels(tmp_path):
     net.to_onnx(tmp_path / "model.onnx", metadata={"mine": 1})
     assert from_onnx(tmp_path / "model.onnx").metadata == {"mine": 1}
     assert net.metadata == kept
+    model = onnx.load(tmp_path / "model.onnx")
+    model.metadata_props.add(key="tool", value="of another's words")
+    assert from_onnx(model).metadata == {"mine": 1, "tool": "of another's words"}
 
 
 @pytest.mark.parametrize(
@@ -362,6 +365,19 @@ def _shape_of(g, x):
     """torch's x.view(x.size(0), -1)."""
     size = g("Gather", g("Shape", x), np.array(0), axis=0)
     return g("Concat", g("Unsqueeze", size, np.array([0])), np.array([-1]), axis=0)
+
+
+def test_factors_of_the_input_that_no_input_scale_can_be():
+    ((W, b),) = weights(4, 3)
+    for factor, weight in ((-2.0, -2 * W), (1e-40, 0 * W)):
+        g = Graph()
+        model = g.model(torch_layer(g, g("Mul", "input", factor), W, b))
+        net = from_onnx(model)
+        assert net.input_scale == 1
+        np.testing.assert_allclose(net.layers[0].weight, weight, rtol=1e-6, atol=1e-30)
+    g = Graph()
+    with pytest.raises(ModelFileError, match="not finite"):
+        from_onnx(g.model(torch_layer(g, g("Div", "input", 0.0), W, b)))
 
 
 PREPARATIONS = {

@@ -194,17 +194,18 @@ def _metadata(model: Any, classes: list[Any] | None) -> dict[str, Any]:
     found = {entry.key: entry.value for entry in model.metadata_props}
     if model.producer_name == PRODUCER:
         found.pop(LOSS_KEY, None)
-        found = {key: _json(value) for key, value in found.items()}
+        found = {key: _json_or_text(value) for key, value in found.items()}
     if classes is not None:
         found.setdefault("classes", classes)
     return found
 
 
-def _json(text: str) -> Any:
+def _json_or_text(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
-        raise ModelFileError(f"its metadata are damaged: {error}") from error
+    except ValueError:
+        # Another tool has added it to a file of ours.
+        return text
 
 
 def _noted_loss(model: Any) -> Loss | CustomLoss | None:
@@ -213,7 +214,7 @@ def _noted_loss(model: Any) -> Loss | CustomLoss | None:
     if model.producer_name != PRODUCER or LOSS_KEY not in notes:
         return None
     try:
-        return loss_of(_json(notes[LOSS_KEY]), None)
+        return loss_of(json.loads(notes[LOSS_KEY]), None)
     except ModelFileError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -571,7 +572,9 @@ class _Reader:
             if np.any(before):
                 shift = shift + np.broadcast_to(before, len(weight)) @ weight
                 has_shift = True
-            if not below and np.ndim(scale) == 0 and scale > 0 and not np.any(before):
+            limits = np.finfo(self.dtype)
+            is_number = np.ndim(scale) == 0 and limits.tiny <= scale <= limits.max
+            if is_number and not below and not np.any(before):
                 input_scale = shortest(float(scale))
             elif np.any(np.not_equal(scale, 1)):
                 weight = np.reshape(scale, (-1, 1)) * weight
