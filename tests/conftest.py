@@ -1,7 +1,7 @@
 """Set up for every test: packages named in FASTGD_BLOCK cannot be imported; common fixtures.
 
 The tests in test_sklearn_*.py are collected where scikit-learn can be imported, those of its ONNX
-converters where skl2onnx can be.
+converters where skl2onnx can be, those of ONNX where onnx can be.
 """
 
 import zlib
@@ -17,7 +17,9 @@ from fastgd import _kernels  # noqa: E402
 
 # Without scikit-learn, its tests cannot even be imported: test_extras.py has the one that is left.
 collect_ignore_glob = [] if block_extras.has("sklearn") else ["test_sklearn_*.py"]
-if not (block_extras.has("skl2onnx") and block_extras.has("onnx")):
+if not block_extras.has("onnx"):
+    collect_ignore_glob.append("test_*onnx.py")
+elif not block_extras.has("skl2onnx"):
     collect_ignore_glob.append("test_sklearn_onnx.py")
 pytest.register_assert_rewrite("sklearn_pairs")
 

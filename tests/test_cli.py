@@ -21,6 +21,7 @@ from fastgd.datasets import load_digits_split
 
 SCRIPT = [sys.executable, str(Path(__file__).with_name("block_extras.py"))]
 needs_pyarrow = needs_extra("pyarrow", "data")
+needs_onnx = needs_extra("onnx", "onnx")
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def run(tmp_path, monkeypatch, capfd):
         capfd.readouterr()
         code = cli.main(shlex.split(line))
         out, err = capfd.readouterr()
-        if code == 2 and "needs pyarrow" in err:
+        if code == 2 and " needs " in err and "pip install" in err:
             raise ImportError(err.rstrip("\n"))
         return code, out, err
 
@@ -105,7 +106,53 @@ def test_examples_of_the_help_work_as_printed(lines, run):
 
     if ".csv" in lines:
         all_of_them = needs_pyarrow(all_of_them)
+    if ".onnx" in lines:
+        all_of_them = needs_onnx(all_of_them)
     all_of_them()
+
+
+@needs_onnx
+def test_export_writes_the_network_and_its_names(run, digits, tmp_path):
+    run("train train.npz --epochs 2 --quiet")
+    code, out, _ = run("export model.safetensors digits.onnx --input-dtype uint8")
+    assert code == 0
+    assert "inputs          64, as fastgd train has encoded them" in out
+    assert "outputs         10, softmax\n" in out
+    net = fastgd.from_onnx(tmp_path / "digits.onnx")
+    saved = fastgd.load(tmp_path / "model.safetensors")
+    for a, b in zip(net.get_weights(), saved.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert net.metadata["classes"] == list(range(10))
+    assert net.metadata["feature_names"] == [f"x{i}" for i in range(64)]
+    assert net.metadata["preprocessing"] == saved.metadata["preprocessing"]
+
+
+@needs_onnx
+def test_export_of_other_networks(run, tmp_path):
+    net = fastgd.Network([fastgd.Dense(2)], "squared_error", n_inputs=3)
+    net.save(tmp_path / "own.safetensors", metadata={"mine": 1})
+    code, out, _ = run("export own.safetensors own.onnx")
+    assert (code, out.splitlines()[0]) == (0, "inputs          3")
+    assert fastgd.from_onnx(tmp_path / "own.onnx").metadata == {"mine": 1}
+
+
+@needs_onnx
+def test_export_that_fails_is_one_line(run, tmp_path):
+    fastgd.Network([fastgd.Dense(2)], "squared_error", n_inputs=3).save(
+        tmp_path / "own.safetensors"
+    )
+    code, out, err = run("export own.safetensors own.onnx --input-dtype float16")
+    assert (code, out) == (2, "")
+    assert err.startswith("fastgd export: unknown input_dtype 'float16'; choose from float32, ")
+    assert err.count("\n") == 1
+    for line, message in (
+        ("export absent.safetensors own.onnx", "absent.safetensors: No such file"),
+        ("export own.safetensors absent/own.onnx", "there is no folder absent"),
+    ):
+        code, _, err = run(line)
+        assert code == 2
+        assert message in err
+    assert not (tmp_path / "own.onnx").exists()
 
 
 def test_every_command_has_help(capsys):

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+import fastgd
+
 
 def test_fastgd_does_not_import_scikit_learn():
     code = (
@@ -22,3 +24,16 @@ def test_drop_in_says_how_to_install_what_it_needs(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(ImportError, match=r"scikit-learn: pip install 'fastgd\[sklearn\]'$"):
         importlib.import_module("fastgd.sklearn")
+
+
+def test_onnx_says_how_to_install_what_it_needs(monkeypatch, tmp_path):
+    """Also where onnx is there: it is taken away for the test."""
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    path = tmp_path / "model.onnx"
+    net = fastgd.Network([fastgd.Dense(1)], "squared_error", n_inputs=1)
+    command = r"needs onnx; install it with: pip install 'fastgd\[onnx\]'$"
+    with pytest.raises(ImportError, match=f"^to_onnx {command}"):
+        net.to_onnx(path)
+    assert not path.exists()
+    with pytest.raises(ImportError, match=f"^from_onnx {command}"):
+        fastgd.from_onnx(path)

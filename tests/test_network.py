@@ -962,6 +962,8 @@ MODULES += ["network", "optimizers", "schedules"]
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings(name, monkeypatch):
+    # Its example needs onnx, and is run by the tests of that.
+    monkeypatch.setattr(Network.to_onnx, "__doc__", None)
     monkeypatch.setattr(sys, "stderr", open(os.devnull, "w"))  # noqa: SIM115
     found = doctest.DocTestFinder().find(importlib.import_module(f"fastgd.{name}"))
     # Those of pictures need matplotlib: test_seeing.py has them.
@@ -986,7 +988,7 @@ def test_public_names_have_an_example(name):
     "method",
     [
         "evaluate", "fit", "get_weights", "gradient_flow", "loss_and_grad", "predict", "save",
-        "set_weights", "summary", "train_step", "validate",
+        "set_weights", "summary", "to_onnx", "train_step", "validate",
     ],
 )  # fmt: skip
 def test_public_methods_have_an_example(method):

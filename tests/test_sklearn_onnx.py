@@ -15,6 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import fastgd
 from fastgd import activations
 from fastgd.sklearn import MLPClassifier, MLPRegressor, _onnx, _settings
 
@@ -126,9 +127,8 @@ def test_every_activation(activation, data):
     model = regressor(X[:, 0], activation=activation, dtype=data.dtype.name)
     (found,) = run(model, data * 10)
     assert found.dtype == data.dtype
-    # erf is there in single precision only.
-    is_double = data.dtype == np.float64 and activation != "gelu"
-    close(found, model.predict(data * 10).reshape(-1, 1), 1e-13 if is_double else 1e-5)
+    bound = 1e-13 if data.dtype == np.float64 else 1e-5
+    close(found, model.predict(data * 10).reshape(-1, 1), bound)
 
 
 def test_exp_between_layers():
@@ -180,6 +180,43 @@ def test_originals_are_converted_by_skl2onnx_itself():
     names = skl2onnx._supported_operators.sklearn_operator_name_map
     assert names[neural_network.MLPClassifier] == "SklearnMLPClassifier"
     close(run(model, options={"zipmap": False})[1], model.predict_proba(X))
+
+
+# ---- read back ---------------------------------------------------------------------------------
+
+
+ORIGINALS = (neural_network.MLPClassifier, neural_network.MLPRegressor)
+
+
+@pytest.mark.parametrize(
+    "classes", [ORIGINALS, (MLPClassifier, MLPRegressor)], ids=["theirs", "ours"]
+)
+@pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
+@pytest.mark.parametrize("data", [X, X.astype(np.float64)], ids=["float32", "float64"])
+def test_from_onnx_reads_what_skl2onnx_writes(classes, activation, data):
+    settings = {"hidden_layer_sizes": (6, 5), "activation": activation, "max_iter": 20}
+    settings["random_state"] = 1
+    bound = 1e-5 if data.dtype == np.float32 else 1e-12
+    for y, options in ((NAMES, True), (Y, False), (Y == 1, False), (LABELS, False)):
+        model = classes[0](**settings).fit(data, y)
+        written = skl2onnx.to_onnx(model, data[:1], options={"zipmap": options})
+        network = fastgd.from_onnx(written)
+        assert network.dtype == data.dtype
+        outputs, expected = network.predict(data), model.predict_proba(data)
+        close(outputs, expected[:, -outputs.shape[1] :].astype(data.dtype), bound)
+        if y is not LABELS:
+            assert network.metadata["classes"] == list(model.classes_)
+    model = make_pipeline(StandardScaler(), classes[1](**settings)).fit(data, data[:, 0])
+    network = fastgd.from_onnx(skl2onnx.to_onnx(model, data[:1]))
+    # Scaler has its constants in single precision.
+    close(network.predict(data)[:, 0], model.predict(data).astype(data.dtype), max(bound, 1e-6))
+
+
+@pytest.mark.parametrize("activation", EVERY, ids=str)
+def test_from_onnx_reads_every_activation_of_ours(activation):
+    model = regressor(X[:, :2], activation=activation, dtype="float32")
+    network = fastgd.from_onnx(skl2onnx.to_onnx(model, X[:1]))
+    np.testing.assert_array_equal(network.predict(X), model.predict(X))
 
 
 # ---- registration ------------------------------------------------------------------------------

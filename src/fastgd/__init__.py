@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ._check import check
     from ._explain import Explanation, explain
     from ._flow import GradientFlowReport
+    from ._onnx_reader import from_onnx
     from .io import load
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "check",
     "config",
     "explain",
+    "from_onnx",
     "kernels",
     "load",
     "losses",
@@ -79,6 +81,7 @@ _LAZY = {
     "GradientFlowReport": ("_flow", "GradientFlowReport"),
     "check": ("_check", "check"),
     "explain": ("_explain", "explain"),
+    "from_onnx": ("_onnx_reader", "from_onnx"),
     "kernels": ("kernels", None),
     "load": ("io", "load"),
     "reference": ("reference", None),

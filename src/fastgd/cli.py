@@ -26,6 +26,10 @@ _EXAMPLES = {
   fastgd demo --data digits.csv
   fastgd train digits.csv --target digit --out digits.safetensors
   fastgd predict digits.safetensors digits.csv --probabilities --out digits-predicted.csv""",
+    "export": """\
+  fastgd demo --data digits.npz
+  fastgd train digits.npz --out digits.safetensors
+  fastgd export digits.safetensors digits.onnx""",
     "check": "  fastgd check --dtype float32",
     "info": "  fastgd info",
     "bench": "  fastgd bench --rounds 3 --json bench.json",
@@ -197,6 +201,16 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     _add_threads(parser)
 
 
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="model file of fastgd")
+    parser.add_argument("out", metavar="ONNX", help="file to write")
+    parser.add_argument(
+        "--input-dtype",
+        metavar="DTYPE",
+        help="float32, float64 or an integer one such as uint8 (default: that of the network)",
+    )
+
+
 def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--isa", help="one instruction set only (default: all of this machine)")
     parser.add_argument("--dtype", choices=["float32", "float64"], help="one type only")
@@ -250,6 +264,12 @@ def _predict(options: argparse.Namespace) -> int:
     from ._command_train import predict
 
     return predict(options)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from ._command_export import export
+
+    return export(options)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -310,6 +330,7 @@ def _demo(options: argparse.Namespace) -> int:
 _COMMANDS: dict[str, tuple[str, Callable[..., None], Callable[[argparse.Namespace], int]]] = {
     "train": ("train a network on a data file", _add_train, _train),
     "predict": ("apply a trained network to a data file", _add_predict, _predict),
+    "export": ("write a trained network as an ONNX model", _add_export, _export),
     "check": ("compare every kernel with the NumPy reference", _add_check, _check),
     "info": ("show the version, instruction sets, threads and build flags", _add_info, _info),
     "bench": ("measure the speed beside a NumPy loop", _add_bench, _bench),

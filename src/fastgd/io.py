@@ -29,7 +29,7 @@ from .schedules import LearningRate, Schedule
 if TYPE_CHECKING:
     from .network import Network
 
-__all__ = ["load", "save"]
+__all__ = ["json_copy", "load", "loss_of", "plain_loss", "save", "write_atomically"]
 
 _FORMAT = "fastgd 1"
 # that of safetensors itself
@@ -76,7 +76,7 @@ def save(
 ) -> None:
     """Write a network to a file; see `Network.save`."""
     include = boolean("include_optimizer", include_optimizer)
-    kept = network.metadata if metadata is None else _json_copy(metadata)
+    kept = network.metadata if metadata is None else json_copy(metadata)
     tensors = {
         name: np.ascontiguousarray(view)
         for name, view in network._arrays(optimizer=include).items()
@@ -91,9 +91,7 @@ def save(
         "epoch": network.epoch if include else 0,
         "step": network.step if include else 0,
         "layers": [_plain_layer(layer) for layer in network.layers],
-        "loss": network.loss._plain()
-        if isinstance(network.loss, Loss) and network.loss_name != "custom"
-        else {"name": "custom"},
+        "loss": plain_loss(network),
         "optimizer": network.optimizer._plain(),
         "has_optimizer_state": include,
         "schedule_state": lr.state_dict()
@@ -159,6 +157,13 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.close(folder)
 
 
+def plain_loss(network: Network) -> dict[str, Any]:
+    """Return the loss of a network as JSON."""
+    if isinstance(network.loss, Loss) and network.loss_name != "custom":
+        return network.loss._plain()
+    return {"name": "custom"}
+
+
 def _plain_layer(layer: Dense) -> dict[str, Any]:
     assert layer.activation is not None
     weight_init, bias_init = (
@@ -208,7 +213,7 @@ def _plain_resume(
     return {"done": resume["done"], "stopped": resume["stopped"], "callbacks": states}
 
 
-def _json_copy(metadata: object) -> dict[str, Any]:
+def json_copy(metadata: object) -> dict[str, Any]:
     """Return metadata as a file would give them back, or refuse what JSON cannot hold."""
     if not isinstance(metadata, Mapping):
         raise TypeError(f"metadata must be a dict, not {metadata!r}")
@@ -394,7 +399,7 @@ def _build(
 
     network = Network(
         layers,
-        _loss(config["loss"], loss),
+        loss_of(config["loss"], loss),
         _optimizer(config["optimizer"], lr),
         None,
         dtype,
@@ -467,7 +472,8 @@ def _layer(plain: object) -> Dense:
     )
 
 
-def _loss(plain: Mapping[str, Any], given: str | Loss | CustomLoss | None) -> Loss | CustomLoss:
+def loss_of(plain: Mapping[str, Any], given: str | Loss | CustomLoss | None) -> Loss | CustomLoss:
+    """Return the loss that `plain_loss` described; one that is given must not differ."""
     settings = dict(plain)
     name = settings.pop("name")
     if name == "custom" and not settings:

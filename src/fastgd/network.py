@@ -1037,6 +1037,62 @@ class Network:
 
         save(self, path, include_optimizer=include_optimizer, metadata=metadata)
 
+    def to_onnx(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        input_dtype: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the network as an ONNX model, which other runtimes and `fastgd.from_onnx` read.
+
+        Parameters
+        ----------
+        path : str or path-like
+            An old file is replaced in one step, or left as it was if anything fails.
+        input_dtype : str, optional
+            The dtype of the model's input: "float32", "float64", or an integer one such as
+            "uint8"; by default the network's own. Others are cast to the network's dtype first, as
+            `predict` does, so that with input_scale=1/255 a model takes images as bytes.
+        metadata : dict, optional
+            JSON values of your own, in place of ``network.metadata``: the model's metadata_props
+            hold each as JSON under its key, and the loss under "fastgd.loss".
+
+        Raises
+        ------
+        ImportError
+            Without the package onnx, which the extra ``onnx`` installs.
+        OSError
+            If the file cannot be written.
+        RuntimeError
+            If the network has no weights yet.
+        TypeError, ValueError
+            If metadata is not made of JSON values, if a weight is not finite, or if the model
+            is larger than the 2 GiB that one ONNX file holds.
+
+        Notes
+        -----
+        The model has one input, "X" (n_samples, n_inputs), and one output, "output" (n_samples,
+        units), what `predict` returns; the number of samples is free. Values between are called
+        "layers.0.z", "layers.0.a", and so on. It computes in the network's dtype with operators
+        that onnxruntime has in float32 and in float64 (operator set 13), and agrees with `predict`
+        to 1e-5 and 1e-12 of the largest output. It holds nothing of the training but the loss.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import fastgd
+        >>> net = fastgd.Network([fastgd.Dense(3)], "cross_entropy", n_inputs=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.onnx")
+        ...     net.to_onnx(path, metadata={"classes": ["red", "green", "blue"]})
+        ...     fastgd.from_onnx(path).metadata
+        {'classes': ['red', 'green', 'blue']}
+        """
+        from ._onnx_writer import to_onnx
+
+        to_onnx(self, path, input_dtype=input_dtype, metadata=metadata)
+
 
 _VALIDATED_SAMPLES = 1024
 _SUMMARY_HEADER = ("layer", "shape", "activation", "parameters", "memory")

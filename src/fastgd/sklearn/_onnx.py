@@ -8,25 +8,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from math import sqrt
 from typing import Any
 
 import numpy as np
 
 from .._imports import when_imported
-from ..activations import Activation
+from .._onnx_formulas import Formulas
 from ._settings import hidden_activations, output_activation
 
 __all__ = ["announce"]
 
-# Activations that are one operation of ONNX
-_SINGLE = {
-    "identity": "Identity",
-    "relu": "Relu",
-    "tanh": "Tanh",
-    "sigmoid": "Sigmoid",
-    "exp": "Exp",
-}
 _OPTIONS = {
     "zipmap": [True, False, "columns"],
     "output_class_labels": [False, True],
@@ -132,7 +123,7 @@ def _labels(classes: Any) -> Any:
     return np.array([str(label).encode() for label in classes], dtype=object)
 
 
-class _Graph:
+class _Graph(Formulas):
     """Adds nodes to a container, each named by its result."""
 
     def __init__(self, scope: Any, operator: Any, container: Any) -> None:
@@ -143,8 +134,8 @@ class _Graph:
         self._scope = scope
         self._container = container
         self._input = operator.inputs[0].full_name
-        is_double = guess_proto_type(operator.inputs[0].type) == self.proto.DOUBLE
-        self._type = self.proto.DOUBLE if is_double else self.proto.FLOAT
+        self.is_double = guess_proto_type(operator.inputs[0].type) == self.proto.DOUBLE
+        self._type = self.proto.DOUBLE if self.is_double else self.proto.FLOAT
 
     def node(self, op: str, *inputs: str, out: str | None = None, **attributes: Any) -> str:
         """Add an operation; return the name of its result."""
@@ -172,54 +163,3 @@ class _Graph:
             z = self.node("Add", product, self.constant(self._type, b.shape, b))
             a = self.activation(activation, z)
         return a
-
-    def activation(self, activation: Activation, z: str) -> str:
-        """Add f(z), of operations that onnxruntime has in both precisions."""
-        name, alpha = activation.name, activation.param
-        if name in _SINGLE:
-            return self.node(_SINGLE[name], z)
-        if name == "softmax":
-            return self.node("Softmax", z, axis=1)
-        if name == "leaky_relu":
-            return self.node("Add", self.node("Relu", z), self.times(alpha, self.below_zero(z)))
-        if name == "elu":
-            return self.elu(z, alpha)
-        if name == "selu":
-            from ..reference import SELU_ALPHA, SELU_SCALE
-
-            return self.times(SELU_SCALE, self.elu(z, SELU_ALPHA))
-        if name == "softplus":
-            return self.softplus(z)
-        if name == "softsign":
-            return self.node("Div", z, self.plus(1.0, self.node("Abs", z)))
-        if name == "hard_sigmoid":
-            risen = self.node("Relu", self.plus(3.0, z))
-            return self.times(1 / 6, self.node("Min", risen, self.number(6.0)))
-        if name == "silu":
-            return self.node("Mul", z, self.node("Sigmoid", z))
-        if name == "mish":
-            return self.node("Mul", z, self.node("Tanh", self.softplus(z)))
-        assert name == "gelu"
-        # All but erf, which is there in single precision only.
-        single = self.node("Cast", self.times(sqrt(0.5), z), to=self.proto.FLOAT)
-        erf = self.node("Cast", self.node("Erf", single), to=self._type)
-        return self.times(0.5, self.node("Mul", z, self.plus(1.0, erf)))
-
-    def plus(self, value: float, z: str) -> str:
-        return self.node("Add", z, self.number(value))
-
-    def times(self, value: float, z: str) -> str:
-        return self.node("Mul", z, self.number(value))
-
-    def below_zero(self, z: str) -> str:
-        """Add min(z, 0)."""
-        return self.node("Min", z, self.number(0.0))
-
-    def elu(self, z: str, alpha: float) -> str:
-        rise = self.plus(-1.0, self.node("Exp", self.below_zero(z)))
-        return self.node("Add", self.node("Relu", z), self.times(alpha, rise))
-
-    def softplus(self, z: str) -> str:
-        # Without an overflow: max(z, 0) + log(1 + exp(-|z|))
-        small = self.node("Exp", self.node("Neg", self.node("Abs", z)))
-        return self.node("Add", self.node("Relu", z), self.node("Log", self.plus(1.0, small)))
