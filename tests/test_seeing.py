@@ -844,6 +844,8 @@ def test_history_draws_what_is_asked_for_where_it_is_asked_for(rng):
     assert again.figure_ is display.figure_
     onto = history.plot(["lr", "loss"], axes=both.axes_)
     assert onto.axes_ == both.axes_
+    part = both.figure_.subfigures()
+    assert history.plot("loss", axes=part.subplots()).figure_ is both.figure_
     with pytest.raises(
         ValueError, match="axes holds 1, but 2 are needed: one for each of loss, lr"
     ):

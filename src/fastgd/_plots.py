@@ -17,7 +17,7 @@ from ._validate import Array, choice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
 __all__ = [
@@ -64,7 +64,7 @@ class Display:
     >>> matplotlib.pyplot.close(display.figure_)
     """
 
-    def __init__(self, figure: Figure | SubFigure, axes: Sequence[Axes]) -> None:
+    def __init__(self, figure: Figure, axes: Sequence[Axes]) -> None:
         self.figure_ = figure
         self.axes_ = list(axes)
         self.lines_: dict[str, Line2D] = {}
@@ -116,7 +116,7 @@ def draw_history(
                 f"axes holds {len(drawn)}, but {len(panels)} are needed: one for each of "
                 f"{', '.join(panels)}"
             )
-        figure = drawn[0].figure
+        figure = drawn[0].figure.figure  # not a part of one
     display = Display(figure, drawn)
     for ax, name in zip(drawn, panels, strict=True):
         _draw_panel(display, ax, name, values, log)

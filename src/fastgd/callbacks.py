@@ -471,7 +471,8 @@ class GradientFlow(Callback):
         self._spent += self._cost
         if self.every == "auto":
             # Ends native calls when the next look can be afforded.
-            affordable = self._cost / (_LOOKING_SHARE * self._trained / self._n_trained)
+            budget = _LOOKING_SHARE * max(self._trained, 1e-9) / self._n_trained  # of an epoch
+            affordable = self._cost / budget
             self.interval = math.ceil(max(affordable, self.n_epochs / _MOST_LOOKS))
 
     def _is_due(self, epoch: int) -> bool:
