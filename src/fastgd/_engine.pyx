@@ -194,6 +194,15 @@ cdef list copies(list arrays):
     return [None if array is None else array.copy() for array in arrays]
 
 
+cdef int fill_own(k.fgd_own_update *own, dict params) except -1:
+    memset(own, 0, sizeof(own[0]))
+    own.is_frozen = params is None
+    if params is not None:
+        k.fill_params(&own.params, params)
+        own.lr_decay, own.ahead = params.get("lr_decay", 0.0), params.get("ahead", 0)
+    return 0
+
+
 cdef int put_back(list arrays, list saved) except -1:
     for array, values in zip(arrays, saved, strict=True):
         if array is not None:
@@ -327,6 +336,7 @@ cdef class Engine:
     cdef object acquire, release
     cdef str optimizer_name
     cdef dict optimizer_params
+    cdef list own_updates  # of set_own_updates
     cdef list state_blocks
     # The data of a fit, between bind and unbind:
     cdef Data data
@@ -491,23 +501,29 @@ cdef class Engine:
         self.short_loss = k.loss_number(kind, self.net.layers[self.net.n_layers - 1].act,
                                         self.target_kind == LABELS)
 
-    def set_account(self, str account, double loss_scale):
+    def set_account(self, str account, double loss_scale, double grad_scale=1.0):
         """Choose what the losses that training reports are, and what penalties weigh.
 
         Parameters
         ----------
-        account : {"mean", "sklearn"}
+        account : {"mean", "sklearn", "sum"}
             "mean": the weighted mean over all samples, and penalties. "sklearn": the penalties of
             a step are divided by the sum of its weights, and an epoch's loss is the mean of its
-            steps' losses by their numbers of samples.
+            steps' losses by their numbers of samples. "sum": the weighted sum over the samples of
+            a step, of which the gradient is taken as well, and penalties; an epoch's loss is the
+            sum of its steps'. Not for a custom loss.
         loss_scale : float
             By which the samples' losses, but not their gradients, are multiplied.
+        grad_scale : float
+            By which their gradients are.
         """
         with self.lock:
             self.check_not_in_step()
-            self.net.account = {"mean": k.FGD_ACCOUNT_MEAN,
-                                "sklearn": k.FGD_ACCOUNT_SKLEARN}[account]
-            self.net.loss_scale = loss_scale
+            if self.loss_kind == "custom" and (account == "sum" or grad_scale != 1):
+                raise ValueError("a custom loss scales its own gradients")
+            self.net.account = {"mean": k.FGD_ACCOUNT_MEAN, "sklearn": k.FGD_ACCOUNT_SKLEARN,
+                                "sum": k.FGD_ACCOUNT_SUM}[account]
+            self.net.loss_scale, self.net.grad_scale = loss_scale, grad_scale
 
     # ---- optimiser --------------------------------------------------------------------------
 
@@ -576,8 +592,38 @@ cdef class Engine:
         self.net.params = filled
         self.net.clip_norm = params.get("clip_norm") or 0.0
         self.net.lr_decay = params.get("lr_decay", 0.0)
-        self.optimizer_params = dict(params)
+        self.net.has_own = False
+        self.optimizer_params, self.own_updates = dict(params), None
         return 0
+
+    def set_own_updates(self, list updates):
+        """Give every array an update of its own, until the optimiser is set or updated again.
+
+        Parameters
+        ----------
+        updates : list of (dict or None, dict or None)
+            For each layer those of its weights and of its biases: the optimiser's parameters, and
+            beside them ``lr``, which stands for the learning rates that steps are given; ``scale``,
+            a factor of the gradient (-1 climbs the loss); and ``ahead``, the steps that the array
+            has taken beyond `step`. None for an array that keeps its values.
+        """
+        cdef size_t i
+        with self.lock:
+            self.check_not_in_step()
+            if <size_t>len(updates) != self.net.n_layers:
+                raise ValueError(f"{len(updates)} pairs of updates were given for "
+                                 f"{self.net.n_layers} layers")
+            if self.net.clip_norm > 0:
+                raise ValueError("arrays with updates of their own cannot be clipped by their norm")
+            for pair in updates:
+                for own in pair:
+                    if own is not None:
+                        self.check_optimizer_params(own)
+            for i in range(self.net.n_layers):
+                fill_own(&self.net.layers[i].own_w, updates[i][0])
+                fill_own(&self.net.layers[i].own_b, updates[i][1])
+            self.own_updates = [tuple(pair) for pair in updates]
+            self.net.has_own = True
 
     def update_optimizer(self, dict params):
         """Change hyper-parameters; the states stay.
@@ -1225,6 +1271,7 @@ cdef class Engine:
                 "y": np.asarray(data.y[rows]),
                 "sample_weight": None if data.sample_weight is None else data.sample_weight[rows],
                 "kind": self.loss_kind, "loss_param": self.loss_param,
+                "scale": self.net.grad_scale, "is_sum": self.net.account == k.FGD_ACCOUNT_SUM,
                 **self.activation_of(last)},
                {"value": value, "delta": self.look_at(k.FGD_BUFFER_DELTA, last, n)})
         return 0
@@ -1328,6 +1375,7 @@ cdef class Engine:
                {**self.named(before), "A_prev": A_prev,
                 "delta": self.look_at(k.FGD_BUFFER_DELTA, l, batch.n), "lr": batch.lr,
                 "step": self.net.step, "optimizer": self.optimizer_name, "params": params,
+                "own": None if self.own_updates is None else self.own_updates[l],
                 "first_row": r0},
                self.named(after))
         return 0

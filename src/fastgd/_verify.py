@@ -180,7 +180,7 @@ def _sum_roundings(fan_in: int, fan_out: int) -> int:
 
 def _activation(name: str, param: float, arithmetic: _Arithmetic) -> activations.Activation:
     act = activations.get(name)
-    if isinstance(act, activations.LeakyReLU | activations.ELU):
+    if isinstance(act, activations.LeakyReLU | activations.ELU | activations.Softplus):
         return type(act)(arithmetic.rounded(param))
     return act
 
@@ -370,8 +370,10 @@ def _loss_bound(
     if kind == "poisson" and by_z:
         return terms, u * (_EXP * a + size), slope, u * (_EXP * a + np.abs(slope)), by_z
     if kind == "poisson":
-        of_term = u * (4 * np.abs(y * np.log(a)) + size)
-        return terms, of_term, slope, u * (y / a + np.abs(slope)), by_z
+        p = np.maximum(a + param, tiny)
+        of_sum = 1.0 if param > 0 else 0.0  # its rounding; relative, in a logarithm absolute
+        of_term = u * (4 * np.abs(y * np.log(p)) + of_sum * y + size)
+        return terms, of_term, slope, u * ((1 + of_sum) * y / p + np.abs(slope)), by_z
     # cross_entropy
     of_exp, of_sum = _softmax_spread(arithmetic, z, a)
     m = z.max(axis=1, keepdims=True)
@@ -431,7 +433,8 @@ def _measure_loss(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> list
         error_sum += float(w[rows] @ of_loss)
         size_sum += float(w[rows] @ size)
         # The coefficient is rounded, and so is its product.
-        c = (w[rows] / total if total != 0 else np.zeros_like(w[rows]))[:, None]
+        share = w[rows] if inputs.get("is_sum") or total == 0 else w[rows] / total
+        c = inputs.get("scale", 1.0) * share[:, None]
         upstream = slope * c
         of_upstream = of_slope * c + 2 * arithmetic.u * (np.abs(upstream) + of_slope * c)
         of_upstream = of_upstream + 4 * arithmetic.tiny
@@ -527,18 +530,39 @@ class _Interval:
     __rmul__ = __mul__
 
 
+def _array_params(inputs: Mapping[str, Any], which: int) -> dict[str, Any] | None:
+    """Return the parameters of the step of W (0) or b (1); None for an array that is frozen.
+
+    Among them "step", counted from 0.
+    """
+    optimizer, step, given = inputs["optimizer"], inputs["step"], dict(inputs["params"])
+    own = inputs.get("own")
+    if own is None:
+        given["lr"] = inputs["lr"]
+    elif own[which] is None:
+        return None
+    else:
+        given |= own[which]
+        step += given.get("ahead", 0)
+    params = {"norm_scale": 1.0} | reference._DEFAULTS[optimizer] | given
+    return reference._counted(params, step)
+
+
 def _measure_array_update(
     arithmetic: _Arithmetic,
     optimizer: str,
-    params: dict[str, Any],
+    params: dict[str, Any] | None,
     penalties: tuple[float, float],
-    step: int,
     gradient: tuple[Array, Array],
     before: list[Array],
     after: list[tuple[Comparison, Array]],
     origin: tuple[int, ...],
 ) -> None:
     """Compare one tile of an array and its states; gradient is (value, error)."""
+    if params is None:
+        for (comparison, got), old in zip(after, before, strict=True):
+            comparison.add(arithmetic, got, old.astype(np.float64), 0.0, origin)
+        return
     value, error = gradient
     g = _Interval(arithmetic, value - error, value + error)
     w, *states = (_Interval(arithmetic, x, x) for x in map(arithmetic.load, before))
@@ -553,7 +577,7 @@ def _measure_array_update(
         w,
         g,
         states,
-        step + 1,
+        params["step"] + 1,
         params,
     )
     results = [new_w, *new_states]
@@ -570,9 +594,7 @@ def _measure_array_update(
 def _measure_update(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> list[Comparison]:
     W, b, A_prev, delta = (inputs[name] for name in ("W", "b", "A_prev", "delta"))
     arithmetic = _Arithmetic(W.dtype)
-    optimizer, step, given = inputs["optimizer"], inputs["step"], inputs["params"]
-    params = {"norm_scale": 1.0} | reference._DEFAULTS[optimizer] | dict(given)
-    params["lr"] = inputs["lr"] / (1 + step * params.get("lr_decay", 0.0))
+    optimizer, given = inputs["optimizer"], inputs["params"]
     before, after = inputs["state"], outputs["state"]
     n, first_row = len(delta), inputs.get("first_row", 0)
 
@@ -583,8 +605,8 @@ def _measure_update(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> li
     for (i, j), value, magnitude in _product(arithmetic, A_prev.T, delta):
         gradient = value, _chain_error(arithmetic, n, n, magnitude)
         _measure_array_update(
-            arithmetic, optimizer, params, penalties, step, gradient, [x[i, j] for x in old_W],
-            [(c, x[i, j]) for c, x in zip(of_W, new_W, strict=True)],
+            arithmetic, optimizer, _array_params(inputs, 0), penalties, gradient,
+            [x[i, j] for x in old_W], [(c, x[i, j]) for c, x in zip(of_W, new_W, strict=True)],
             (first_row + i.start, j.start),
         )  # fmt: skip
     if b is None:
@@ -597,7 +619,7 @@ def _measure_update(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> li
     error = _chain_error(arithmetic, n, n, magnitude)
     for j in _blocks(len(b), _ELEMENTS):
         _measure_array_update(
-            arithmetic, optimizer, params, (0.0, 0.0), step, (total[j], error[j]),
+            arithmetic, optimizer, _array_params(inputs, 1), (0.0, 0.0), (total[j], error[j]),
             [x[j] for x in old_b], [(c, x[j]) for c, x in zip(of_b, new_b, strict=True)],
             (j.start,),
         )  # fmt: skip

@@ -216,6 +216,11 @@ class Mish(Activation):
 class Softplus(Activation):
     """f(z) = log(1 + exp(z)); f' = sigmoid(z).
 
+    Parameters
+    ----------
+    threshold : float, default 0.0
+        If it is not 0, f(z) = z and f' = 1 for z above it; at least 0. PyTorch has 20.
+
     Examples
     --------
     >>> import numpy as np
@@ -226,6 +231,16 @@ class Softplus(Activation):
 
     name = "softplus"
     consumes = "z"
+    threshold: float
+
+    def __init__(self, threshold: float = 0.0) -> None:
+        if not (math.isfinite(threshold) and threshold >= 0):
+            raise ValueError(f"Softplus: threshold must be finite and >= 0, got {threshold!r}")
+        self.__dict__["threshold"] = threshold
+
+    @property
+    def param(self) -> float:
+        return float(self.threshold)
 
 
 class Softsign(Activation):
