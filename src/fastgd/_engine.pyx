@@ -897,6 +897,12 @@ cdef class Engine:
                 raise self.failure(progress.outcome, 0, 0)
             return progress.last_loss
 
+    @property
+    def forms(self):
+        """What steps have beside their operations: by it, as by `path`, they are verified once."""
+        return (self.net.account == k.FGD_ACCOUNT_SUM, self.net.grad_scale != 1,
+                bool(self.net.has_own))
+
     def path(self, size_t n, bint is_plain):
         """Return a number for the kernels of their own that steps on n samples have.
 
