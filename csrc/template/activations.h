@@ -180,7 +180,8 @@ FGD_INLINE VF V(sigmoid_slope)(VF a, VF param)
     return V(mul)(a, V(sub)(V(set1)(1), a));
 }
 
-/* a = min(max(z + 3, 0), 6) * (1/6).  1.5 units.  Slope from z: -3 < z < 3 ? 1/6 : 0. */
+/* a = min(max(z + 3, 0), 6) * (1/6).  1.5 units.  Slope from z: -3 < z < 3 ? 1/6 : 0, where param
+ * is not 0 that in place of 1/6. */
 FGD_INLINE VF V(hard_sigmoid_act)(VF z, VF param)
 {
     (void)param;
@@ -189,8 +190,8 @@ FGD_INLINE VF V(hard_sigmoid_act)(VF z, VF param)
 }
 FGD_INLINE VF V(hard_sigmoid_slope)(VF z, VF param)
 {
-    (void)param;
-    return V(select)(V(lt)(V(abs)(z), V(set1)(3)), V(set1)((REAL)(1.0 / 6.0)), V(zero)());
+    const VF given = V(select)(V(lt)(V(zero)(), param), param, V(set1)((REAL)(1.0 / 6.0)));
+    return V(select)(V(lt)(V(abs)(z), V(set1)(3)), given, V(zero)());
 }
 
 /* a = exp(z).  1 ULP.  Slope from a: a. */

@@ -180,8 +180,8 @@ def _sum_roundings(fan_in: int, fan_out: int) -> int:
 
 def _activation(name: str, param: float, arithmetic: _Arithmetic) -> activations.Activation:
     act = activations.get(name)
-    if isinstance(act, activations.LeakyReLU | activations.ELU | activations.Softplus):
-        return type(act)(arithmetic.rounded(param))
+    if vars(act):  # its one setting is the parameter
+        return type(act)(arithmetic.rounded(param))  # type: ignore[call-arg]
     return act
 
 
@@ -503,7 +503,9 @@ class _Interval:
         lo, hi = sorted((x, self.arithmetic.rounded(x)))
         return self._wide(self.lo + lo, self.hi + hi)
 
-    def __sub__(self, x: _Interval) -> _Interval:
+    def __sub__(self, x: _Interval | float) -> _Interval:
+        if not isinstance(x, _Interval):
+            return self + -x
         return self._wide(self.lo - x.hi, self.hi - x.lo)
 
     def __mul__(self, x: _Interval | float) -> Any:

@@ -289,6 +289,12 @@ class Sigmoid(Activation):
 class HardSigmoid(Activation):
     """f(z) = min(max(z + 3, 0), 6) / 6; f' = 1/6 where -3 < z < 3, else 0.
 
+    Parameters
+    ----------
+    slope : float, default 0.0
+        If it is not 0, f' has this in place of 1/6; at least 0. PyTorch has 1/6 rounded to
+        float32, in float64 as well.
+
     Examples
     --------
     >>> import numpy as np
@@ -299,6 +305,16 @@ class HardSigmoid(Activation):
 
     name = "hard_sigmoid"
     consumes = "z"
+    slope: float
+
+    def __init__(self, slope: float = 0.0) -> None:
+        if not (math.isfinite(slope) and slope >= 0):
+            raise ValueError(f"HardSigmoid: slope must be finite and >= 0, got {slope!r}")
+        self.__dict__["slope"] = slope
+
+    @property
+    def param(self) -> float:
+        return float(self.slope)
 
 
 class Exp(Activation):

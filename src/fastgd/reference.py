@@ -173,7 +173,7 @@ _SLOPES: dict[str, Callable[[Array, float], Any]] = {
     "softsign": lambda z, p: 1 / np.square(1 + np.abs(z)),
     "tanh": lambda a, p: (1 - a) * (1 + a),  # 1 - a^2 without its cancellation
     "sigmoid": lambda a, p: a * (1 - a),
-    "hard_sigmoid": lambda z, p: np.where(np.abs(z) < 3, 1 / 6, 0),
+    "hard_sigmoid": lambda z, p: np.where(np.abs(z) < 3, p or 1 / 6, 0),
     "exp": lambda a, p: a,
 }
 

@@ -16,6 +16,7 @@ from torch import nn
 from .. import callbacks as _callbacks
 from .._training import Data, Training
 from .._validate import boolean, features, integer
+from ..activations import Activation, HardSigmoid
 from ..config import threads_in_force
 from ..history import History
 from ..layers import Dense
@@ -165,7 +166,7 @@ class Trainee(Network):
         layers = [
             Dense(
                 stage.linear.out_features,
-                objective.activation if stage is stages[-1] else stage.activation,
+                _as_torch(objective.activation if stage is stages[-1] else stage.activation),
                 dropout=stage.dropout,
                 bias=stage.linear.bias is not None,
                 weight_init="zeros",
@@ -185,6 +186,13 @@ class Trainee(Network):
         total, weight = self._live().evaluate(*data)
         divisor = 1.0 if self.objective.is_sum else weight
         return {f"{prefix}loss": self.objective.scale * float(total) / float(divisor)}
+
+
+def _as_torch(activation: str | Activation) -> str | Activation:
+    """Return an activation as PyTorch computes it."""
+    if isinstance(activation, HardSigmoid):
+        return HardSigmoid(slope=float(np.float32(1) / np.float32(6)))
+    return activation
 
 
 def _data(stack: Stack, objective: Objective, X: Any, y: Any, prefix: str) -> Data:
@@ -214,6 +222,9 @@ def _orders(n: int, generator: torch.Generator | None) -> Callable[[int], NDArra
                 source = torch.Generator()
                 source.manual_seed(_draw(None))
             order[:] = torch.randperm(n, generator=source).numpy()
+            if generator is not None:
+                # A sampler draws for the samples beyond a whole number of passes, of which none are.
+                torch.randperm(n, generator=source)
         return orders
 
     return draw

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from .. import activations
 from ..activations import Activation
@@ -156,6 +157,8 @@ def refuse_hooks(what: str, module: nn.Module) -> None:
 
 
 def _leaves(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+    if isinstance(module, LazyModuleMixin):
+        raise ValueError(f"{path} is {module!r}, without a shape yet: call the module on a batch")
     refuse_hooks(f"{path} ({type(module).__name__})", module)
     if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
         # named_children() would leave out what comes a second time.
@@ -275,8 +278,6 @@ def _parameters(stages: list[Stage]) -> str:
     for stage in stages:
         for name, parameter in stage.linear.named_parameters():
             what = f"{stage.path}.{name}"
-            if isinstance(parameter, nn.parameter.UninitializedParameter):
-                raise ValueError(f"{what} has no shape yet: call the module on a batch first")
             if parameter.device.type != "cpu":
                 raise ValueError(f"{what} is on {parameter.device}: use module.cpu()")
             if parameter.dtype not in _DTYPES or parameter.dtype != first.dtype:
