@@ -1,7 +1,8 @@
 """Set up for every test: packages named in FASTGD_BLOCK cannot be imported; common fixtures.
 
 The tests in test_sklearn_*.py are collected where scikit-learn can be imported, those of its ONNX
-converters where skl2onnx can be.
+converters where skl2onnx can be. Those in test_torch_*.py are where torch can be imported: in the
+environment of `make test-torch`.
 """
 
 import zlib
@@ -19,6 +20,8 @@ from fastgd import _kernels  # noqa: E402
 collect_ignore_glob = [] if block_extras.has("sklearn") else ["test_sklearn_*.py"]
 if not (block_extras.has("skl2onnx") and block_extras.has("onnx")):
     collect_ignore_glob.append("test_sklearn_onnx.py")
+if not block_extras.has("torch"):
+    collect_ignore_glob.append("test_torch_*.py")
 pytest.register_assert_rewrite("sklearn_pairs")
 
 

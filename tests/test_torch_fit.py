@@ -131,7 +131,9 @@ def test_a_scheduler_may_step_between_fits():
 
 def test_settings_may_be_tensors_and_zero():
     module = stack(nn.ReLU())
-    agree(module, lambda m: optim.Adam(m.parameters(), torch.tensor(0.01, dtype=torch.float64)), 1e-11)
+    agree(
+        module, lambda m: optim.Adam(m.parameters(), torch.tensor(0.01, dtype=torch.float64)), 1e-11
+    )
     (mine, _), _ = agree(module, lambda m: optim.SGD(m.parameters(), 0.0), 0.0)
     assert torch.equal(mine[0].weight, module[0].weight)
 
@@ -223,8 +225,11 @@ def test_data_of_other_dtypes_layouts_and_arrays():
 
 def test_history_has_the_losses_of_torch():
     """The loss of an epoch is that of its steps; with one batch, the loss before the step."""
-    for loss in (LOSS, nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 3.0]).double(), reduction="sum"),
-                 nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 3.0]).double(), label_smoothing=0.2)):
+    for loss in (
+        LOSS,
+        nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 3.0]).double(), reduction="sum"),
+        nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 3.0]).double(), label_smoothing=0.2),
+    ):
         module = stack(nn.ReLU())
         start = copy.deepcopy(module)
         optimizer = optim.SGD(module.parameters(), 0.001)

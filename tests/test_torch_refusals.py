@@ -94,7 +94,11 @@ MODULES = [
     (hooked(), ValueError, r"module\[0\] \(Linear\) has forward hooks; remove them"),
     (hooked_parameter(), ValueError, r"module\[0\].weight has hooks on its gradient"),
     (module().half(), ValueError, r"module\[0\].weight is torch.float16: use module.float\(\)"),
-    (nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3).double()), ValueError, r"module\[1\].weight is"),
+    (
+        nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3).double()),
+        ValueError,
+        r"module\[1\].weight is",
+    ),
     (nn.Sequential(nn.Linear(4, 3, device="meta")), ValueError, r"on meta: use module.cpu\(\)"),
 ]
 
@@ -110,7 +114,7 @@ def test_module_without_anything_to_train_is_refused():
     with pytest.raises(TypeError, match=r"module must be a torch.nn.Sequential, not 3"):
         fastgd.torch.fit(3, X, LABELS, loss=nn.CrossEntropyLoss(), optimizer=optimizer)
     lazy = nn.Sequential(nn.LazyLinear(3))
-    with pytest.raises(ValueError, match="LazyLinear.*without a shape yet: call the module on"):
+    with pytest.raises(ValueError, match=r"LazyLinear.*without a shape yet: call the module on"):
         fastgd.torch.fit(lazy, X, LABELS, loss=nn.CrossEntropyLoss(), optimizer=optimizer)
 
 
@@ -142,9 +146,7 @@ LOSSES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("loss", "end", "y", "error", "message"), LOSSES, ids=range(len(LOSSES))
-)
+@pytest.mark.parametrize(("loss", "end", "y", "error", "message"), LOSSES, ids=range(len(LOSSES)))
 def test_loss_is_refused(loss, end, y, error, message):
     refused(module(end=end), error, message, loss=loss, y=y)
 
@@ -205,9 +207,7 @@ OPTIMIZERS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("make", "error", "message"), OPTIMIZERS, ids=range(len(OPTIMIZERS))
-)
+@pytest.mark.parametrize(("make", "error", "message"), OPTIMIZERS, ids=range(len(OPTIMIZERS)))
 def test_optimizer_is_refused(make, error, message):
     each = module(nn.ReLU())
     refused(each, error, message, optimizer=make(list(each.parameters())))

@@ -1,4 +1,4 @@
-"""fastgd.torch agrees with PyTorch over 50 steps: every activation, loss and optimiser, both dtypes."""
+"""fastgd.torch agrees with PyTorch over 50 steps, with every activation, loss and optimiser."""
 
 import pytest
 import torch
@@ -99,8 +99,8 @@ OPTIMIZERS = {
 }
 
 
-# The derivative of an absolute error is 1 or -1: where a batch has as many of each, the gradient of a
-# bias is 0, or what two orders of the sum have left of it, which an adaptive optimiser enlarges.
+# The derivative of an absolute error is 1 or -1: where a batch has as many of each, the gradient of
+# a bias is 0, or what an order of the sum has left of it, which an adaptive optimiser enlarges.
 N_SAMPLES, BATCH_SIZE = 73, 15  # each batch is odd, the last one of 13
 
 

@@ -1,6 +1,7 @@
-"""A fit by fastgd.torch beside the same by PyTorch: the same module, data, batches and optimiser."""
+"""A fit by fastgd.torch beside the same by PyTorch: one module, one optimiser, the same batches."""
 
 import copy
+import itertools
 
 import torch
 from torch import nn
@@ -73,7 +74,7 @@ def stack(activation, sizes=(9, 14, 8, 3), dtype=torch.float64, output=None, see
     """Return Linear layers of these sizes with an activation between them."""
     torch.manual_seed(seed)
     modules = []
-    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+    for fan_in, fan_out in itertools.pairwise(sizes):
         modules += [nn.Linear(fan_in, fan_out), copy.deepcopy(activation)]
     modules[-1] = nn.Identity() if output is None else output
     return nn.Sequential(*modules).to(dtype)

@@ -371,9 +371,9 @@ def _loss_bound(
         return terms, u * (_EXP * a + size), slope, u * (_EXP * a + np.abs(slope)), by_z
     if kind == "poisson":
         p = np.maximum(a + param, tiny)
-        of_sum = 1.0 if param > 0 else 0.0  # its rounding; relative, in a logarithm absolute
-        of_term = u * (4 * np.abs(y * np.log(p)) + of_sum * y + size)
-        return terms, of_term, slope, u * ((1 + of_sum) * y / p + np.abs(slope)), by_z
+        adds = 1.0 if param > 0 else 0.0  # a rounding; relative, in a logarithm absolute
+        of_term = u * (4 * np.abs(y * np.log(p)) + adds * y + size)
+        return terms, of_term, slope, u * ((1 + adds) * y / p + np.abs(slope)), by_z
     # cross_entropy
     of_exp, of_sum = _softmax_spread(arithmetic, z, a)
     m = z.max(axis=1, keepdims=True)

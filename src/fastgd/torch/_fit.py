@@ -128,7 +128,8 @@ def fit(
     if validation_data is not None:
         if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
             raise TypeError("validation_data must be (X, y)")
-        validation = _data(stack, objective, *validation_data, "validation ")
+        X_val, y_val = validation_data
+        validation = _data(stack, objective, X_val, y_val, "validation ")
 
     network = Trainee(stack, objective, plan)
     engine = network._live()
@@ -223,7 +224,7 @@ def _orders(n: int, generator: torch.Generator | None) -> Callable[[int], NDArra
                 source.manual_seed(_draw(None))
             order[:] = torch.randperm(n, generator=source).numpy()
             if generator is not None:
-                # A sampler draws for the samples beyond a whole number of passes, of which none are.
+                # A sampler draws for samples beyond a whole number of passes, of which none are.
                 torch.randperm(n, generator=source)
         return orders
 

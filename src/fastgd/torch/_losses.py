@@ -92,9 +92,8 @@ def objective(loss: object, output: Output, n_outputs: int, dtype: str) -> Objec
 
 
 def _refuse_output(loss: nn.Module, output: Output, wanted: str) -> ValueError:
-    return ValueError(
-        f"{type(loss).__name__} after {output.name} is not supported: let the module end in {wanted}"
-    )
+    pair = f"{type(loss).__name__} after {output.name}"
+    return ValueError(f"{pair} is not supported: let the module end in {wanted}")
 
 
 def _refuse_option(loss: nn.Module, option: str, otherwise: str) -> None:

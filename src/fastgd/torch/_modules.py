@@ -216,7 +216,9 @@ class _Reader:
 
     def _flatten(self, what: str, module: nn.Flatten) -> None:
         if module.start_dim != 1 or module.end_dim != -1:
-            raise ValueError(f"{what}: only start_dim=1 and end_dim=-1, the defaults, are supported")
+            raise ValueError(
+                f"{what}: only start_dim=1 and end_dim=-1, the defaults, are supported"
+            )
         # Between layers the samples are rows already.
         self.flattens = self.flattens or not self.stages
 
@@ -287,8 +289,6 @@ def _parameters(stages: list[Stage]) -> str:
             if id(parameter) in seen:
                 raise ValueError(f"{what} is also {seen[id(parameter)]}; give each its own")
             seen[id(parameter)] = what
-            if parameter._backward_hooks or getattr(
-                parameter, "_post_accumulate_grad_hooks", None
-            ):
+            if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
                 raise ValueError(f"{what} has hooks on its gradient; remove them to train it")
     return str(first.dtype).removeprefix("torch.")

@@ -238,7 +238,9 @@ def read(optimizer: object, linears: Iterable[nn.Linear]) -> Plan:
     arrays: dict[tuple[int, int], Parameter | None] = {}
     for at, tensor in _each(linears):
         group = groups.get(id(tensor)) if tensor.requires_grad else None
-        arrays[at] = group and Parameter(tensor, _update(optimizer, tensor, group))
+        arrays[at] = None
+        if group is not None:
+            arrays[at] = Parameter(tensor, _update(optimizer, tensor, group))
     if not any(arrays.values()):
         raise ValueError(f"{what} has no parameter of the module that requires a gradient")
     return Plan(optimizer, _name(optimizer, groups), arrays)
