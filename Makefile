@@ -5,6 +5,8 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 # Extras that test-extras blocks, one list of packages a run
 BLOCKS ?= pyarrow matplotlib sklearn skl2onnx,onnx pyarrow,matplotlib,sklearn,skl2onnx,onnx
+# Versions of scikit-learn, each with an environment: make test-sklearn-versions SKLEARN_VERSIONS="1.6"
+SKLEARN_VERSIONS ?= 1.6 1.7 1.8 1.9
 # The peers' environment, and arguments for the benchmark: make bench BENCH_ARGS="--quick"
 BENCH_VENV ?= .venv-bench
 # PyTorch's environment: it is large, and only the tests of fastgd.torch need it
@@ -16,11 +18,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd csrc/*.[ch] csrc/*/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-grid test-data test-extras test-torch lint format bench readme \
-        package-check clean
+.PHONY: help build demo test test-grid test-data test-extras test-sklearn-versions test-torch lint \
+        format bench readme package-check clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 24
 
 # The three stamps: the environment, the package built in place, the tools of each purpose.
 $(BIN)/python:
@@ -61,6 +63,9 @@ test-extras: $(VENV)/.test  ## run the suite with each extra, and then all, bloc
 	    FASTGD_BLOCK=$$block $(BIN)/python -m pytest $(PYTEST_ARGS) || exit 1; \
 	done
 
+test-sklearn-versions: $(VENV)/.built  ## run the tests of fastgd.sklearn with scikit-learn 1.6 to 1.9
+	$(BIN)/python tools/sklearn_versions.py $(SKLEARN_VERSIONS) -- $(PYTEST_ARGS)
+
 $(TORCH_VENV)/.ready: $(VENV)/.built
 	$(PYTHON) -m venv $(TORCH_VENV)
 	@echo "Installing PyTorch in $(TORCH_VENV) ..."
@@ -99,6 +104,6 @@ readme:  ## put the newest benchmark file's numbers into README.md
 package-check: $(VENV)/.dev  ## sdist -> wheel -> empty environment -> import, train, check
 	$(BIN)/python tools/package_check.py
 
-clean:  ## remove what was built, and the environment
-	rm -rf build dist $(VENV) $(BENCH_VENV) $(TORCH_VENV) .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+clean:  ## remove what was built, and the environments
+	rm -rf build dist $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
 	find src tests -name '*.so' -o -name '__pycache__' | xargs rm -rf

@@ -21,7 +21,10 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
 class Case(NamedTuple):
-    """What is timed: `prepare(classes)` returns the call, whose result is compared first."""
+    """What is timed: `prepare(classes)` returns the call, whose result is compared first.
+
+    The result is a number, or a model: its loss and, of solvers with epochs, how many there were.
+    """
 
     name: str
     required: float
@@ -52,7 +55,7 @@ def cases(quick: bool, fashion: Path) -> list[Case]:
     def fit(kind: str, data: Any, **parameters: Any) -> Callable[[Any], Callable[[], Any]]:
         def prepare(classes: Any) -> Callable[[], Any]:
             made = classes[kind]
-            return lambda: made(random_state=0, **parameters | few).fit(*data).loss_
+            return lambda: made(random_state=0, **parameters | few).fit(*data)
 
         return prepare
 
@@ -99,6 +102,13 @@ def cases(quick: bool, fashion: Path) -> list[Case]:
     return found
 
 
+def _numbers(result: Any) -> tuple[float, int | None]:
+    """Return what two packages must agree in: a value, and a number of epochs if there are any."""
+    if not hasattr(result, "loss_"):
+        return float(result), None
+    return float(result.loss_), len(result.loss_curve_) if hasattr(result, "loss_curve_") else None
+
+
 def measure(case: Case, rounds: int, quick: bool) -> list[dict[str, Any]]:
     """Return a row for each package; refuses figures of two results that differ."""
     import sklearn.neural_network as original
@@ -112,8 +122,10 @@ def measure(case: Case, rounds: int, quick: bool) -> list[dict[str, Any]]:
     }
     calls = {peer: case.prepare(classes) for peer, classes in packages.items()}
     results = {peer: call() for peer, call in calls.items()}
-    if not np.isclose(results["sklearn"], results["fastgd"], rtol=0.02):
-        sys.exit(f"{case.name}: {results}")
+    numbers = {peer: _numbers(result) for peer, result in results.items()}
+    (value, epochs), (own, own_epochs) = numbers["sklearn"], numbers["fastgd"]
+    if not np.isclose(value, own, rtol=0.02) or epochs != own_epochs:
+        sys.exit(f"{case.name}: (value, epochs) {numbers}")
     n_calls = min(case.calls, 3) if quick else case.calls
     values: dict[str, list[float]] = {peer: [] for peer in calls}
     for _ in range(min(rounds, case.rounds)):

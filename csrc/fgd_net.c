@@ -394,13 +394,12 @@ void fgd_net_add_loss(const fgd_net *net, size_t n, double loss_sum, double weig
         return;
     }
     if (net->account == FGD_ACCOUNT_SUM) {
-        progress->last_loss = loss_sum + penalty;
-        progress->loss_sum += progress->last_loss;
-        progress->weight_sum = 1; /* of a run's sum no mean is taken */
-        return;
+        loss_sum += penalty;
+        progress->last_loss = loss_sum;
+    } else {
+        loss_sum += penalty * weight_sum;
+        progress->last_loss = weight_sum != 0 ? loss_sum / weight_sum : penalty;
     }
-    loss_sum += penalty * weight_sum;
-    progress->last_loss = weight_sum > 0 ? loss_sum / weight_sum : penalty;
     progress->loss_sum += loss_sum;
     progress->weight_sum += weight_sum;
 }

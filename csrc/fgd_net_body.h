@@ -38,11 +38,10 @@ static void TYPE(load_target)(const fgd_net *net, const TYPE(table) * t, const f
     double chain[16] = {0};
     for (size_t s = 0; s < batch->n; s++)
         chain[s % 16] += (double)(REAL)data->weights[fgd_row(batch, s)];
-    const double total = fgd_tree16(chain);
+    const double total = is_sum ? 1 : fgd_tree16(chain);
     for (size_t s = c0; s < c0 + n; s++) {
         weight[s] = s < batch->n ? (REAL)data->weights[fgd_row(batch, s)] : 0;
-        coef[s] = is_sum ? (REAL)(scale * (double)weight[s])
-                  : total != 0 ? (REAL)(scale * ((double)weight[s] / total)) : 0;
+        coef[s] = total != 0 ? (REAL)(scale * ((double)weight[s] / total)) : 0;
     }
 }
 

@@ -85,9 +85,8 @@ typedef enum { FGD_VARIANT_TORCH, FGD_VARIANT_SKLEARN } fgd_variant;
 /* What a loss is worth that goes with the penalties of a step.  MEAN: the weighted mean of the
  * samples' losses and the penalties; a run's is the mean over all its samples.  SKLEARN: penalties
  * are divided by the sum of the step's weights, and a run's loss is the mean of its steps' losses
- * by their numbers of samples, whatever their weights.  SUM: the weighted sum of the samples'
- * losses, of which the gradient is taken as well, and the penalties; a run's is the sum of its
- * steps'. */
+ * by their numbers of samples, whatever their weights.  SUM: losses and gradients are weighted sums,
+ * and so is a run's loss, of its steps'. */
 typedef enum { FGD_ACCOUNT_MEAN, FGD_ACCOUNT_SKLEARN, FGD_ACCOUNT_SUM } fgd_account;
 
 /* What a micro-kernel does beside its sums, see template/gemm.h. */

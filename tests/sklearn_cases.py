@@ -6,7 +6,6 @@ trained estimators against each other. Nothing here knows how fastgd trains.
 
 import collections
 import copy
-import inspect
 import itertools
 import warnings
 from typing import NamedTuple
@@ -15,13 +14,10 @@ import numpy as np
 from scipy import sparse
 
 from fastgd.sklearn import MLPClassifier, MLPRegressor, _originals
+from sklearn_features import HAS_REGRESSOR_LOSS, HAS_SAMPLE_WEIGHT, messages
 
 ORIGINAL = {"classifier": _originals.MLPClassifier, "regressor": _originals.MLPRegressor}
 OURS = {"classifier": MLPClassifier, "regressor": MLPRegressor}
-
-# scikit-learn 1.6 has neither of the two
-HAS_SAMPLE_WEIGHT = "sample_weight" in inspect.signature(_originals.MLPClassifier.fit).parameters
-HAS_POISSON = "loss" in inspect.signature(_originals.MLPRegressor).parameters
 
 SGD = {
     f"{schedule}-{momentum}": {"solver": "sgd", "learning_rate": schedule, **settings}
@@ -35,7 +31,7 @@ SGD = {
 SOLVERS = SGD | {"adam": {"solver": "adam"}}
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
 CLASSIFIER_KINDS = ("binary", "multiclass", "multilabel")
-REGRESSOR_KINDS = ("regression", "multi-output", *(("poisson",) if HAS_POISSON else ()))
+REGRESSOR_KINDS = ("regression", "multi-output", *(("poisson",) if HAS_REGRESSOR_LOSS else ()))
 KINDS = CLASSIFIER_KINDS + REGRESSOR_KINDS
 MODES = (
     "plain",
@@ -215,11 +211,6 @@ def run(classes, cell):
         else:
             model.fit(X, y)
     return model, messages(caught)
-
-
-def messages(caught):
-    """Return recorded warnings as pairs that can be compared."""
-    return [(warning.category, str(warning.message)) for warning in caught]
 
 
 def attempt(action, *args, **kwargs):

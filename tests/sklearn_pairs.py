@@ -5,7 +5,6 @@ are in files named test_sklearn_*.py, which conftest.py leaves out where scikit-
 """
 
 import copy
-import inspect
 import warnings
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ import scipy.sparse
 import sklearn.neural_network
 
 import fastgd.sklearn
+from sklearn_features import messages
 
 ORIGINAL = SimpleNamespace(
     MLPClassifier=sklearn.neural_network.MLPClassifier,
@@ -25,10 +25,6 @@ OURS = SimpleNamespace(
     MLPClassifier=fastgd.sklearn.MLPClassifier,
     MLPRegressor=fastgd.sklearn.MLPRegressor,
 )
-
-# scikit-learn 1.6 has neither. The signature is asked, not the version.
-HAS_SAMPLE_WEIGHT = "sample_weight" in inspect.signature(ORIGINAL.MLPClassifier.fit).parameters
-HAS_REGRESSOR_LOSS = "loss" in inspect.signature(ORIGINAL.MLPRegressor).parameters
 
 FITTED = (
     "best_loss_",
@@ -50,7 +46,7 @@ FITTED = (
 
 
 class Outcome(NamedTuple):
-    """What a call did: a result or an error, as type and text, and the warnings, likewise."""
+    """What a call did: a result or an error, as type and text, and the warnings, with the file."""
 
     result: Any
     error: Any
@@ -66,7 +62,7 @@ def outcome(call, classes):
         except Exception as raised:
             result, error = None, (type(raised), str(raised))
     # Warnings of overflow are about NumPy's arithmetic, which fastgd does not use.
-    kept = [(w.category, str(w.message)) for w in caught if w.category is not RuntimeWarning]
+    kept = [shown for shown in messages(caught) if shown[0] is not RuntimeWarning]
     return Outcome(result, error, kept)
 
 

@@ -126,12 +126,18 @@ def test_network_of_lbfgs_gets_adam():
     assert model.to_network().optimizer.name == "adam"
 
 
-def test_classifier_of_one_class_becomes_a_network_only():
-    model = MLPClassifier((2,), max_iter=2, random_state=0).fit(X, np.full(len(X), "all"))
+def test_classifier_of_one_class_becomes_a_network_and_back():
+    y = np.full(len(X), "all")
+    model = MLPClassifier((2,), max_iter=2, random_state=0).fit(X, y)
     net = model.to_network()
     np.testing.assert_array_equal(net.predict(X), model.predict_proba(X)[:, 1:])
+    again = MLPClassifier.from_network(net)
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    assert again.predict(X).tolist() == model.predict(X).tolist() == y.tolist()
+    # Of several labels at once each has its column.
+    several = fastgd.Network([fastgd.Dense(2)], "log_loss", n_inputs=X.shape[1])
     with pytest.raises(ValueError, match=r"classes has shape \(1,\)"):
-        MLPClassifier.from_network(net)
+        MLPClassifier.from_network(several, classes=["all"])
 
 
 def test_network_needs_a_fitted_estimator():
@@ -204,7 +210,7 @@ def test_custom_losses_are_refused():
         (3, "cross_entropy", [0, 1], r"classes has shape \(2,\); .* 3 outputs .* needs \(3,\)"),
         (3, "cross_entropy", ["b", "a", "c"], r"classes must be sorted and different, not"),
         (3, "cross_entropy", [0, 1, 1], r"classes must be sorted and different, not \[0, 1, 1\]"),
-        (1, "log_loss", ["a"], r"classes has shape \(1,\); .* 1 output and .* needs \(2,\)"),
+        (1, "log_loss", [0, 1, 2], r"classes has shape \(3,\); .* 1 output and .* needs \(2,\)"),
         (3, "log_loss", ["a", "b", "c"], r"classes must be \[0, 1, 2\] for several labels at once"),
     ],
 )

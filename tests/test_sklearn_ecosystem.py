@@ -30,10 +30,11 @@ from sklearn import (
 from sklearn.base import clone, is_classifier
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.utils.validation import has_fit_parameter
 
+from sklearn_features import HAS_SAMPLE_WEIGHT
 from sklearn_pairs import (
     FITTED,
-    HAS_SAMPLE_WEIGHT,
     ORIGINAL,
     OURS,
     assert_same,
@@ -550,6 +551,20 @@ def test_parameters_of_the_original_come_first_with_their_defaults(name):
     assert {p.kind for p in list(ours.values())[len(original) :]} <= {Parameter.KEYWORD_ONLY}
     shared = {key: getattr(OURS, name)().get_params()[key] for key in original}
     assert shared == getattr(ORIGINAL, name)().get_params()
+
+
+@pytest.mark.parametrize("name", ["MLPClassifier", "MLPRegressor"])
+def test_weights_are_taken_where_the_original_takes_them(name):
+    """Meta-estimators decide by it what they do, with or without metadata routing."""
+    ours, original = getattr(OURS, name), getattr(ORIGINAL, name)
+    for method in ("fit", "partial_fit", "score"):
+        taken = "sample_weight" in signature(getattr(original, method)).parameters
+        assert ("sample_weight" in signature(getattr(ours, method)).parameters) == taken
+        setter = f"set_{method}_request"
+        assert hasattr(ours, setter) >= hasattr(original, setter)
+        requests = getattr(ours().get_metadata_routing(), method).requests
+        assert ("sample_weight" in requests) == taken
+    assert has_fit_parameter(ours(), "sample_weight") == HAS_SAMPLE_WEIGHT
 
 
 @pytest.mark.parametrize("name", ["MLPClassifier", "MLPRegressor"])

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import scipy.optimize
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import PoissonRegressor
+from sklearn.metrics import mean_poisson_deviance
 
 from sklearn_cases import (
     ACTIVATIONS,
-    HAS_SAMPLE_WEIGHT,
     KINDS,
     ORIGINAL,
     OURS,
@@ -21,9 +22,9 @@ from sklearn_cases import (
     estimator_type,
     make_data,
     make_weights,
-    messages,
     sparsify,
 )
+from sklearn_features import HAS_SAMPLE_WEIGHT, messages
 
 # with so much of a penalty that 200 iterations come near an optimum
 SETTINGS = {"solver": "lbfgs", "hidden_layer_sizes": (7,), "alpha": 1.0, "random_state": 2}
@@ -130,13 +131,39 @@ def test_linear_models_reach_the_same_optimum(kind, weighted, train):
     assert error(original.intercepts_[0], ours.intercepts_[0]) <= 1e-6
 
 
+def test_linear_poisson_model_is_that_of_the_poisson_regressor():
+    """Also beside versions of scikit-learn whose MLPRegressor has no such loss."""
+    X, y = make_data("poisson")
+    alpha = 0.1
+    ours = OURS["regressor"](
+        loss="poisson", hidden_layer_sizes=(), solver="lbfgs", alpha=alpha, tol=1e-9, max_iter=2000
+    ).fit(X, y)
+    # Its penalty is not divided by the samples, and Newton's steps end at the optimum.
+    other = PoissonRegressor(alpha=alpha / len(X), solver="newton-cholesky", tol=1e-9).fit(X, y)
+    # scipy ends L-BFGS-B where a step changes the loss by less than 2.2e-9 of it, which is flat
+    # there: the weights may be off by the root of that.
+    bound = 2.2e-9**0.5
+    assert error(other.coef_, ours.coefs_[0].ravel()) <= bound
+    assert error(other.intercept_, ours.intercepts_[0].item()) <= bound
+    assert error(other.predict(X), ours.predict(X)) <= bound
+    penalty = 0.5 * alpha * float(np.square(ours.coefs_[0]).sum()) / len(X)
+    deviance = mean_poisson_deviance(y, ours.predict(X)) / 2
+    assert ours.loss_ == pytest.approx(deviance + penalty, rel=1e-9)
+
+
+def test_scipy_gets_no_option_that_it_ignores():
+    X, y = make_data("regression")
+    with warnings.catch_warnings(action="error"):
+        OURS["regressor"](**SETTINGS | {"tol": 1.0}).fit(X, y)
+
+
 @pytest.mark.parametrize("limit", [{"max_iter": 5}, {"max_fun": 8}, {"max_iter": 1}])
 @pytest.mark.parametrize("kind", ["binary", "regression"])
 def test_limits_and_their_warnings(kind, limit, train):
     X, y = make_data(kind)
     (original, wanted, wanted_warnings), (ours, given, given_warnings) = train(kind, X, y, **limit)
     assert given_warnings == wanted_warnings
-    assert [category for category, _ in given_warnings] == [ConvergenceWarning]
+    assert [category for category, *_ in given_warnings] == [ConvergenceWarning]
     assert ours.n_iter_ == original.n_iter_
     assert len(given) == len(wanted)
     for wanted, given in zip(

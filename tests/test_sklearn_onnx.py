@@ -223,6 +223,21 @@ def test_any_order_of_imports(imports):
     assert done.returncode == 0, done.stderr
 
 
+def test_nothing_waits_after_the_import():
+    """Other finders may be as old as Python allows, without find_spec."""
+    code = """
+        import sys
+        import fastgd.sklearn
+        old = type("Old", (), {"find_module": lambda self, name, path=None: None})
+        sys.meta_path.append(old())
+        assert any("fastgd" in str(finder) for finder in sys.meta_path)
+        import skl2onnx
+        import threadpoolctl
+        assert not any("fastgd" in str(finder) for finder in sys.meta_path)
+        """
+    run_code(code)
+
+
 def test_after_patch_the_originals_are_converted_too():
     code = f"""
         import fastgd.sklearn

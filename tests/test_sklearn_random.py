@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from sklearn_cases import (
     ACTIVATIONS,
     BOUND,
-    HAS_SAMPLE_WEIGHT,
     KINDS,
     ORIGINAL,
     OURS,
@@ -19,6 +18,7 @@ from sklearn_cases import (
     make_weights,
     sparsify,
 )
+from sklearn_features import HAS_SAMPLE_WEIGHT
 
 # Both sides of every default; steps so small that rounding is not amplified beyond the bound.
 PARAMETERS = st.fixed_dictionaries(

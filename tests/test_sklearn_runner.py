@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import zipfile
 
 import pytest
 
@@ -106,6 +107,43 @@ def test_script_runs_as_with_python(arguments, code, folder):
     assert same(["program.py", *arguments], folder).returncode == code
 
 
+WHERE = """
+import sys
+import __main__
+print(__name__, sys.argv, sys.path[0], hasattr(__main__, "__file__"), __spec__ and __spec__.name)
+print(__main__.__dict__.get("__package__"))
+1 / 0
+"""
+
+
+@pytest.mark.parametrize(
+    "place", [["-c", WHERE], ["whole"], ["./whole.pyz"], ["-"], ["--", "where.py"]], ids=str
+)
+def test_programs_in_every_place(place, folder):
+    """Lines, folders, archives, standard input, and what comes after the options' end."""
+    (folder / "whole").mkdir()
+    for file in ("whole/__main__.py", "where.py"):
+        (folder / file).write_text(WHERE)
+    with zipfile.ZipFile(folder / "whole.pyz", "w") as archive:
+        archive.writestr("__main__.py", WHERE)
+    found = []
+    for way in (PYTHON, RUNNER):
+        done = subprocess.run(
+            [*way, *place, "fail", "--", "-m"], input=WHERE, capture_output=True, text=True,
+            cwd=folder,
+        )  # fmt: skip
+        # python itself runs a folder by a module, which it shows.
+        lines = [line for line in done.stderr.splitlines() if "<frozen runpy>" not in line]
+        found.append((done.stdout, lines, done.returncode))
+    assert found[1] == found[0]
+    assert found[1][2] == 1
+
+
+def test_lines_may_follow_their_option(main, capsys):
+    main(["-cprint(1 + 1)"])
+    assert capsys.readouterr().out == "2\n"
+
+
 @pytest.mark.parametrize(
     "script", ["below/link.py", "below/../program.py", "encoded.py", "broken.py"]
 )
@@ -168,7 +206,9 @@ def test_wrong_arguments_give_usage(arguments, main, capsys):
         main(arguments)
     assert exit_.value.code == 2
     err = capsys.readouterr().err
-    assert err.startswith("usage: python -m fastgd.sklearn [-h] (script.py | -m module)")
+    assert err.startswith(
+        "usage: python -m fastgd.sklearn [-h] (script.py | - | -m module | -c program) "
+    )
 
 
 def test_example_of_the_help_runs_as_printed(folder):

@@ -21,7 +21,6 @@ from fastgd import _verify
 from sklearn_cases import (
     BOUND,
     CLASSIFIER_KINDS,
-    HAS_SAMPLE_WEIGHT,
     KINDS,
     ORIGINAL,
     OURS,
@@ -38,6 +37,7 @@ from sklearn_cases import (
     reordered,
     sparsify,
 )
+from sklearn_features import HAS_SAMPLE_WEIGHT
 
 SETTINGS = {
     "hidden_layer_sizes": (7,),
@@ -142,6 +142,20 @@ def test_early_stopping_that_begins_or_ends_under_warm_start():
     assert len(model.loss_curve_) == 24
     assert len(model.validation_scores_) == 12
     assert model.best_validation_score_ == max(model.validation_scores_)
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+def test_early_stopping_does_not_depend_on_what_classes_are_called(kind):
+    """Nor on the version of scikit-learn, whose own fails at text before 1.9."""
+    X, y = make_data(kind)
+    classes, numbers = np.unique(y, return_inverse=True)
+    models = [OURS["classifier"](**SETTINGS, early_stopping=True) for _ in range(3)]
+    for model, labels in zip(models, (numbers, numbers.astype("U"), y), strict=True):
+        with pytest.warns(ConvergenceWarning):
+            model.fit(X, labels)
+        assert model.validation_scores_ == models[0].validation_scores_
+        np.testing.assert_array_equal(model.coefs_[0], models[0].coefs_[0])
+    np.testing.assert_array_equal(models[2].predict(X), classes[models[0].predict(X)])
 
 
 @pytest.mark.parametrize(
@@ -322,6 +336,46 @@ if HAS_SAMPLE_WEIGHT:
         ]
         assert assert_same_steps(models, steps, X) == [None] * 3
 
+    @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+    @pytest.mark.parametrize("batch_size", [64, 1024])
+    def test_weights_below_zero_count(solver, batch_size):
+        """Of all samples, of a part that outweighs it, and in equal shares; also when verified.
+
+        A loss that is to be as low as it can be without end is so in both for a few epochs.
+        """
+        X, y = make_data("multi-output", n=1024, n_features=3)
+        settings = {
+            "solver": solver,
+            "batch_size": batch_size,
+            "hidden_layer_sizes": (),
+            "alpha": 0,
+        }
+        some = np.arange(1024) < 512
+        cancelling = np.where(some, (-1.0) ** np.arange(1024), 1.0)
+        for weight in (-np.ones(1024), np.where(some, -0.5, 3.0), cancelling):
+            for mode in ("first_step", "always"):
+                if solver != "lbfgs" and batch_size == 64 and weight is cancelling:
+                    weight = weight + 0.01
+                models = both("multi-output", **settings | {"max_iter": 2}, shuffle=False)
+                with fastgd.config(validate=mode):
+                    step = fit(X, y, sample_weight=weight)
+                    assert assert_same_steps(models, [step], X) == [None]
+
+    def test_weights_of_nothing_say_so():
+        X, y = make_data("regression")
+        weight = np.append((-1.0) ** np.arange(96), 0)
+        for solver in ("adam", "lbfgs"):
+            models = both("regression", solver=solver, batch_size=97)
+            step = fit(X, y, sample_weight=weight)
+            (error,) = assert_same_steps(models, [step], X)
+            assert error == (ZeroDivisionError, "Weights sum to zero, can't be normalized")
+
+    def test_weights_below_zero_in_validation():
+        X, y = make_data("regression", n=400)
+        weight = np.where(np.arange(400) % 3, 3.0, -0.5)
+        models = both("regression", early_stopping=True)
+        assert assert_same_steps(models, [fit(X, y, sample_weight=weight)], X) == [None]
+
 
 # The random stream.
 
@@ -365,6 +419,26 @@ def test_without_shuffling(kind):
     X_sparse = sparsify(X, "csr")
     models = both(kind, shuffle=False)
     assert assert_same_steps(models, [fit(X, y), fit(X_sparse, y)], X) == [None] * 2
+
+
+# Numbers that overflow.
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "regression"])
+def test_scores_of_what_is_no_number(kind):
+    """Of a classifier they are those of the first class, which end the fit; others are none."""
+    X, y = make_data(kind)
+    models = both(
+        kind, solver="sgd", learning_rate_init=1e200, batch_size="auto", early_stopping=True,
+        max_iter=12, n_iter_no_change=3,
+    )  # fmt: skip
+    outcomes = [attempt(model.fit, X, y) for model in models]
+    original, ours = models
+    if kind == "multiclass":
+        assert original.n_iter_ < 12
+        assert outcomes[1][0] is outcomes[0][0] is None
+    assert (ours.n_iter_, ours.t_) == (original.n_iter_, original.t_)
+    assert error(original.validation_scores_, ours.validation_scores_) <= 1e-9
 
 
 # What is printed.
@@ -429,7 +503,7 @@ def test_interrupt_between_epochs_leaves_the_same(early_stopping, monkeypatch):
     assert assert_same_steps(models, [interrupted], X) == [None]
     assert models[1].n_iter_ == 4
     _, warned = attempt(interrupted, models[1])
-    assert warned == [(UserWarning, "Training interrupted by user.")]
+    assert [shown[:2] for shown in warned] == [(UserWarning, "Training interrupted by user.")]
     if not early_stopping:
         steps = [lambda model: model.partial_fit(X, y), fit(X, y, warm_start=True)]
         monkeypatch.setattr(sys, "stdout", Interrupting("nothing", 1))
@@ -554,6 +628,30 @@ def test_dtypes_of_a_regression(dtype, is_sparse_too):
         wanted, predicted = (model.predict(layout(given)) for model in models)
         assert predicted.dtype == wanted.dtype
         assert error(wanted, predicted) <= BOUND["float64"]
+
+
+@pytest.mark.parametrize("dtype", ["longdouble", "float16", ">f8", ">i4"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": "poisson"},
+        {"activation": "gelu"},
+        {"activation": ["tanh", "relu"], "hidden_layer_sizes": (3, 4)},
+    ],
+    ids=str,
+)
+def test_dtypes_that_activations_of_its_own_predict(settings, dtype):
+    """Where NumPy does it for scikit-learn, and scikit-learn need not have the function."""
+    X, y = make_data("poisson")
+    X = (4 * X).round().clip(-8, 8)
+    for weights in ("float64", "float32"):
+        model = OURS["regressor"](**SETTINGS | settings, dtype=weights)
+        with pytest.warns(ConvergenceWarning):
+            model.fit(X, y)
+        found, wanted = model.predict(X.astype(dtype)), model.predict(X)
+        assert error(wanted, found) <= BOUND[weights]
+    with pytest.raises(TypeError):
+        model.predict(np.zeros(X.shape, "datetime64[s]"))
 
 
 def correct_tanh(z):

@@ -509,9 +509,9 @@ cdef class Engine:
         account : {"mean", "sklearn", "sum"}
             "mean": the weighted mean over all samples, and penalties. "sklearn": the penalties of
             a step are divided by the sum of its weights, and an epoch's loss is the mean of its
-            steps' losses by their numbers of samples. "sum": the weighted sum over the samples of
-            a step, of which the gradient is taken as well, and penalties; an epoch's loss is the
-            sum of its steps'. Not for a custom loss.
+            steps' losses by their numbers of samples. "sum": losses and gradients are weighted
+            sums over the samples of a step, and an epoch's loss is the sum of its steps'. Not for
+            a custom loss.
         loss_scale : float
             By which the samples' losses, but not their gradients, are multiplied.
         grad_scale : float
@@ -868,8 +868,10 @@ cdef class Engine:
                     if on_slice is not None:
                         on_slice(total)
             self.net.epoch += 1
-            losses[epoch] = (progress.loss_sum / progress.weight_sum
-                             if progress.weight_sum > 0 else 0.0)
+            losses[epoch] = progress.loss_sum
+            if self.net.account != k.FGD_ACCOUNT_SUM:
+                losses[epoch] = (progress.loss_sum / progress.weight_sum
+                                 if progress.weight_sum != 0 else 0.0)
         if on_slice is not None:
             on_slice(total)
         PyErr_CheckSignals()
@@ -1134,7 +1136,7 @@ cdef class Engine:
             k.net_batch_loss(&self.net, &batch, &loss_sum, &weight_sum)
             if verify is not None:
                 self.verify_loss(verify, data, rows, n,
-                                 loss_sum / weight_sum if weight_sum > 0 else 0.0)
+                                 loss_sum / weight_sum if weight_sum != 0 else 0.0)
         for l in range(last, -1, -1):
             k.net_operate(&self.net, &batch, k.FGD_OP_TRANSPOSE, l)
             if l > 0:
@@ -1205,7 +1207,7 @@ cdef class Engine:
         loss_sum, weight_sum = custom_sums(values, weights, batch.n)
         if values.ndim == 1:
             weights = np.ones(batch.n) if weights is None else weights
-            grad = grad * (weights / (weight_sum if weight_sum > 0 else 1.0))[:, None]
+            grad = grad * (weights / (weight_sum if weight_sum != 0 else 1.0))[:, None]
         matrix = k.Matrix(np.ascontiguousarray(grad, dtype=self.dtype))
         k.net_put(&self.net, k.FGD_BUFFER_DELTA, last, &matrix.c)
         k.net_operate(&self.net, batch, k.FGD_OP_OUTPUT_GRAD, last)

@@ -7,16 +7,14 @@ imported from here.
 from __future__ import annotations
 
 import os
-import sys
 import weakref
 from _thread import RLock
 from typing import TYPE_CHECKING, Any
 
+from ._imports import when_imported
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from importlib.machinery import ModuleSpec
     from types import ModuleType
 
 __all__ = ["announce", "fork_safe_lock"]
@@ -32,11 +30,7 @@ class Unlimited(int):
 
 def announce() -> None:
     """Register with threadpoolctl, now or when it is imported."""
-    module = sys.modules.get("threadpoolctl")
-    if module is not None:
-        _register(module)
-    else:
-        sys.meta_path.insert(0, _Finder())
+    when_imported("threadpoolctl", _register)
 
 
 def _register(module: ModuleType) -> None:
@@ -71,40 +65,6 @@ def _register(module: ModuleType) -> None:
             return __version__
 
     module.register(FastgdController)
-
-
-class _Finder:
-    """Waits for the import of threadpoolctl, which it leaves to the finders after it."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name != "threadpoolctl":
-            return None
-        spec = None
-        for finder in sys.meta_path:
-            find = getattr(finder, "find_spec", None)
-            if finder is not self and find is not None:
-                spec = find(name, path, target)
-                if spec is not None:
-                    break
-        if spec is None or spec.loader is None:
-            return None
-        loader: Any = spec.loader
-        execute = loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            execute(module)
-            if self in sys.meta_path:
-                sys.meta_path.remove(self)
-                _register(module)
-
-        try:
-            # On this loader, which belongs to this one import.
-            loader.exec_module = exec_module
-        except AttributeError:
-            return None
-        return spec  # type: ignore[no-any-return]
 
 
 _locks: weakref.WeakSet[Any] = weakref.WeakSet()

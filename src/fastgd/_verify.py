@@ -430,13 +430,16 @@ def _measure_loss(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> list
         of_loss = of_term.sum(axis=1) + arithmetic.gamma(units) * size
         of_loss += 8 * units * arithmetic.tiny
         loss_sum += float(w[rows] @ terms.sum(axis=1))
-        error_sum += float(w[rows] @ of_loss)
-        size_sum += float(w[rows] @ size)
+        # scikit-learn allows weights below zero.
+        error_sum += float(np.abs(w[rows]) @ of_loss)
+        size_sum += float(np.abs(w[rows]) @ size)
         # The coefficient is rounded, and so is its product.
-        share = w[rows] if inputs.get("is_sum") or total == 0 else w[rows] / total
+        divisor = 1.0 if inputs.get("is_sum") else total
+        share = w[rows] / divisor if divisor != 0 else np.zeros_like(w[rows])
         c = inputs.get("scale", 1.0) * share[:, None]
         upstream = slope * c
-        of_upstream = of_slope * c + 2 * arithmetic.u * (np.abs(upstream) + of_slope * c)
+        of_upstream = of_slope * np.abs(c)
+        of_upstream = of_upstream + 2 * arithmetic.u * (np.abs(upstream) + of_upstream)
         of_upstream = of_upstream + 4 * arithmetic.tiny
         if by_z:
             expected, bound = upstream, of_upstream
@@ -451,7 +454,7 @@ def _measure_loss(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> list
         arithmetic,
         np.array([outputs["value"]]),
         np.array([loss_sum / mean]),
-        np.array([(error_sum + summing) / mean]),
+        np.array([(error_sum + summing) / abs(mean)]),
         (0,),
     )
     return [value, deltas]

@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from types import CodeType, ModuleType, TracebackType
 from typing import NoReturn
@@ -30,21 +31,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Its exceptions come out of here, so that the exit code is what it is without this.
     """
-    parser = _parser()
-    given = parser.parse_args(arguments)
+    kind, what, *rest = _parse(list(sys.argv[1:] if arguments is None else arguments))
     patch()
     sys.excepthook = _without_own_frames
+    sys.argv = [what, *rest]
     try:
-        if given.module:
-            name, *rest = given.module
-            sys.argv = [name, *rest]
-            _run_module(name)
-        elif given.script:
-            path, *rest = given.script
-            sys.argv = [path, *rest]
-            _run_script(path)
+        if kind == "-m":
+            _run_module(what)
+        elif kind == "-c":
+            sys.argv[0] = kind
+            _run_source(what, "<string>")
+        elif what == "-":
+            _run_source(sys.stdin.read(), "<stdin>", __file__="<stdin>")
         else:
-            parser.error("name a script, or a module after -m")
+            _run_script(what)
     except (ImportError, OSError) as error:
         # Raised by what looks for the program, not by the program.
         if _first_frame_of_the_program(error.__traceback__) is None:
@@ -52,29 +52,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parse(words: list[str]) -> list[str]:
+    """Return "-m", "-c" or "", then the program and its arguments, which argparse must not see."""
     parser = argparse.ArgumentParser(
         prog=_PROG,
-        usage=f"{_PROG} [-h] (script.py | -m module) [argument ...]",
+        usage=f"{_PROG} [-h] (script.py | - | -m module | -c program) [argument ...]",
         description=_DESCRIPTION,
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    rest = argparse.REMAINDER
-    parser.add_argument("script", nargs=rest, help="the program, and the arguments for it")
     parser.add_argument(
-        "-m",
-        dest="module",
-        nargs=rest,
-        metavar=("module", "argument"),
-        help="run a module instead, as python -m does",
+        "script",
+        nargs="?",
+        help="the program, or a folder or archive with a __main__.py, or - for standard input; "
+        "then come the arguments for it",
     )
-    return parser
+    parser.add_argument("-m", metavar="module", help="run a module instead, as python -m does")
+    parser.add_argument("-c", metavar="program", help="run these lines instead, as python -c does")
+    first = words[0] if words else ""
+    for kind in ("-m", "-c"):
+        if first.startswith(kind):
+            # The module or the lines may follow without a space.
+            rest = [first[2:], *words[1:]] if len(first) > 2 else words[1:]
+            if rest:
+                return [kind, *rest]
+    if first == "--":
+        words = words[1:]
+    elif first != "-":
+        parser.parse_args(words[:1])
+    if not words:
+        parser.error("name a script, a module after -m, or give a program after -c")
+    return ["", *words]
 
 
 def _run_script(path: str) -> None:
-    """Run a file, with the folder that it is in as the first of sys.path."""
+    """Run a file, or the __main__ of a folder or archive; their folder comes first on sys.path."""
     full = os.path.join(os.getcwd(), path)
+    spec = PathFinder.find_spec("__main__", [full])
+    if spec is not None:
+        # It is added even where sys.path is safe, as by python: its modules are the program's.
+        sys.path[: not sys.flags.safe_path] = [full]
+        _run_spec(spec, "__main__")
+        return
     with io.open_code(full) as file:
         source = file.read()
     if not sys.flags.safe_path:
@@ -90,11 +109,22 @@ def _run_module(name: str) -> None:
         spec = find_spec(name)
     if spec is None:
         raise ImportError(f"No module named {name}")
+    sys.argv[0] = str(spec.origin)
+    _run_spec(spec, name)
+
+
+def _run_source(source: str, name: str, **attributes: object) -> None:
+    """Run lines that are in no file, with the current folder as the first of sys.path."""
+    if not sys.flags.safe_path:
+        sys.path[0] = ""
+    _run(compile(source, name, "exec", dont_inherit=True), **attributes)
+
+
+def _run_spec(spec: ModuleSpec, name: str) -> None:
     get_code = getattr(spec.loader, "get_code", None)
     code = None if get_code is None else get_code(name)
     if code is None:
         raise ImportError(f"the module {name} has no Python code to run")
-    sys.argv[0] = str(spec.origin)
     _run(
         code,
         __file__=spec.origin,

@@ -105,10 +105,9 @@ class Watchers:
             if callback.every_epoch:
                 callback.on_epoch_begin(epoch)
 
-    def on_slice(self, epoch: int) -> Callable[[int], None] | None:
-        """Return what a native call that begins with this epoch reports its steps to, if any."""
+    def on_slice(self, before: int) -> Callable[[int], None] | None:
+        """Return what a native call after so many steps reports its own to, if any."""
         wanting = [c for c in self._callbacks if overrides(c, "on_progress")]
-        before = epoch * self._steps
 
         def report(steps: int) -> None:
             for callback in wanting:
@@ -116,10 +115,9 @@ class Watchers:
 
         return report if wanting else None
 
-    def on_batch(self, epoch: int) -> Callable[[int, float], None] | None:
-        """Return what a native call that begins with this epoch calls after each step, if any."""
+    def on_batch(self, before: int) -> Callable[[int, float], None] | None:
+        """Return what a native call after so many steps calls after each of its own, if any."""
         wanting = [c for c in self._callbacks if overrides(c, "on_batch_end")]
-        before = epoch * self._steps
 
         def report(step: int, loss: float) -> None:
             for callback in wanting:

@@ -34,7 +34,7 @@ from ._settings import (
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["from_network", "layers", "to_network"]
+__all__ = ["activations_of", "from_network", "layers", "metadata", "to_network"]
 
 Estimator = TypeVar("Estimator")
 
@@ -63,23 +63,31 @@ def to_network(estimator: Any) -> Network:
         seed=int(known.random_state) if isinstance(known.random_state, Integral) else 0,
     )
     network.set_weights([array for pair in zip(coefs, intercepts, strict=True) for array in pair])
-    if is_classifier(estimator):
-        network.metadata["classes"] = estimator.classes_.tolist()
+    network.metadata.update(metadata(estimator))
     return network
 
 
-def layers(known: Any, **settings: Any) -> list[Dense]:
-    """Return the layers of a fitted estimator, or of something with its attributes."""
-    n_hidden = len(known.coefs_) - 1
-    each = [
-        *hidden_activations(known.activation, n_hidden),
+def metadata(estimator: Any) -> dict[str, Any]:
+    """Return what a network cannot know by itself: the classes of a classifier."""
+    return {"classes": estimator.classes_.tolist()} if is_classifier(estimator) else {}
+
+
+def activations_of(known: Any) -> list[Activation]:
+    """Return the activation of each layer of a fitted estimator."""
+    return [
+        *hidden_activations(known.activation, len(known.coefs_) - 1),
         output_activation(known.out_activation_),
     ]
-    rates = [*hidden_dropout(known.dropout, n_hidden), 0.0]
+
+
+def layers(known: Any) -> list[Dense]:
+    """Return the layers of a fitted estimator, or of something with its attributes."""
+    each = activations_of(known)
+    rates = [*hidden_dropout(known.dropout, len(each) - 1), 0.0]
     # In a network penalties are not divided by the batch.
     l2 = float(known.alpha) / full_batch(known.batch_size)
     return [
-        Dense(len(intercepts), activation, l2=l2, dropout=rate, **settings)
+        Dense(len(intercepts), activation, l2=l2, dropout=rate)
         for intercepts, activation, rate in zip(known.intercepts_, each, rates, strict=True)
     ]
 
@@ -91,8 +99,8 @@ def _loss(known: SimpleNamespace) -> str:
 
 
 def full_batch(batch_size: Any) -> int:
-    """Return the samples of a batch, of 200 if scikit-learn chooses."""
-    return int(batch_size) if isinstance(batch_size, Integral) else 200
+    """Return the samples of a batch, at least one, or 200 if scikit-learn chooses."""
+    return max(1, int(batch_size)) if isinstance(batch_size, Integral) else 200
 
 
 def from_network(
@@ -184,7 +192,9 @@ def _binarizer(network: Network, classes: ArrayLike | None) -> LabelBinarizer:
     binary = network.loss_name == "log_loss"
     count = 2 if binary and outputs == 1 else outputs
     given = np.arange(count) if classes is None else np.asarray(classes)
-    if given.shape != (count,):
+    # A classifier that has seen one class only is one of two, of which the other never comes.
+    is_alone = binary and outputs == 1 and given.shape == (1,)
+    if given.shape != (count,) and not is_alone:
         raise ValueError(
             f"classes has shape {given.shape}; a network with {outputs} "
             f"output{'s' if outputs > 1 else ''} and the loss {network.loss_name!r} needs "

@@ -5,6 +5,7 @@ Both are subclasses of scikit-learn's own classes: what is not defined here is t
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,11 +18,18 @@ from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_array,
+    check_is_fitted,
+    validate_data,
+)
 
+from .._training import Data
 from . import _conversion, _fast_path, _lbfgs, _live, _originals, _settings, _stochastic
 from ._callbacks import CallbackSupport
-from ._stochastic import Targets, Validation
+from ._live import Live
+from ._stochastic import Validation
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -48,7 +56,13 @@ def _constructor(original: type, added: dict[str, Any]) -> Callable[..., None]:
     )
 
     def __init__(*args: Any, **kwargs: Any) -> None:
-        bound = signature.bind(*args, **kwargs)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:
+            # The original says what is wrong, in its own words.
+            known = {name: value for name, value in kwargs.items() if name not in new}
+            original.__init__(*args, **known)  # type: ignore[misc]
+            raise
         bound.apply_defaults()
         values = bound.arguments
         self = values["self"]
@@ -57,21 +71,28 @@ def _constructor(original: type, added: dict[str, Any]) -> Callable[..., None]:
             setattr(self, name, values[name])
 
     __init__.__signature__ = signature  # type: ignore[attr-defined]
-    __init__.__name__ = "__init__"
+    __init__.__qualname__ = f"{original.__name__}.__init__"
     return __init__
+
+
+def _named_partial_fit(method: Callable[..., Any]) -> Callable[..., Any]:
+    # By this name scikit-learn knows that parameters are validated before the first call only.
+    method.__name__ = "partial_fit"
+    return method
 
 
 class FastMLP(CallbackSupport):
     """What classifier and regressor share; stands before scikit-learn's class."""
 
-    _parameter_names: ClassVar[tuple[str, ...]]
     # Set by scikit-learn's class, or here in its place.
     n_features_in_: int
     n_outputs_: int
+    out_activation_: str
 
     # ---- fitting ---------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @_originals.weighted_as_installed
     def fit(
         self,
         X: Any,
@@ -90,6 +111,7 @@ class FastMLP(CallbackSupport):
         y : array (n_samples,) or (n_samples, n_outputs)
             Class labels, an indicator matrix of several labels at once, or real targets.
         sample_weight : array (n_samples,), optional
+            If the installed scikit-learn takes weights, from 1.7 on.
         X_val, y_val, sample_weight_val : optional
             Data to validate with after every epoch, in place of a part of X where
             ``early_stopping`` is True.
@@ -98,7 +120,6 @@ class FastMLP(CallbackSupport):
         -------
         self
         """
-        self._is_incremental = False
         given = self._given(X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight=sample_weight, given=given)
 
@@ -111,7 +132,7 @@ class FastMLP(CallbackSupport):
             _valid.add(key)
 
     def _check_solver(self) -> bool:
-        if self.solver == "lbfgs":
+        if isinstance(self.solver, str) and self.solver not in _settings.STOCHASTIC:
             raise AttributeError(
                 "partial_fit is only available for stochastic optimizers. "
                 f"{self.solver} is not stochastic."
@@ -128,8 +149,7 @@ class FastMLP(CallbackSupport):
     ) -> Any:
         """Fit; given: validation data as it came."""
         hidden = _settings.hidden_sizes(self.hidden_layer_sizes)
-        _settings.hidden_activations(self.activation, len(hidden))
-        _settings.hidden_dropout(self.dropout, len(hidden))
+        _settings.check(self, len(hidden))
         is_first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         data = self._checked(X, y, sample_weight, incremental, is_first)
         n_outputs = self.n_outputs_
@@ -140,6 +160,7 @@ class FastMLP(CallbackSupport):
         if is_first:
             units = [data.X.shape[1], *hidden, n_outputs]
             self._initialize(np.empty((0, n_outputs)), units, self._network_dtype(data.X))
+        self._is_incremental = incremental
         if self.solver == "lbfgs":
             _lbfgs.fit(self, data)
         else:
@@ -158,7 +179,8 @@ class FastMLP(CallbackSupport):
 
     def _partial_fit_plainly(self, X: Any, y: Any) -> bool:
         """Train on plain arrays that fit what came before; False, and nothing done, for others."""
-        if not self.__dict__.get("_is_incremental") or not hasattr(self, "_optimizer"):
+        live = self.__dict__.get("_live")
+        if live is None or live.ready is None:
             return False
         target = self._plain_targets(X, y, incremental=True, is_first=False)
         if target is None:
@@ -181,8 +203,8 @@ class FastMLP(CallbackSupport):
 
     def _checked(
         self, X: Any, y: Any, sample_weight: Any, incremental: bool, is_first: bool
-    ) -> Targets:
-        """Return checked data as the engine takes it; sets n_outputs_."""
+    ) -> Data:
+        """Return checked data as the engine takes it, whose columns are n_outputs_ from now on."""
         found = self._plain_targets(X, y, incremental, is_first)
         if found is None:
             X, y = self._validate_input(X, y, incremental, reset=is_first)
@@ -190,18 +212,25 @@ class FastMLP(CallbackSupport):
             target = self._engine_targets(y.reshape(-1, 1) if y.ndim == 1 else y)
         else:
             target = found
+        self.n_outputs_ = target.shape[1] if target.ndim == 2 else len(self.classes_)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
             sample_weight = sample_weight.astype(np.float64, copy=False)
-        return Targets(X, target, self._weights(sample_weight, target))
+        return Data(X, target, self._weights(sample_weight, target, incremental))
 
-    def _weights(self, sample_weight: Any, target: Any) -> Any:
+    def _weights(self, sample_weight: Any, target: Any, incremental: bool) -> Any:
         return sample_weight
 
     def _initialize(self, y: Any, layer_units: list[int], dtype: Any) -> None:
         super()._initialize(y, layer_units, dtype)  # type: ignore[misc]
+        if self.loss == "poisson":
+            # 1.6 knows no such loss.
+            self.out_activation_ = "exp"
         # The copies that are needed are _stochastic's.
         del self._best_coefs, self._best_intercepts
+        self._live = Live()
+        # It would stand beside the losses of other epochs.
+        self.__dict__.pop("validation_loss_curve_", None)
         if self.solver == "lbfgs":
             return
         # scikit-learn's own knows two solvers.
@@ -212,6 +241,14 @@ class FastMLP(CallbackSupport):
         self.best_validation_score_ = -np.inf if early else None
         self.best_loss_ = None if early else np.inf
 
+    def _init_coef(self, fan_in: int, fan_out: int, dtype: Any) -> tuple[Any, Any]:
+        # scikit-learn's own goes by the name "logistic" only.
+        factor = _settings.init_factor(self.activation, len(self.coefs_))
+        bound = np.sqrt(factor / (fan_in + fan_out))
+        W = self._random_state.uniform(-bound, bound, (fan_in, fan_out))
+        b = self._random_state.uniform(-bound, bound, fan_out)
+        return W.astype(dtype, copy=False), b.astype(dtype, copy=False)
+
     def _checked_validation(self, X: Any, y: Any, sample_weight: Any) -> Validation:
         """Return validation data that were given to fit, checked."""
         X = validate_data(
@@ -221,12 +258,23 @@ class FastMLP(CallbackSupport):
             dtype=(np.float64, np.float32),
             reset=False,
         )
-        target = self._validation_targets(y, X)
-        if target.shape[0] != X.shape[0]:
-            raise ValueError(f"X_val has {X.shape[0]} samples, but y_val has {target.shape[0]}")
+        y = check_array(y, accept_sparse="csr", ensure_2d=False, dtype=None, input_name="y_val")
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = y.toarray().ravel() if _live.is_sparse(y) else y.ravel()
+        if y.shape[0] != X.shape[0]:
+            raise ValueError(f"X_val has {X.shape[0]} samples, but y_val has {y.shape[0]}")
+        target = self._validation_targets(y)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X).astype(np.float64)
-        return Validation(Targets(X, target, sample_weight), self._truth(target))
+        return Validation(Data(X, target, sample_weight), self._truth(target))
+
+    def _check_columns(self, y: Any) -> None:
+        """Check that y_val, of two dimensions if it has several columns, has those of y."""
+        columns = 1 if y.ndim == 1 else y.shape[1]
+        if columns != self._n_columns():
+            raise ValueError(
+                f"y_val must have as many columns as y, {self._n_columns()}, not {columns}"
+            )
 
     def _given(self, X_val: Any, y_val: Any, sample_weight_val: Any) -> Any:
         if (X_val is None) != (y_val is None):
@@ -254,8 +302,11 @@ class FastMLP(CallbackSupport):
             if named or not _fast_path.features(X, self.n_features_in_):
                 X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         if not _fast_path.is_native(X.dtype):
-            # Of longdouble, dates and other dtypes, what NumPy makes of them.
-            return super()._forward_pass_fast(X, check_input=False)  # type: ignore[misc]
+            if self.dtype is None and _originals.computes(self):
+                # Of longdouble, dates and other dtypes, what NumPy makes of them.
+                return super()._forward_pass_fast(X, check_input=False)  # type: ignore[misc]
+            own = self.coefs_[0].dtype
+            X = X.astype(own if np.can_cast(X.dtype, own) else np.float64, casting="same_kind")
         X = X.tocsr() if _live.is_sparse(X) else X
         return _live.outputs(self, X)
 
@@ -319,24 +370,35 @@ class FastMLP(CallbackSupport):
     # ---- copies ----------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
+        # The optimiser's moments are for those who go on from them.
+        return self._plain_state(bool(self.__dict__.get("_is_incremental", False)))
+
+    def _plain_state(self, with_moments: bool) -> dict[str, Any]:
         state = dict(super().__getstate__())  # type: ignore[misc]
-        live = state.pop("_live", None)
+        live: Live | None = state.pop("_live", None)
         if live is not None:
             for name in ("coefs_", "intercepts_"):
                 state[name] = [np.array(array, order="C") for array in state[name]]
-            # The optimiser's moments are for those who go on from them.
-            if self._goes_on():
-                state["_state"] = _live.kept_state(live.network)
+            state["_state"] = live.state(with_moments)
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "_state" in state:
+            state = dict(state)
+            state["_live"] = Live(kept=state.pop("_state"))
+        super().__setstate__(state)  # type: ignore[misc]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        other = type(self).__new__(type(self))
+        memo[id(self)] = other
+        other.__setstate__(copy.deepcopy(self._plain_state(with_moments=True), memo))
+        return other
 
     def __copy__(self) -> Any:
         # Shares the arrays, and the network with them.
         other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__)
         return other
-
-    def _goes_on(self) -> bool:
-        return bool(self.warm_start or self.__dict__.get("_is_incremental", False))
 
 
 class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
@@ -362,15 +424,15 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
         Bounds of each element of the gradient, and of its norm.
     scoring : str or callable, optional
         What validation data are scored by: by default accuracy; "loss" is minus the validation
-        loss; or any scorer of scikit-learn.
+        loss; or any scorer of scikit-learn, which gets the data's weights if it takes them.
     callbacks : list of fastgd.Callback, optional
     progress_bar : bool, default=False
     n_threads : int, optional
         By default that of `fastgd.config`. Results do not depend on it.
     dtype : {"float32", "float64"}, optional
-        Of weights and arithmetic; by default that of X.
+        Of weights, arithmetic and outputs; by default that of X.
     class_weight : dict or "balanced", optional
-        Multiplies the samples' weights.
+        Multiplies the samples' weights; "balanced" is for `fit` only.
 
     Attributes
     ----------
@@ -424,26 +486,34 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
         if is_first:
             self._note_features(X)
         n_classes = len(self.classes_)
-        self.n_outputs_ = n_classes if n_classes > 2 else 1
         return numbers if n_classes > 2 else numbers.astype(np.uint8).reshape(-1, 1)
 
     def _engine_targets(self, y: Any) -> Any:
         # y is scikit-learn's matrix of booleans.
-        self.n_outputs_ = y.shape[1]
         if self._label_binarizer.y_type_ == "multiclass" and y.shape[1] > 1:
             return y.argmax(axis=1)
         return np.ascontiguousarray(y).view(np.uint8)
 
-    def _validation_targets(self, y: Any, X: Any) -> Any:
-        y = np.asarray(y)
-        unknown = np.setdiff1d(y, self.classes_) if y.ndim == 1 else None
-        if unknown is not None and len(unknown):
+    def _n_columns(self) -> int:
+        is_multilabel = self._label_binarizer.y_type_ == "multilabel-indicator"
+        return self.n_outputs_ if is_multilabel else 1
+
+    def _validation_targets(self, y: Any) -> Any:
+        self._check_columns(y)
+        unknown = np.setdiff1d(y, self.classes_) if y.ndim == 1 else ()
+        if len(unknown):
             raise ValueError(f"y_val has classes {unknown} that y does not have: {self.classes_}")
         return self._engine_targets(self._label_binarizer.transform(y).astype(bool))
 
-    def _weights(self, sample_weight: Any, target: Any) -> Any:
+    def _weights(self, sample_weight: Any, target: Any, incremental: bool) -> Any:
         if self.class_weight is None:
             return sample_weight
+        if incremental and self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' is not for partial_fit, which does not know how often "
+                "the classes will come; give their weights in a dict, such as "
+                "sklearn.utils.class_weight.compute_class_weight finds from all of y"
+            )
         weight = compute_sample_weight(self.class_weight, self._truth(target))
         return weight if sample_weight is None else weight * sample_weight
 
@@ -467,8 +537,13 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
     def _predict(self, X: Any, check_input: bool = True) -> Any:
         return self._labels(self._forward_pass_fast(X, check_input=check_input))
 
-    def _score_outputs(self, output: Any, data: Targets, truth: Any) -> float:
-        labels = self._labels(output)
+    def _score_outputs(self, output: Any, data: Data, truth: Any) -> float:
+        if np.isnan(output).any():
+            # What scikit-learn makes of them: the first class, or an error.
+            columns = output.ravel() if self.n_outputs_ == 1 else output
+            labels = self._label_binarizer.inverse_transform(columns)
+        else:
+            labels = self._labels(output)
         if labels.ndim == 2:
             # They are sparse if y was.
             return float(accuracy_score(truth, labels, sample_weight=data.sample_weight))
@@ -480,8 +555,8 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
         return self._partial_fit_checked(X, y, sample_weight, classes)
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @_named_partial_fit
     def _partial_fit_checked(self, X: Any, y: Any, sample_weight: Any, classes: Any) -> Any:
-        self._is_incremental = True
         if classes is not None or not hasattr(self, "classes_"):
             self._check_classes(y, classes)
         return self._fit(X, y, sample_weight=sample_weight, incremental=True)
@@ -491,35 +566,23 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
             is_multilabel = type_of_target(y).startswith("multilabel")
             self._label_binarizer = LabelBinarizer().fit(y if is_multilabel else classes)
 
-    if _originals.TAKES_SAMPLE_WEIGHT:
+    @available_if(lambda est: est._check_solver())
+    @_originals.weighted_as_installed
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
+        """Train one epoch on X and y.
 
-        @available_if(lambda est: est._check_solver())
-        def partial_fit(
-            self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
-        ) -> Any:
-            """Train one epoch on X and y.
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+        classes : array, optional
+            All classes that will ever come; needed at the first call.
 
-            Parameters
-            ----------
-            X, y, sample_weight
-                As in `fit`.
-            classes : array, optional
-                All classes that will ever come; needed at the first call.
-
-            Returns
-            -------
-            self
-            """
-            return self._partial_fit(X, y, sample_weight, classes)
-
-    else:
-
-        @available_if(lambda est: est._check_solver())
-        def partial_fit(
-            self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None
-        ) -> Any:
-            """Train one epoch on X and y, as `fit` takes them; classes at the first call."""
-            return self._partial_fit(X, y, sample_weight, classes)
+        Returns
+        -------
+        self
+        """
+        return self._partial_fit(X, y, sample_weight, classes)
 
 
 class MLPRegressor(FastMLP, _originals.MLPRegressor):  # type: ignore[misc]
@@ -565,14 +628,16 @@ class MLPRegressor(FastMLP, _originals.MLPRegressor):  # type: ignore[misc]
         return self._engine_targets(y.reshape(-1, 1) if y.ndim == 1 else y)
 
     def _engine_targets(self, y: Any) -> Any:
-        self.n_outputs_ = y.shape[1]
         if _fast_path.is_native(y.dtype):
             return y
         # A difference of real numbers; text and dates fail as they do in scikit-learn's loss.
         return np.subtract(y, np.zeros(1)).astype(np.float64)
 
-    def _validation_targets(self, y: Any, X: Any) -> Any:
-        y = np.asarray(y)
+    def _n_columns(self) -> int:
+        return self.n_outputs_
+
+    def _validation_targets(self, y: Any) -> Any:
+        self._check_columns(y)
         return self._engine_targets(y.reshape(-1, 1) if y.ndim == 1 else y)
 
     def _truth(self, target: Any) -> Any:
@@ -582,12 +647,13 @@ class MLPRegressor(FastMLP, _originals.MLPRegressor):  # type: ignore[misc]
         output = self._forward_pass_fast(X, check_input=check_input)
         return output.ravel() if output.shape[1] == 1 else output
 
-    def _score_outputs(self, output: Any, data: Targets, truth: Any) -> float:
+    def _score_outputs(self, output: Any, data: Data, truth: Any) -> float:
         if not np.isfinite(output).all():
             return float("nan")
         return float(r2_score(data.y, output, sample_weight=data.sample_weight))
 
     # scikit-learn's own offers partial_fit for every solver.
+    @_originals.weighted_as_installed
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train one epoch on X and y, as `fit` takes them.
 
@@ -600,10 +666,6 @@ class MLPRegressor(FastMLP, _originals.MLPRegressor):  # type: ignore[misc]
         return self._partial_fit_checked(X, y, sample_weight)
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @_named_partial_fit
     def _partial_fit_checked(self, X: Any, y: Any, sample_weight: Any) -> Any:
-        self._is_incremental = True
         return self._fit(X, y, sample_weight=sample_weight, incremental=True)
-
-
-for _class in (MLPClassifier, MLPRegressor):
-    _class._parameter_names = tuple(_class._get_param_names())

@@ -6,6 +6,8 @@ accept its arguments as they are: that way then decides.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -18,13 +20,14 @@ __all__ = [
     "class_numbers",
     "features",
     "first_classes",
+    "is_allowed",
     "is_native",
     "regression_targets",
     "settings_key",
 ]
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-_PLAIN = (bool, int, float, str, type(None))
+_PLAIN = frozenset((bool, int, float, str, tuple, type(None)))
 
 
 def features(X: Any, n_features: int | None) -> bool:
@@ -43,7 +46,13 @@ def features(X: Any, n_features: int | None) -> bool:
 
 
 def _integers(y: Any, n: int) -> bool:
-    return type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iu" and len(y) == n
+    return (
+        type(y) is np.ndarray
+        and y.ndim == 1
+        and y.dtype.kind in "iu"
+        and y.dtype.isnative
+        and len(y) == n
+    )
 
 
 def first_classes(y: Any, n: int) -> tuple[LabelBinarizer, Any] | None:
@@ -98,20 +107,26 @@ def regression_targets(y: Any, n: int) -> bool:
     )
 
 
+@lru_cache(maxsize=64)
+def _parameter_names(cls: type) -> tuple[str, ...]:
+    return tuple(cls._get_param_names())  # type: ignore[attr-defined]
+
+
 def settings_key(estimator: Any) -> tuple[Any, ...] | None:
     """Return the estimator's parameters if all are plain values, of which none can change."""
-    values = vars(estimator)
-    key = [type(estimator)]
-    for name in estimator._parameter_names:
-        value = values.get(name)
-        if type(value) is tuple:
-            if not all(type(one) is int for one in value):
-                return None
-        elif type(value) not in _PLAIN:
+    cls: Any = type(estimator)
+    try:
+        values = itemgetter(*_parameter_names(cls))(vars(estimator))
+    except KeyError:
+        return None
+    types = tuple(map(type, values))
+    if not _PLAIN.issuperset(types):
+        return None
+    for value in values:
+        if type(value) is tuple and not all(type(one) is int for one in value):
             return None
-        # 1, 1.0 and True are equal, but not all of them are valid.
-        key += [type(value), value]
-    return tuple(key)
+    # 1, 1.0 and True are equal, but not all of them are valid.
+    return cls, types, values
 
 
 def is_allowed() -> bool:

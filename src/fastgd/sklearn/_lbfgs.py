@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.optimize
-from sklearn.utils.optimize import _check_optimize_result
 
 from .._engine import Divergence
+from .._training import Data
 from ..history import History
-from . import _live, _settings
+from . import _live, _originals, _settings
 from ._callbacks import watchers
-from ._stochastic import Targets, _deviance_at_best, take
+from ._stochastic import NO_WEIGHT, deviance_at_best, take
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -28,7 +29,7 @@ _BLOCK = 512
 class Objective:
     """Loss and gradient of all samples as functions of one vector: coefs, then intercepts."""
 
-    def __init__(self, estimator: Any, network: Network, data: Targets) -> None:
+    def __init__(self, estimator: Any, network: Network, data: Data) -> None:
         self.estimator = estimator
         self.engine = network._live()
         self.data = data
@@ -41,16 +42,20 @@ class Objective:
         n = data.X.shape[0]
         weight = data.sample_weight
         self.total = float(n if weight is None else weight.sum())
+        if self.total == 0:
+            raise ZeroDivisionError(NO_WEIGHT)
         self.constant = 0.0
         if estimator.loss == "poisson":
-            self.constant = float(np.average(_deviance_at_best(data.y), weights=weight))
+            self.constant = float(np.average(deviance_at_best(data.y), weights=weight))
+        # Blocks are added up and divided by all weights: those of a block may cancel each other.
+        engine.set_account("sum", _settings.loss_scale(estimator))
         # The penalty is added here, once.
         engine.set_penalties([0.0] * engine.n_layers, [0.0] * engine.n_layers)
-        engine.set_account("mean", 1.0)
 
     def packed(self) -> Any:
-        """Return the network's weights as one vector."""
-        return np.hstack([array.ravel() for array in (*self.weights, *self.biases)])
+        """Return the network's weights as one vector of float64, as scipy has it."""
+        arrays = [array.ravel() for array in (*self.weights, *self.biases)]
+        return np.hstack(arrays, dtype=np.float64)
 
     def put(self, packed: Any) -> None:
         """Make a vector the network's weights."""
@@ -64,24 +69,20 @@ class Objective:
         for rows in self._blocks():
             part = take(self.data, rows)
             X = _live.dense(self.data.X, rows)
-            weight = float(len(X) if part.sample_weight is None else part.sample_weight.sum())
-            if weight == 0:
-                continue
             try:
-                mean, pairs = self.engine.loss_and_grad(X, part.y, part.sample_weight)
+                value, pairs = self.engine.loss_and_grad(X, part.y, part.sample_weight)
             except Divergence:
                 return np.inf, gradient
-            loss += mean * weight
+            loss += value
             arrays: list[Any] = [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
             for array, at in zip(arrays, self.slices, strict=True):
-                gradient[at] += (array * weight).ravel()
-        scale = _settings.loss_scale(self.estimator)
+                gradient[at] += array.ravel()
         n_weights = self.slices[len(self.weights) - 1].stop
         W = packed[:n_weights]
         gradient[:n_weights] += self.alpha * W
         gradient /= self.total
         penalty = 0.5 * self.alpha * float(W @ W) / self.total
-        return loss * scale / self.total + self.constant + penalty, gradient
+        return loss / self.total + self.constant + penalty, gradient
 
     def _blocks(self) -> list[slice]:
         return [
@@ -91,9 +92,9 @@ class Objective:
         ]
 
 
-def fit(estimator: Any, data: Targets) -> None:
-    """Minimise from the estimator's weights on, in float64."""
-    network = _live.live_network(estimator, np.dtype(np.float64))
+def fit(estimator: Any, data: Data) -> None:
+    """Minimise from the estimator's weights on, in float64 unless the parameter dtype differs."""
+    network = _live.trained_network(estimator, np.dtype(estimator.dtype or np.float64))
     network._use_threads(_settings.n_threads_of(estimator))
     objective = Objective(estimator, network, data)
     _keep_layout(estimator, objective)
@@ -108,6 +109,7 @@ def fit(estimator: Any, data: Targets) -> None:
         sample_weight=data.sample_weight,
     )
     history = History()
+    recorder = _Recorder(objective, history, watch)
     try:
         if watch is not None:
             watch.fit_begin()
@@ -122,9 +124,13 @@ def fit(estimator: Any, data: Targets) -> None:
                 "gtol": estimator.tol,
                 **_verbosity(estimator),
             },
-            callback=_Recorder(objective, history, watch),
+            callback=recorder,
         )
-        estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
+        # Who ends a fit needs no warning that it has not converged.
+        if recorder.is_ended:
+            estimator.n_iter_ = result.nit
+        else:
+            estimator.n_iter_ = _originals.check_optimize_result(result, estimator.max_iter)
         estimator.loss_ = result.fun
         objective.put(result.x)
         if watch is not None:
@@ -142,6 +148,8 @@ class _Recorder:
     def __init__(self, objective: Objective, history: History, watch: Any) -> None:
         self.objective, self.history, self.watch = objective, history, watch
         self.began = time.perf_counter()
+        #: whether a callback has ended the fit
+        self.is_ended = False
 
     def __call__(self, intermediate_result: Any) -> None:
         epoch = len(self.history.epoch)
@@ -154,7 +162,8 @@ class _Recorder:
         self.objective.put(intermediate_result.x)
         if self.watch.every_epoch:
             self.watch.epoch_begin(epoch)
-        if self.watch.epoch_end(epoch, logs):
+        self.is_ended = self.watch.epoch_end(epoch, logs)
+        if self.is_ended:
             raise StopIteration
 
 
@@ -170,10 +179,8 @@ def _keep_layout(estimator: Any, objective: Objective) -> None:
 
 
 def _verbosity(estimator: Any) -> dict[str, Any]:
-    # Newer versions of scipy have no iprint.
-    try:
-        from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
-    except ImportError:
-        return {"iprint": 1 if estimator.verbose else -1}
-    options = _get_additional_lbfgs_options_dict("iprint", 1 if estimator.verbose else -1)
-    return dict(options)
+    # From 1.15 on scipy prints nothing: it ignores the option, then warns of it.
+    option = inspect.signature(scipy.optimize.fmin_l_bfgs_b).parameters.get("iprint")
+    if option is None or option.default != -1:
+        return {}
+    return {"iprint": 1 if estimator.verbose else -1}

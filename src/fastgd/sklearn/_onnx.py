@@ -6,16 +6,14 @@ they know four activations, and one output of a regressor.
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Sequence
-from importlib.machinery import ModuleSpec
 from math import sqrt
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from .._imports import when_imported
 from ..activations import Activation
 from ._settings import hidden_activations, output_activation
 
@@ -38,33 +36,7 @@ _OPTIONS = {
 
 def announce() -> None:
     """Register the converters now if skl2onnx has been imported, else when it is."""
-    if "skl2onnx" in sys.modules:
-        _register()
-    else:
-        sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]
-
-
-class _Finder:
-    """Finds skl2onnx where it is, and has the converters registered after its import."""
-
-    @staticmethod
-    def find_spec(
-        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name != "skl2onnx":
-            return None
-        others = (finder for finder in sys.meta_path if finder is not _Finder)
-        specs = (finder.find_spec(name, path, target) for finder in others)
-        spec = next((spec for spec in specs if spec is not None), None)
-        if spec is not None and spec.loader is not None:
-            run = spec.loader.exec_module
-
-            def run_and_register(module: ModuleType) -> None:
-                run(module)
-                _register()
-
-            spec.loader.exec_module = run_and_register  # type: ignore[method-assign]
-        return spec
+    when_imported("skl2onnx", lambda module: _register())
 
 
 def _register() -> None:

@@ -18,7 +18,26 @@ from ..losses import CrossEntropy, Huber, LogLoss, Loss
 from ..optimizers import Optimizer
 from . import _originals
 
-__all__ = ["ADDED", "ADDED_TO_CLASSIFIER", "ADDED_TO_REGRESSOR", "CONSTRAINTS", "STOCHASTIC"]
+__all__ = [
+    "ADDED",
+    "ADDED_TO_CLASSIFIER",
+    "ADDED_TO_REGRESSOR",
+    "CLASSIFIER_CONSTRAINTS",
+    "REGRESSION_LOSSES",
+    "REGRESSOR_CONSTRAINTS",
+    "STOCHASTIC",
+    "check",
+    "hidden_activations",
+    "hidden_dropout",
+    "hidden_sizes",
+    "init_factor",
+    "loss_of",
+    "loss_scale",
+    "n_threads_of",
+    "optimizer_of",
+    "output_activation",
+    "schedule_of",
+]
 
 #: name -> default of the keyword-only parameters that both classes add
 ADDED: dict[str, Any] = {
@@ -38,6 +57,8 @@ ADDED_TO_CLASSIFIER: dict[str, Any] = {**ADDED, "class_weight": None}
 ADDED_TO_REGRESSOR: dict[str, Any] = {"loss": "squared_error", **ADDED}
 
 STOCHASTIC = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
+# Added parameters that change nothing where there are no mini-batches.
+_OF_STOCHASTIC = ("lr_schedule", "weight_decay", "clip_value", "clip_norm", "scoring")
 # scikit-learn's name of the sigmoid.
 _LOGISTIC = "logistic"
 HIDDEN_ACTIVATIONS = (
@@ -62,6 +83,26 @@ CONSTRAINTS: dict[str, list[Any]] = {
 }
 CLASSIFIER_CONSTRAINTS = {**CONSTRAINTS, "class_weight": [None, dict, StrOptions({"balanced"})]}
 REGRESSOR_CONSTRAINTS = {**CONSTRAINTS, "loss": [StrOptions(set(REGRESSION_LOSSES))]}
+
+
+def check(estimator: Any, n_hidden: int) -> None:
+    """Check what constraints cannot: values by layer, and those that would count for nothing."""
+    hidden_activations(estimator.activation, n_hidden)
+    rates = hidden_dropout(estimator.dropout, n_hidden)
+    if isinstance(estimator.solver, Optimizer) or estimator.solver in STOCHASTIC:
+        return
+    if estimator.solver != "lbfgs":
+        # In partial_fit parameters are not validated again.
+        raise ValueError(
+            f"solver must be one of lbfgs, {', '.join(STOCHASTIC)}, or an object from "
+            f"fastgd.optimizers; got {estimator.solver!r}"
+        )
+    idle = [name for name in _OF_STOCHASTIC if getattr(estimator, name) != ADDED[name]]
+    for name in [*(["dropout"] if any(rates) else []), *idle]:
+        raise ValueError(
+            f"{name}={getattr(estimator, name)!r} has no meaning for solver='lbfgs', which has no "
+            f"mini-batches; use one of the solvers {', '.join(STOCHASTIC)}"
+        )
 
 
 def per_hidden_layer(name: str, value: Any, n_hidden: int) -> list[Any]:
@@ -92,6 +133,15 @@ def _activation(one: Any) -> Activation:
     return activations.get("sigmoid" if one == _LOGISTIC else one)
 
 
+def init_factor(activation: Any, layer: int) -> float:
+    """Return the numerator under the root in scikit-learn's bound of a layer's first weights.
+
+    The output layer has that of the last hidden one.
+    """
+    each = activation if isinstance(activation, list | tuple) else [activation]
+    return 2.0 if each and _activation(each[min(layer, len(each) - 1)]).name == "sigmoid" else 6.0
+
+
 def output_activation(name: str) -> Activation:
     """Return the activation that scikit-learn's out_activation_ names."""
     return activations.get("sigmoid" if name == _LOGISTIC else name)
@@ -117,12 +167,20 @@ def loss_of(estimator: Any, dtype: np.dtype[Any]) -> str | Loss:
 
 def loss_scale(estimator: Any) -> float:
     """Return what the summed loss of a sample counts: scikit-learn's squared error is a mean."""
-    return 1 / estimator.n_outputs_ if estimator.loss == "squared_error" else 1.0
+    n_outputs = len(estimator.intercepts_[-1])
+    return 1 / n_outputs if estimator.loss == "squared_error" else 1.0
 
 
 def optimizer_of(estimator: Any) -> Optimizer:
     """Return the optimiser that the parameters ask for; the learning rate is the first one."""
     solver = estimator.solver
+    # scikit-learn's adam has always left it aside.
+    is_original = isinstance(solver, str) and solver in ("sgd", "adam")
+    if estimator.learning_rate != "constant" and not is_original:
+        raise ValueError(
+            f"learning_rate={estimator.learning_rate!r} is for solver='sgd'; give "
+            f"solver={solver!r} a schedule from fastgd.schedules as its learning rate"
+        )
     if isinstance(solver, Optimizer):
         for name in ("lr_schedule", "weight_decay", "clip_value", "clip_norm"):
             if getattr(estimator, name) != ADDED[name]:
@@ -184,6 +242,6 @@ def hidden_sizes(hidden_layer_sizes: Any) -> list[int]:
     """Return hidden_layer_sizes as a list."""
     is_one = not hasattr(hidden_layer_sizes, "__iter__")
     sizes = [hidden_layer_sizes] if is_one else list(hidden_layer_sizes)
-    if any(size <= 0 for size in sizes):
+    if np.any(np.array(sizes) <= 0):
         raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
     return sizes

@@ -7,8 +7,8 @@ are drawn in its order.
 from __future__ import annotations
 
 import copy
+import inspect
 import time
-import warnings
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,47 +20,52 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
 from .._engine import Divergence, shuffle_in_turn
-from .._training import run_verified
+from .._training import Data, run_verified
 from ..config import active
 from ..history import History
-from . import _live, _settings
+from . import _fast_path, _live, _originals, _settings
 from ._callbacks import watchers
 
 if TYPE_CHECKING:
     from ..network import Network
 
-__all__ = ["Targets", "fit"]
+__all__ = [
+    "NOT_FINITE",
+    "NO_WEIGHT",
+    "Validation",
+    "deviance_at_best",
+    "fit",
+    "partial_fit_plainly",
+    "take",
+]
 
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
     "need to be preprocessed."
 )
+# NumPy's, of an average.
+NO_WEIGHT = "Weights sum to zero, can't be normalized"
 # Orders and learning rates of one native call have at most about this many entries.
 _MAX_ENTRIES = 1 << 18
 
 
-class Targets(NamedTuple):
-    """Checked data; y is as the engine takes it: class numbers, or (n_samples, n_outputs)."""
-
-    X: Any
-    y: Any
-    sample_weight: Any
-
-
 class Validation(NamedTuple):
-    """Data that is only looked at; truth is y in the user's terms."""
+    """Data that are only looked at; truth is y in the user's terms.
 
-    data: Targets
+    In data y is as the engine takes it: class numbers, or (n_samples, n_outputs).
+    """
+
+    data: Data
     truth: Any
 
 
-def take(data: Targets, rows: Any) -> Targets:
+def take(data: Data, rows: Any) -> Data:
     """Return some rows of the data."""
     weight = data.sample_weight
-    return Targets(data.X[rows], data.y[rows], None if weight is None else weight[rows])
+    return Data(data.X[rows], data.y[rows], None if weight is None else weight[rows])
 
 
-def split(estimator: Any, data: Targets) -> tuple[Any, Validation]:
+def split(estimator: Any, data: Data) -> tuple[Any, Validation]:
     """Return the rows to train on and the data to validate with, as scikit-learn divides them."""
     n = data.X.shape[0]
     is_binary = is_classifier(estimator) and estimator.n_outputs_ == 1
@@ -71,7 +76,7 @@ def split(estimator: Any, data: Targets) -> tuple[Any, Validation]:
         test_size=estimator.validation_fraction,
         stratify=stratify,
     )
-    if len(held_out) < 2:
+    if len(held_out) < 2 and _originals.NEEDS_TWO_TO_VALIDATE:
         raise ValueError(
             "The validation set is too small. Increase 'validation_fraction' or the size of your "
             "dataset."
@@ -82,13 +87,13 @@ def split(estimator: Any, data: Targets) -> tuple[Any, Validation]:
 
 def fit(
     estimator: Any,
-    data: Targets,
+    data: Data,
     incremental: bool,
     is_first: bool,
     validation: Validation | None,
 ) -> None:
     """Train the estimator, whose first weights have been drawn."""
-    network = _live.live_network(estimator)
+    network = _live.trained_network(estimator, estimator.dtype and np.dtype(estimator.dtype))
     if not incremental or not hasattr(estimator, "_optimizer"):
         estimator._optimizer = _settings.schedule_of(estimator)
         _live.restart_optimizer(estimator, network)
@@ -110,7 +115,7 @@ class Training:
         self,
         estimator: Any,
         network: Network,
-        data: Targets,
+        data: Data,
         rows: Any,
         validation: Validation | None,
         incremental: bool,
@@ -119,7 +124,6 @@ class Training:
         self.network = network
         self.engine = network._live()
         self.data = data
-        self.curve = estimator.loss_curve_
         self.validation = validation
         self.incremental = incremental
         self.rows = rows
@@ -134,7 +138,9 @@ class Training:
         self.own_lr = estimator.lr_schedule is not None or not isinstance(estimator.solver, str)
         self.shown_lr = optimizer.lr
         monitor = getattr(optimizer.lr, "monitor", None)
-        self.scorer = None
+        self.scorer: Any = None
+        # Of a subclass.
+        self.has_own_score = type(estimator)._score not in _originals.SCORES
         names = ["loss", "lr", "seconds"]
         if validation is not None:
             names += ["val_loss", self._score_name()]
@@ -171,7 +177,7 @@ class Training:
         )
         # What scikit-learn's Poisson deviance has beside the engine's a - y log a.
         is_poisson = estimator.loss == "poisson"
-        self.constant: Any = _deviance_at_best(data.y) if is_poisson else None
+        self.constant: Any = deviance_at_best(data.y) if is_poisson else None
 
     # ---- the loop -------------------------------------------------------------------------
 
@@ -187,7 +193,7 @@ class Training:
             try:
                 self._epochs()
             except KeyboardInterrupt:
-                warnings.warn("Training interrupted by user.", stacklevel=6)
+                _originals.warn("Training interrupted by user.")
             if self.best is not None:
                 self._restore(self.best)
             elif self.has_diverged:
@@ -199,23 +205,38 @@ class Training:
             if self.watch is not None:
                 self.watch.close()
         estimator.history_ = self.history
-        if self.steps == 1 and self.data.sample_weight is None:
+        if self._was_plain():
             estimator._live.ready = readiness(estimator, self.n)
+
+    def _was_plain(self) -> bool:
+        """Tell whether `partial_fit_plainly` would have done the same."""
+        estimator = self.estimator
+        return (
+            self.incremental
+            and estimator.n_iter_ == 1
+            and estimator.batch_size in ("auto", self.n)
+            and self.steps == 1
+            and self.data.sample_weight is None
+            and not _live.is_sparse(self.data.X)
+            and self.constant is None
+            and not self.own_lr
+            and not estimator.verbose
+            and not any(layer.dropout for layer in self.network.layers)
+        )
 
     def _epochs(self) -> None:
         estimator = self.estimator
         estimator.n_iter_ = 0
-        n_epochs = 1 if self.incremental else estimator.max_iter
+        n_epochs = min(1, estimator.max_iter) if self.incremental else estimator.max_iter
         while estimator.n_iter_ < n_epochs:
             is_last = self._chunk(min(self._certain_epochs(), n_epochs - estimator.n_iter_))
             if is_last:
                 return
         if not self.incremental:
-            warnings.warn(
+            _originals.warn(
                 f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the "
                 "optimization hasn't converged yet.",
                 ConvergenceWarning,
-                stacklevel=7,
             )
 
     def _certain_epochs(self) -> int:
@@ -285,12 +306,8 @@ class Training:
 
     def _native(self, lrs: Any, orders: Any, losses: Any) -> None:
         """Train len(losses) epochs, and fill in their losses."""
-        estimator, data = self.estimator, self.data
+        data = self.data
         self.engine.n_threads = self.n_threads
-        hooks: dict[str, Any] = {}
-        if self.watch is not None:
-            epoch = estimator.n_iter_
-            hooks = {"on_slice": self.watch.on_slice(epoch), "on_batch": self.watch.on_batch(epoch)}
         if _live.is_sparse(data.X):
             for epoch in range(len(losses)):
                 order = None if orders is None else orders[epoch]
@@ -302,9 +319,16 @@ class Training:
             self.batch_size,
             data.sample_weight is None,
             lambda **verification: self.engine.run_epochs(
-                lrs, len(losses), losses=losses, **hooks, **verification
+                lrs, len(losses), losses=losses, **self._hooks(0), **verification
             ),
         )
+
+    def _hooks(self, step: int) -> dict[str, Any]:
+        """Return what a native call reports to, with so many steps of the chunk before it."""
+        if self.watch is None:
+            return {}
+        before = self.estimator.n_iter_ * self.steps + step
+        return {"on_slice": self.watch.on_slice(before), "on_batch": self.watch.on_batch(before)}
 
     def _sparse_epoch(self, lrs: Any, order: Any, losses: Any, first_step: int) -> None:
         """Train one epoch on rows that are made dense a block of batches at a time."""
@@ -312,13 +336,14 @@ class Training:
         total = 0.0
         for rows in _live.row_blocks(data.X, self.batch_size):
             block = take(data, rows)
-            block = block._replace(X=block.X.toarray())
+            block = block._replace(X=_live.dense(block.X, slice(None)))
             step = first_step + rows.start // self.batch_size
             rates = lrs if isinstance(lrs, float) else lrs[step:]
             self.engine.bind(*block, self.batch_size, False)
+            hooks = self._hooks(step)
 
-            def train(rates: Any = rates, **verification: Any) -> Any:
-                return self.engine.run_epochs(rates, 1, **verification)
+            def train(rates: Any = rates, hooks: Any = hooks, **verification: Any) -> Any:
+                return self.engine.run_epochs(rates, 1, **hooks, **verification)
 
             is_plain = data.sample_weight is None
             n_rows = rows.stop - rows.start
@@ -341,22 +366,23 @@ class Training:
         else:
             rates = lrs[self.steps - 1 : n_epochs * self.steps : self.steps].tolist()
         if self.is_watched:
+            # The weights are those after all of them, whichever asks for the end.
+            is_end = False
             for loss, lr in zip(values, rates, strict=True):
-                if self._end_watched({"loss": loss, "lr": lr, "seconds": seconds}):
-                    return True
+                is_end |= self._end_watched({"loss": loss, "lr": lr, "seconds": seconds})
+            if is_end:
+                return True
         elif n_epochs > 0:
             logs = {"loss": values, "lr": rates, "seconds": [seconds] * n_epochs}
             self.history.extend(estimator.n_iter_, logs)
             for loss in values:
-                self._record(loss)
-                count_loss(estimator, loss)
-                estimator._optimizer.iteration_ends(estimator.t_)
+                end_epoch(estimator, loss, self.n)
         return estimator._no_improvement_count > estimator.n_iter_no_change and trigger(estimator)
 
     def _end_watched(self, logs: dict[str, float]) -> bool:
         """Record one epoch, and show it to all who look; return whether a callback ends the fit."""
         estimator = self.estimator
-        self._record(logs["loss"])
+        record(estimator, logs["loss"], self.n)
         if estimator.verbose:
             print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
         if self.validation is not None:
@@ -372,13 +398,6 @@ class Training:
             schedule.epoch_end(logs)
         return self.watch is not None and self.watch.epoch_end(estimator.n_iter_ - 1, logs)
 
-    def _record(self, loss: float) -> None:
-        estimator = self.estimator
-        estimator.n_iter_ += 1
-        estimator.loss_ = loss
-        estimator.t_ += self.n
-        self.curve.append(loss)
-
     def _count_score(self) -> None:
         estimator = self.estimator
         score = estimator.validation_scores_[-1]
@@ -390,8 +409,8 @@ class Training:
             self.keep_best()
 
     def keep_best(self) -> None:
-        """Take note of the weights."""
-        self.best = self.network.get_weights()
+        """Take note of the weights, of none if those of scikit-learn would not be numbers."""
+        self.best = None if self.has_diverged else self.network.get_weights()
 
     def _restore(self, best: list[Any]) -> None:
         for view, values in zip(self.network._arrays(False).values(), best, strict=True):
@@ -402,6 +421,8 @@ class Training:
     def _begin_counting(self) -> None:
         # After a warm start the records go on; what an earlier fit had no use for begins here.
         estimator = self.estimator
+        # After lbfgs there are none, and scikit-learn fails at the first that it needs.
+        _ = estimator.loss_curve_
         if not estimator.early_stopping and estimator.best_loss_ is None:
             estimator.best_loss_ = np.inf
         if self.validation is None:
@@ -418,30 +439,38 @@ class Training:
             return "val_accuracy" if is_classifier(self.estimator) else "val_r2"
         return "val_score"
 
-    def _validate(self, data: Targets, truth: Any) -> dict[str, float]:
+    def _validate(self, data: Data, truth: Any) -> dict[str, float]:
         """Return loss and score of the validation data, and record them."""
         estimator = self.estimator
         if self.has_diverged:
-            loss = score = float("nan")
+            # From there on scikit-learn's outputs are not numbers, and it goes on to score them.
+            loss, output = np.nan, np.full((data.X.shape[0], self.network.n_outputs), np.nan)
         else:
-            loss, score = self._loss_and_score(data, truth)
+            loss, output = _evaluate(estimator, self.network, data)
+        score = self._score(loss, output, data, truth)
         estimator.validation_loss_curve_.append(loss)
         estimator.validation_scores_.append(score)
         if estimator.verbose:
             print(f"Validation score: {score:f}")
         return {"val_loss": loss, self._score_name(): score}
 
-    def _loss_and_score(self, data: Targets, truth: Any) -> tuple[float, float]:
-        estimator = self.estimator
-        loss, output = _evaluate(estimator, self.network, data)
+    def _score(self, loss: float, output: Any, data: Data, truth: Any) -> float:
+        estimator, weight = self.estimator, data.sample_weight
+        weights = {} if weight is None else {"sample_weight": weight}
         if self.scorer is not None:
+            if self.has_diverged:
+                return np.nan
+            if not _takes_weights(self.scorer):
+                weights = {}
             # The scorer gets arrays, which have no feature names.
             probe = copy.copy(estimator)
             probe.__dict__.pop("feature_names_in_", None)
-            return loss, float(self.scorer(probe, data.X, truth))
+            return float(self.scorer(probe, data.X, truth, **weights))
         if estimator.scoring == "loss":
-            return loss, -loss
-        return loss, estimator._score_outputs(output, data, truth)
+            return -loss
+        if self.has_own_score:
+            return float(estimator._score(data.X, truth, **weights))
+        return float(estimator._score_outputs(output, data, truth))
 
     # ---- details --------------------------------------------------------------------------
 
@@ -463,10 +492,25 @@ class Training:
         if weight is not None:
             for order in [slice(None)] if orders is None else orders:
                 if (self._batch_sums(weight[order]) == 0).any():
-                    raise ZeroDivisionError("Weights sum to zero, can't be normalized") from None
+                    raise ZeroDivisionError(NO_WEIGHT) from None
         # scikit-learn goes on with weights that are not numbers to the last epoch, and then
         # restores the best ones or complains. Those epochs are not computed here.
         self.has_diverged = True
+
+
+def end_epoch(estimator: Any, loss: float, n: int) -> None:
+    """Do what ends an epoch of n samples that has no validation data."""
+    record(estimator, loss, n)
+    count_loss(estimator, loss)
+    estimator._optimizer.iteration_ends(estimator.t_)
+
+
+def record(estimator: Any, loss: float, n: int) -> None:
+    """Note the loss of an epoch of n samples."""
+    estimator.n_iter_ += 1
+    estimator.loss_ = loss
+    estimator.t_ += n
+    estimator.loss_curve_.append(loss)
 
 
 def count_loss(estimator: Any, loss: float) -> None:
@@ -511,33 +555,19 @@ def _shuffle_in_turn(random_state: Any, before: Any, orders: Any) -> None:
 
 def readiness(estimator: Any, n: int) -> tuple[Any, ...] | None:
     """Return what must be the same for a plain step to go straight to the engine, if it may."""
-    settings = active.settings
+    settings, key = active.settings, _fast_path.settings_key(estimator)
     # Where every step is verified, none goes straight.
-    return None if settings.validate == "always" else (settings, n, estimator.n_threads)
+    return None if key is None or settings.validate == "always" else (settings, n, key)
 
 
 def partial_fit_plainly(estimator: Any, X: Any, y: Any) -> bool:
-    """Train one step of partial_fit on plain arrays that fit an earlier one; False if they do not.
+    """Train one step of partial_fit on plain arrays as the last one was done; False if it was not.
 
-    y is as the engine takes it. Does what `Training` does in that case, and nothing else.
+    y is as the engine takes it. Does what `Training` does in that case, and nothing else: any
+    change of a parameter goes that way first. There must have been a plain step.
     """
-    live = estimator.__dict__.get("_live")
-    n = len(X)
-    if (
-        live is None
-        or live.ready is None
-        or live.ready != readiness(estimator, n)
-        or live.settings != _live.settings_of(estimator)
-        or not live.shows(estimator)
-        or estimator.loss == "poisson"
-        or not isinstance(estimator.solver, str)
-        or estimator.solver == "lbfgs"
-        or estimator.early_stopping
-        or estimator.verbose
-        or estimator.lr_schedule is not None
-        or estimator.dropout
-        or n > (200 if estimator.batch_size == "auto" else estimator.batch_size)
-    ):
+    live, n = estimator._live, len(X)
+    if live.ready != readiness(estimator, n) or not live.shows(estimator):
         return False
     if not isinstance(estimator.random_state, Integral):
         estimator._random_state = check_random_state(estimator.random_state)
@@ -550,12 +580,8 @@ def partial_fit_plainly(estimator: Any, X: Any, y: Any) -> bool:
     except Divergence:
         raise ValueError(NOT_FINITE) from None
     seconds = time.perf_counter() - began
-    estimator.n_iter_ = 1
-    estimator.loss_ = loss
-    estimator.t_ += n
-    estimator.loss_curve_.append(loss)
-    count_loss(estimator, loss)
-    schedule.iteration_ends(estimator.t_)
+    estimator.n_iter_ = 0
+    end_epoch(estimator, loss, n)
     estimator.history_ = History()
     estimator.history_.append(0, {"loss": loss, "lr": lr, "seconds": seconds})
     if estimator._no_improvement_count > estimator.n_iter_no_change:
@@ -563,7 +589,7 @@ def partial_fit_plainly(estimator: Any, X: Any, y: Any) -> bool:
     return True
 
 
-def _evaluate(estimator: Any, network: Network, data: Targets) -> tuple[float, Any]:
+def _evaluate(estimator: Any, network: Network, data: Data) -> tuple[float, Any]:
     """Return mean loss, without penalties, and outputs."""
     engine = network._live()
     output = np.empty((data.X.shape[0], network.n_outputs), network.dtype)
@@ -577,11 +603,15 @@ def _evaluate(estimator: Any, network: Network, data: Targets) -> tuple[float, A
         weight_sum += weight
     loss = loss_sum / weight_sum * _settings.loss_scale(estimator)
     if estimator.loss == "poisson":
-        loss += float(np.average(_deviance_at_best(data.y), weights=data.sample_weight))
+        loss += float(np.average(deviance_at_best(data.y), weights=data.sample_weight))
     return loss, output
 
 
-def _deviance_at_best(y: Any) -> Any:
+def _takes_weights(scorer: Any) -> bool:
+    return "sample_weight" in inspect.signature(scorer).parameters
+
+
+def deviance_at_best(y: Any) -> Any:
     """Return sum over outputs of y log y - y, shape (n_samples,)."""
     from scipy.special import xlogy
 
@@ -594,9 +624,8 @@ def _batch_size(estimator: Any, n: int) -> int:
     if isinstance(size, str):
         return int(min(200, n))
     if size > n:
-        warnings.warn(
-            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-            stacklevel=7,
+        _originals.warn(
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
         )
     return int(np.clip(size, 1, n))
 

@@ -1,0 +1,79 @@
+"""When parameters are validated, and how their mistakes are named: as scikit-learn does."""
+
+from numbers import Real
+
+import pytest
+from sklearn.utils._param_validation import Interval
+
+from sklearn_cases import ORIGINAL, OURS, attempt, make_data
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def subclass(original):
+    """Return a class with a parameter of its own."""
+
+    class Own(original):
+        _parameter_constraints = {  # noqa: RUF012
+            **original._parameter_constraints,
+            "gamma": [Interval(Real, 0, None, closed="left")],
+        }
+
+        def __init__(self, gamma=1.0, max_iter=200, random_state=None):
+            super().__init__(max_iter=max_iter, random_state=random_state)
+            self.gamma = gamma
+
+    return Own
+
+
+@pytest.mark.parametrize("kind", ["classifier", "regressor"])
+def test_parameters_of_a_subclass_are_validated_each_time(kind):
+    X, y = make_data("multiclass")
+    errors = []
+    for classes in (ORIGINAL, OURS):
+        own = subclass(classes[kind])
+        assert list(own().get_params()) == ["gamma", "max_iter", "random_state"]
+        assert attempt(own(gamma=1.0, max_iter=2).fit, X, y)[0] is None
+        errors.append(attempt(own(gamma=-1.0, max_iter=2).fit, X, y)[0])
+    assert errors[1] == errors[0]
+    assert errors[0][1].startswith("The 'gamma' parameter of Own must be a float")
+
+
+@pytest.mark.parametrize("changes", [{"tol": -1.0}, {"momentum": 7}, {"max_fun": 0}], ids=str)
+def test_partial_fit_of_a_fitted_estimator_validates_nothing(changes):
+    X, y = make_data("regression")
+    outcomes = []
+    for classes in (ORIGINAL, OURS):
+        fresh = classes["regressor"](random_state=0, **changes)
+        model = classes["regressor"](random_state=0).partial_fit(X, y).set_params(**changes)
+        calls = fresh.partial_fit, model.partial_fit, model.fit
+        outcomes.append([attempt(call, X.tolist(), y) for call in calls])
+    assert outcomes[1] == outcomes[0]
+    assert [error is None for error, _ in outcomes[0]] == [False, True, False]
+
+
+@pytest.mark.parametrize("kind", ["classifier", "regressor"])
+def test_constructors_name_mistakes_as_the_originals_do(kind):
+    for args, kwargs in (
+        ((), {"foo": 1}),
+        (("squared_error", (3,), "relu", "adam"), {}),
+        (((3,),), {"hidden_layer_sizes": (4,), "loss": "squared_error", "foo": 3}),
+        ((), {"foo": 1, "dropout": 0.5}),
+    ):
+        shared = {name: value for name, value in kwargs.items() if name != "dropout"}
+        wanted, _ = attempt(ORIGINAL[kind], *args, **shared)
+        assert wanted is not None
+        assert attempt(OURS[kind], *args, **kwargs)[0] == wanted
+    assert OURS[kind].__init__.__qualname__ == f"{OURS[kind].__name__}.__init__"
+
+
+def test_solver_that_is_no_solver():
+    X, y = make_data("multiclass")
+    for classes in (ORIGINAL, OURS):
+        model = classes["classifier"]().partial_fit(X, y, classes=[-3, 2, 5, 11])
+        model.set_params(solver="foo")
+        with pytest.raises(AttributeError, match="has no attribute 'partial_fit'"):
+            _ = model.partial_fit
+    model = OURS["regressor"]().partial_fit(X, y).set_params(solver="foo")
+    with pytest.raises(ValueError, match=r"solver must be one of lbfgs, sgd, .* got 'foo'"):
+        model.partial_fit(X, y)
