@@ -546,9 +546,9 @@ static int TYPE(apply_rows)(const fgd_net *net, const TYPE(table) * t, size_t l,
     p.scale = 1; /* it is in the gradient */
     int diverged = 0;
     if (!net->has_own || !layer->own_w.is_frozen)
-        diverged = t->update[net->opt](
-            r1 - r0, layer->padded, (REAL *)layer->w + at, TYPE(at)(layer->w_s1, at),
-            TYPE(at)(layer->w_s2, at), layer->ldw, (const REAL *)layer->dw + at, layer->ldw, &p);
+        diverged = t->update[net->opt](r1 - r0, layer->padded, (REAL *)layer->w + at,
+                                       TYPE(at)(layer->w_s1, at), TYPE(at)(layer->w_s2, at),
+                                       layer->ldw, (const REAL *)layer->dw + at, layer->ldw, &p);
     if (r0 == 0 && layer->use_bias && (!net->has_own || !layer->own_b.is_frozen)) {
         p = *fgd_array_params(net, &layer->own_b, params, &own);
         p.scale = 1;
