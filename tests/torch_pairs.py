@@ -9,12 +9,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import fastgd.torch
 
-# What results may differ by after 50 steps, norm-wise for each array
+# By dtype, and whether the optimiser is SGD: what results may differ by after 50 steps, norm-wise
+# for each array
 TOLERANCES = {
-    ("float32", True): 1e-5,
-    ("float64", True): 1e-12,
-    ("float32", False): 1e-4,
-    ("float64", False): 1e-11,
+    (torch.float32, True): 1e-5,
+    (torch.float64, True): 1e-12,
+    (torch.float32, False): 1e-4,
+    (torch.float64, False): 1e-11,
 }
 
 
