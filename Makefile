@@ -9,6 +9,8 @@ BLOCKS ?= pyarrow matplotlib sklearn skl2onnx,onnx pyarrow,matplotlib,sklearn,sk
 SKLEARN_VERSIONS ?= 1.6 1.7 1.8 1.9
 # The peers' environment, and arguments for the benchmark: make bench BENCH_ARGS="--quick"
 BENCH_VENV ?= .venv-bench
+# PyTorch's environment: it is large, and only the tests of fastgd.torch need it
+TORCH_VENV ?= .venv-torch
 BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
@@ -16,8 +18,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd csrc/*.[ch] csrc/*/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-grid test-data test-extras test-sklearn-versions lint format \
-        bench readme package-check clean
+.PHONY: help build demo test test-grid test-data test-extras test-sklearn-versions test-torch lint \
+        format bench readme package-check clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 24
@@ -64,6 +66,15 @@ test-extras: $(VENV)/.test  ## run the suite with each extra, and then all, bloc
 test-sklearn-versions: $(VENV)/.built  ## run the tests of fastgd.sklearn with scikit-learn 1.6 to 1.9
 	$(BIN)/python tools/sklearn_versions.py $(SKLEARN_VERSIONS) -- $(PYTEST_ARGS)
 
+$(TORCH_VENV)/.ready: $(VENV)/.built
+	$(PYTHON) -m venv $(TORCH_VENV)
+	@echo "Installing PyTorch in $(TORCH_VENV) ..."
+	$(TORCH_VENV)/bin/python -m pip --disable-pip-version-check -q install -e '.[torch,test]'
+	@touch $@
+
+test-torch: $(TORCH_VENV)/.ready  ## run the tests of fastgd.torch beside PyTorch
+	$(TORCH_VENV)/bin/python -m pytest tests/test_torch_*.py $(PYTEST_ARGS)
+
 lint: $(VENV)/.dev  ## check layout, style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -94,5 +105,5 @@ package-check: $(VENV)/.dev  ## sdist -> wheel -> empty environment -> import, t
 	$(BIN)/python tools/package_check.py
 
 clean:  ## remove what was built, and the environments
-	rm -rf build dist $(VENV) $(BENCH_VENV) .venv-sklearn-* .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	rm -rf build dist $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
 	find src tests -name '*.so' -o -name '__pycache__' | xargs rm -rf

@@ -328,6 +328,19 @@ def drop_in(figures: Figures) -> Iterator[Bar]:
             yield at_least("drop_in", text, row["required"], _quotient(theirs, row["median"]), "x")
 
 
+def torch_fit(figures: Figures) -> Iterator[Bar]:
+    for row in figures.rows:
+        if row["group"] == "torch_fit" and row["peer"] == "fastgd":
+            keys = {"peer": "torch", "threads": row["threads"]}
+            theirs = figures.best("torch_fit", row["case"], **keys)
+            text = f"{row['case']}: a loop in torch / fastgd.torch"
+            text += f", {_threads(row['threads'], figures.all_threads)}"
+            # In layers of 2,048 both wait for the memory.
+            limit = 1 / NOISE if shapes.case_name(shapes.WIDE) in row["case"] else 1.0
+            ratio = _quotient(theirs, row["median"])
+            yield at_least("torch_fit", text, round(limit, 2), ratio, "x")
+
+
 _GROUPS: tuple[Callable[[Figures], Iterator[Bar]], ...] = (
     networks,
     float64,
@@ -343,6 +356,7 @@ _GROUPS: tuple[Callable[[Figures], Iterator[Bar]], ...] = (
     calls,
     threads,
     drop_in,
+    torch_fit,
 )
 
 

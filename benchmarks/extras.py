@@ -168,8 +168,24 @@ def drop_in(options: Options, rounds: int) -> list[dict[str, Any]]:
     return [row | {"threads": max(options.threads)} for row in rows]
 
 
+def torch_fit(options: Options, rounds: int) -> list[dict[str, Any]]:
+    """Time fastgd.torch beside PyTorch, with one thread and with all, each in a process."""
+    rows: list[dict[str, Any]] = []
+    for threads in sorted({1, max(options.threads)}):
+        command = [str(ROOT / "benchmarks" / "torch_fit.py"), "--rounds", str(rounds)]
+        command += ["--threads", str(threads), *(["--quick"] if options.quick else [])]
+        done = subprocess.run(
+            [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise WorkerError(done.stderr.strip().rpartition("\n")[2])
+        rows += json.loads(done.stdout)
+    return rows
+
+
 EXTRAS: dict[str, Callable[[Options, int], list[dict[str, Any]]]] = {
     "import": import_time,
     "threads": threads,
     "drop_in": drop_in,
+    "torch_fit": torch_fit,
 }

@@ -336,7 +336,8 @@ int fgd_net_is_online(const fgd_net *net, const fgd_data *data, size_t n)
     const fgd_update_params *p = &net->params;
     return n == 1 && fgd_online_bytes(net) > 0 && layer->act != FGD_ACT_SOFTMAX &&
            net->opt == FGD_OPT_SGD && p->weight_decay == 0 && p->clip_value == 0 &&
-           net->clip_norm == 0 && net->loss_scale == 1 && !fgd_has_penalty(layer) &&
+           net->clip_norm == 0 && net->loss_scale == 1 && net->grad_scale == 1 &&
+           net->account != FGD_ACCOUNT_SUM && !net->has_own && !fgd_has_penalty(layer) &&
            layer->dropout == 0 && data->y.data && !data->weights && !data->outputs;
 }
 
@@ -409,18 +410,44 @@ static int fgd_is_sound(const fgd_net *net, double loss_sum, double weight_sum)
     return __builtin_isfinite(loss_sum) && (net->account != FGD_ACCOUNT_SKLEARN || weight_sum != 0);
 }
 
+/* Sets what of the parameters depends on how many steps have been. */
+static void fgd_count_step(const fgd_net *net, uint64_t step, double lr_decay, fgd_update_params *p)
+{
+    p->step = step;
+    if (lr_decay > 0) p->lr /= 1 + (double)step * lr_decay;
+    if (step == 0) p->dampening = 0;
+    if (net->opt == FGD_OPT_ADAM || net->opt == FGD_OPT_ADAMW) {
+        p->bias1 = 1 - fgd_power(p->beta1, step + 1);
+        p->bias2 = 1 - fgd_power(p->beta2, step + 1);
+    }
+}
+
 fgd_update_params fgd_step_params(const fgd_net *net, uint64_t step, double lr, double weight_sum)
 {
     fgd_update_params p = net->params;
-    p.lr = net->lr_decay > 0 ? lr / (1 + (double)step * net->lr_decay) : lr;
+    p.lr = lr;
     p.scale = p.norm_scale = 1;
     p.l1 = p.l2 = 0;
     p.penalty_share = net->account == FGD_ACCOUNT_SKLEARN ? 1 / weight_sum : 1;
-    if (net->opt == FGD_OPT_ADAM || net->opt == FGD_OPT_ADAMW) {
-        p.bias1 = 1 - fgd_power(p.beta1, step + 1);
-        p.bias2 = 1 - fgd_power(p.beta2, step + 1);
-    }
+    fgd_count_step(net, step, net->lr_decay, &p);
     return p;
+}
+
+/* The parameters of a step for one array: the step's, or its own, which are then put into room. */
+static const fgd_update_params *fgd_array_params(const fgd_net *net, const fgd_own_update *own,
+                                                 const fgd_update_params *p,
+                                                 fgd_update_params *room)
+{
+    if (!net->has_own) return p;
+    *room = own->params;
+    room->scale *= p->scale;
+    room->l1 = p->l1;
+    room->l2 = p->l2;
+    room->penalty_share = p->penalty_share;
+    room->clip_value = p->clip_value;
+    room->norm_scale = p->norm_scale;
+    fgd_count_step(net, p->step + (uint64_t)own->ahead, own->lr_decay, room);
+    return room;
 }
 
 #define REAL float
@@ -506,7 +533,7 @@ fgd_status fgd_net_init(fgd_net *net, fgd_dtype dtype, size_t n_inputs, size_t n
 {
     memset(net, 0, sizeof *net);
     net->dtype = dtype;
-    net->loss_scale = 1;
+    net->loss_scale = net->grad_scale = 1;
     net->n_inputs = n_inputs;
     net->serial_flop = default_serial_flop;
     net->long_flop = default_long_flop;

@@ -20,6 +20,7 @@ typedef struct {
     double l1, l2, dropout;
     void *w, *b; /* b is zero, and never updated, without use_bias */
     void *w_s1, *w_s2, *b_s1, *b_s2; /* optimiser states, NULL if it has none */
+    fgd_own_update own_w, own_b;     /* read if the network's has_own is set */
     void *dw;                        /* stored gradient, NULL while updates are fused */
     void *db;                        /* [padded] the bias's gradient */
     double *penalty_rows, *norm_rows; /* [fan_in] row results of fixed-order sums */
@@ -43,9 +44,11 @@ typedef struct {
     double loss_param;
     int account;       /* fgd_account */
     double loss_scale; /* by which the samples' losses, not their gradients, are multiplied */
+    double grad_scale; /* by which their gradients are */
     int opt;           /* fgd_opt */
     fgd_update_params params; /* lr, bias1, bias2 and penalties are filled in step by step */
     double lr_decay, clip_norm; /* clip_norm 0 = off */
+    int has_own;                /* every array has an update of its own; not with clip_norm */
     uint64_t seed, step, epoch;
     double serial_flop; /* passes of less arithmetic use one thread */
     double long_flop;   /* steps of more arithmetic can be abandoned throughout: see fgd_poll */

@@ -29,8 +29,9 @@ static void TYPE(load_target)(const fgd_net *net, const TYPE(table) * t, const f
         t->gather(&data->y, batch->order, batch->first, batch->n, c0, n, target, net->ldb);
     }
     const int is_sum = net->account == FGD_ACCOUNT_SUM;
+    const double scale = net->grad_scale;
     if (!data->weights) {
-        const REAL share = (REAL)(is_sum ? 1 : 1 / (double)batch->n);
+        const REAL share = (REAL)(scale * (is_sum ? 1 : 1 / (double)batch->n));
         for (size_t s = c0; s < c0 + n; s++) coef[s] = s < batch->n ? share : 0;
         return;
     }
@@ -40,7 +41,7 @@ static void TYPE(load_target)(const fgd_net *net, const TYPE(table) * t, const f
     const double total = is_sum ? 1 : fgd_tree16(chain);
     for (size_t s = c0; s < c0 + n; s++) {
         weight[s] = s < batch->n ? (REAL)data->weights[fgd_row(batch, s)] : 0;
-        coef[s] = total != 0 ? (REAL)((double)weight[s] / total) : 0;
+        coef[s] = total != 0 ? (REAL)(scale * ((double)weight[s] / total)) : 0;
     }
 }
 
@@ -423,7 +424,9 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
     const fgd_layer *layer = &net->layers[l];
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL), c0 = units.begin;
     TYPE(layer_pass) pass = {.net = net, .t = t, .layer = layer, .r0 = r0, .c0 = c0};
-    pass.params = params;
+    fgd_update_params own;
+    if (net->has_own && layer->own_w.is_frozen) return 0;
+    pass.params = fgd_array_params(net, &layer->own_w, params, &own);
     pass.ahead = ahead;
     TYPE(product) product = TYPE(gradient)(net, l, r0, r1, k, dropout, input);
     product.b += c0;
@@ -459,7 +462,9 @@ static int TYPE(update_bias)(const fgd_net *net, const TYPE(table) * t, size_t l
                              const fgd_update_params *params)
 {
     const fgd_layer *layer = &net->layers[l];
-    if (!layer->use_bias) return 0;
+    fgd_update_params own;
+    if (!layer->use_bias || (net->has_own && layer->own_b.is_frozen)) return 0;
+    params = fgd_array_params(net, &layer->own_b, params, &own);
     return t->update[net->opt](1, layer->padded, layer->b, layer->b_s1, layer->b_s2, layer->padded,
                                layer->db, layer->padded, params);
 }
@@ -484,14 +489,16 @@ static void TYPE(finish_rows)(const fgd_net *net, const TYPE(table) * t, size_t 
                               size_t r1, const fgd_update_params *params)
 {
     const fgd_layer *layer = &net->layers[l];
-    fgd_update_params p = *params;
+    fgd_update_params p = *params, own;
     p.l1 = layer->l1 * p.penalty_share;
     p.l2 = layer->l2 * p.penalty_share;
     t->finish_grad(r1 - r0, layer->padded, (const REAL *)layer->w + r0 * layer->ldw, layer->ldw,
-                   (REAL *)layer->dw + r0 * layer->ldw, layer->ldw, &p);
+                   (REAL *)layer->dw + r0 * layer->ldw, layer->ldw,
+                   fgd_array_params(net, &layer->own_w, &p, &own));
     p.l1 = p.l2 = 0;
     if (r0 == 0)
-        t->finish_grad(1, layer->padded, layer->b, layer->padded, layer->db, layer->padded, &p);
+        t->finish_grad(1, layer->padded, layer->b, layer->padded, layer->db, layer->padded,
+                       fgd_array_params(net, &layer->own_b, &p, &own));
 }
 
 static void TYPE(norm_rows)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t r0,
@@ -535,12 +542,19 @@ static int TYPE(apply_rows)(const fgd_net *net, const TYPE(table) * t, size_t l,
 {
     const fgd_layer *layer = &net->layers[l];
     const size_t at = r0 * layer->ldw;
-    int diverged = t->update[net->opt](
-        r1 - r0, layer->padded, (REAL *)layer->w + at, TYPE(at)(layer->w_s1, at),
-        TYPE(at)(layer->w_s2, at), layer->ldw, (const REAL *)layer->dw + at, layer->ldw, params);
-    if (r0 == 0 && layer->use_bias)
+    fgd_update_params own, p = *fgd_array_params(net, &layer->own_w, params, &own);
+    p.scale = 1; /* it is in the gradient */
+    int diverged = 0;
+    if (!net->has_own || !layer->own_w.is_frozen)
+        diverged = t->update[net->opt](r1 - r0, layer->padded, (REAL *)layer->w + at,
+                                       TYPE(at)(layer->w_s1, at), TYPE(at)(layer->w_s2, at),
+                                       layer->ldw, (const REAL *)layer->dw + at, layer->ldw, &p);
+    if (r0 == 0 && layer->use_bias && (!net->has_own || !layer->own_b.is_frozen)) {
+        p = *fgd_array_params(net, &layer->own_b, params, &own);
+        p.scale = 1;
         diverged |= t->update[net->opt](1, layer->padded, layer->b, layer->b_s1, layer->b_s2,
-                                        layer->padded, layer->db, layer->padded, params);
+                                        layer->padded, layer->db, layer->padded, &p);
+    }
     return diverged;
 }
 

@@ -65,7 +65,7 @@ typedef enum {
     FGD_LOSS_CROSS_ENTROPY_LABELS_Z, /* output softmax, y one class label a sample         */
     FGD_LOSS_CROSS_ENTROPY_ROWS_Z,   /* output softmax, y one probability a unit           */
     FGD_LOSS_POISSON_Z,              /* output exp: exp(z) - y z                           */
-    FGD_LOSS_POISSON_A,              /* a - y log a                                        */
+    FGD_LOSS_POISSON_A,              /* a - y log(a + d)                                   */
     FGD_N_LOSSES
 } fgd_loss;
 
@@ -86,7 +86,7 @@ typedef enum { FGD_VARIANT_TORCH, FGD_VARIANT_SKLEARN } fgd_variant;
  * samples' losses and the penalties; a run's is the mean over all its samples.  SKLEARN: penalties
  * are divided by the sum of the step's weights, and a run's loss is the mean of its steps' losses
  * by their numbers of samples, whatever their weights.  SUM: losses and gradients are weighted sums,
- * for those who add up several steps themselves. */
+ * and so is a run's loss, of its steps'. */
 typedef enum { FGD_ACCOUNT_MEAN, FGD_ACCOUNT_SKLEARN, FGD_ACCOUNT_SUM } fgd_account;
 
 /* What a micro-kernel does beside its sums, see template/gemm.h. */
@@ -122,11 +122,22 @@ typedef struct {
     double norm_scale;   /* factor from clipping by the global norm; 1 = off            */
     double weight_decay;
     double momentum;
+    double dampening;    /* v = momentum v + (1 - dampening) g; 0 in an array's first step */
     double beta1, beta2; /* Adam; beta2 is RMSprop's alpha as well                      */
     double eps;
     double bias1, bias2; /* 1 - beta1^t, 1 - beta2^t, t counted from 1                  */
+    uint64_t step;       /* of the array, counted from 0                                */
     int nesterov;
     int variant;         /* fgd_variant                                                 */
 } fgd_update_params;
+
+/* The update of one array by settings of its own, where those of a network differ. */
+typedef struct {
+    int is_frozen;            /* it keeps its values, and the rest is not read              */
+    int64_t ahead;            /* steps that it has taken beyond those of the network        */
+    double lr_decay;
+    fgd_update_params params; /* lr included; scale is a factor of the step's; penalties, clipping
+                                 and what depends on the step are the step's                 */
+} fgd_own_update;
 
 #endif

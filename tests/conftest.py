@@ -2,6 +2,7 @@
 
 The tests in test_sklearn_*.py are collected where scikit-learn can be imported, those of its ONNX
 converters where skl2onnx can be, those of ONNX where onnx can be.
+Those in test_torch_*.py are where torch can be imported: in the environment of `make test-torch`.
 """
 
 import zlib
@@ -21,6 +22,8 @@ if not block_extras.has("onnx"):
     collect_ignore_glob.append("test_*onnx.py")
 elif not block_extras.has("skl2onnx"):
     collect_ignore_glob.append("test_sklearn_onnx.py")
+if not block_extras.has("torch"):
+    collect_ignore_glob.append("test_torch_*.py")
 pytest.register_assert_rewrite("sklearn_pairs")
 
 

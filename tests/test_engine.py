@@ -1051,3 +1051,140 @@ def test_gradient_has_same_bits_on_every_isa_and_thread_count(case):
         loss, pairs = engine.loss_and_grad(case.X, case.y, case.weights)
         found.add(digest(engine, np.array(loss), *(array for pair in pairs for array in pair)))
     assert len(found) == 1
+
+
+# ---- what PyTorch's losses and optimisers ask for ----------------------------------------------
+
+OWN = {
+    "sgd": {"momentum": 0.5, "dampening": 0.3, "weight_decay": 0.01},
+    "adam": {"beta1": 0.5, "weight_decay": 0.01},
+    "adamw": {"beta2": 0.9, "weight_decay": 0.1},
+    "rmsprop": {"momentum": 0.5, "alpha": 0.9},
+    "adagrad": {"lr_decay": 0.2},
+}
+
+
+def own_updates(name):
+    """Two arrays with settings and steps of their own, two that are frozen, one that climbs."""
+    common = reference._DEFAULTS[name] | {"momentum": 0.0}
+    other = common | OWN[name]
+    return [
+        (other | {"lr": 0.02, "ahead": 3}, common | {"lr": 0.01, "scale": -1.0}),
+        (None, other | {"lr": 0.005}),
+        (common | {"lr": 0.01, "ahead": 1}, None),
+    ]
+
+
+@pytest.mark.parametrize("long_flop", [0.0, 1e12], ids=["stored", "fused"])
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("name", OWN)
+def test_own_updates_and_sums_agree_with_reference(name, n_threads, long_flop, isa, dtype):
+    momentum = {"momentum": 0.9} if name in ("sgd", "rmsprop") else {}
+    case = Case(loss="squared_error", output="tanh", dtype=dtype, optimizer=(name, momentum),
+                penalty=0.0)  # fmt: skip
+    engine = case.engine(n_threads)
+    engine.long_flop = long_flop
+    updates = own_updates(name)
+    engine.set_own_updates(updates)
+    engine.set_account("sum", 0.25, 0.25)
+    layers, state = case.layers(), {}
+    losses = case.fit(engine, epochs=2, lr=0.9)  # which nobody reads
+    expected = reference.fit(
+        layers, case.X, case.y, loss=case.loss, lr=0.9, epochs=2, batch_size=33,
+        optimizer=name, params=momentum, state=state, sample_weight=case.weights, seed=11,
+        reduction="sum", scale=0.25, own_updates=updates,
+    )  # fmt: skip
+    tight = {"float32": 3e-4, "float64": 1e-11}[dtype]
+    np.testing.assert_allclose(losses, expected, rtol=tight)
+    for i, layer in enumerate(layers):
+        for found, wanted in ((engine.weight(i), layer.W), (engine.bias(i), layer.b)):
+            assert np.linalg.norm(found - wanted) <= tight * np.linalg.norm(wanted)
+    assert (engine.weight(1) == case.arrays[1][0]).all()
+    assert (engine.bias(2) == case.arrays[2][1]).all()
+    for key, pairs in engine.optimizer_state().items():
+        for pair, other in zip(pairs, state[key], strict=True):
+            for found, wanted in zip(pair, other, strict=True):
+                size = np.linalg.norm(wanted)
+                assert np.linalg.norm(found - wanted) <= 3 * tight * (size if size > 0 else 1)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_own_updates_have_the_same_bits_everywhere(name, dtype):
+    """On every ISA, by any number of threads, and step by step, where each is verified."""
+    momentum = {"momentum": 0.9} if name in ("sgd", "rmsprop") else {}
+    case = Case(loss="squared_error", output="tanh", dtype=dtype, optimizer=(name, momentum))
+    found = set()
+    checks = {"verify": _verify.verify, "verify_all": True}
+    for number, (isa, n_threads) in enumerate(ALL_SETTINGS):
+        _kernels.set_isa(isa)
+        for options in ({}, checks) if number < 2 else ({},):
+            engine = case.engine(n_threads)
+            engine.set_own_updates(own_updates(name))
+            engine.set_account("sum", 3.0, 3.0)
+            losses = case.fit(engine, epochs=1, **options)
+            found.add(digest(engine, losses))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_scaled_mean_agrees_with_reference(weighted, isa, dtype):
+    case = Case(loss="huber", output="identity", dtype=dtype, dropout=0.0, penalty=0.0)
+    if not weighted:
+        case.weights = None
+    engine = case.engine()
+    engine.set_account("mean", 2 / 7, 2 / 7)
+    losses = case.fit(engine, verify=_verify.verify, verify_all=True)
+    layers = case.layers()
+    expected = reference.fit(
+        layers, case.X, case.y, loss="huber", lr=0.01, epochs=3, batch_size=33,
+        sample_weight=case.weights, seed=11, scale=2 / 7,
+    )  # fmt: skip
+    tight = {"float32": 1e-5, "float64": 1e-13}[dtype]
+    np.testing.assert_allclose(losses, expected, rtol=tight)
+    for i, layer in enumerate(layers):
+        assert np.linalg.norm(engine.weight(i) - layer.W) <= tight * np.linalg.norm(layer.W)
+
+
+def test_dampening_spares_the_first_step(isa, dtype):
+    """v = g in the first step, then v = momentum v + (1 - dampening) g."""
+    params = {"momentum": 0.5, "dampening": 0.25}
+    case = Case(hidden=(), units=3, loss="squared_error", output="identity", dropout=0.0,
+                penalty=0.0, dtype=dtype, optimizer=("sgd", params))  # fmt: skip
+    engine = case.engine()
+    velocity = 0.0
+    for step in range(3):
+        _, [(dW, _)] = engine.loss_and_grad(case.X, case.y, None)
+        velocity = 0.5 * velocity + (1 if step == 0 else 0.75) * dW
+        engine.train_step(case.X, case.y, None, 0.01)
+        found = engine.optimizer_state()["velocity"][0][0]
+        # Three roundings of each term, and two sums of 150 samples in one order
+        bound = 8 * np.finfo(dtype).eps * np.abs(velocity).max()
+        np.testing.assert_allclose(found, velocity, rtol=0, atol=bound)
+
+
+def test_own_updates_are_refused_where_they_do_not_fit():
+    engine = Case().engine()
+    with pytest.raises(ValueError, match="1 pairs of updates were given for 3 layers"):
+        engine.set_own_updates([(None, None)])
+    engine.set_optimizer("adam", {})
+    with pytest.raises(ValueError, match=r"eps=0\.0 is too small"):
+        engine.set_own_updates([({"lr": 0.1, "eps": 0.0}, None)] * 3)
+    engine.set_optimizer("sgd", {"clip_norm": 1.0})
+    with pytest.raises(ValueError, match="cannot be clipped by their norm"):
+        engine.set_own_updates([(None, None)] * 3)
+    engine.set_loss("custom", 0.0)
+    with pytest.raises(ValueError, match="custom loss scales its own gradients"):
+        engine.set_account("sum", 1.0)
+
+
+def test_own_updates_end_with_the_optimizer():
+    case = Case()
+    ends = []
+    for own in (False, True):
+        engine = case.engine()
+        if own:
+            engine.set_own_updates(own_updates("sgd"))
+            engine.update_optimizer({})
+        case.fit(engine)
+        ends.append(digest(engine))
+    assert ends[0] == ends[1]

@@ -16,6 +16,16 @@ def test_fastgd_does_not_import_scikit_learn():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_torch_says_how_to_install_what_it_needs(monkeypatch):
+    """Also where PyTorch is there: it is taken away for the test."""
+    for name in [*sys.modules]:
+        if name.startswith("fastgd.torch"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r"\(torch\): pip install 'fastgd\[torch\]'$"):
+        importlib.import_module("fastgd.torch")
+
+
 def test_drop_in_says_how_to_install_what_it_needs(monkeypatch):
     """Also where scikit-learn is there: it is taken away for the test."""
     for name in [*sys.modules]:

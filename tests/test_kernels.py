@@ -717,3 +717,61 @@ def test_unaligned_arrays_give_the_bits_of_aligned_ones(dtype):
         sample_weight=unaligned(weights.astype(dtype)),
     )
     assert (got[0], got[1].tobytes()) == (value, delta.tobytes())
+
+
+# ---- parameters that PyTorch's forms of a function need ----------------------------------------
+
+
+@pytest.mark.parametrize("act", [activations.Softplus(1.5), activations.HardSigmoid(0.2)], ids=repr)
+def test_parameters_of_activations_agree_with_reference(act, isa, dtype, rng):
+    z = np.concatenate([rng.normal(0, 3, 997), [1.5, 3.0, -3.0, np.inf, -np.inf, 0.0]])
+    z = z.astype(dtype)[None]
+    named = {"activation": act.name, "param": act.param}
+    (value,) = measure("activation", None, {"z": z, **named},
+                               {"a": kernels.activation(act, z)})  # fmt: skip
+    assert value.share <= 1
+    da = rng.normal(size=z.shape).astype(dtype)
+    slope = {"dz": kernels.activation_grad(act, da, z=z)}
+    (value,) = measure("activation_grad", None, {"da": da, "x": z, **named}, slope)
+    assert value.share <= 1
+    above = z > act.param
+    if act.name == "softplus":
+        assert (kernels.activation(act, z)[above] == z[above]).all()
+        assert (slope["dz"][above] == da[above]).all()
+
+
+def test_poisson_eps_agrees_with_reference(isa, dtype, rng):
+    z = rng.normal(0, 2, (40, 3)).astype(dtype)
+    y = rng.poisson(1.0, (40, 3)).astype(dtype)
+    loss, named = losses.Poisson(eps=0.25), {"activation": "relu", "param": 0.0}
+    value, delta = kernels.loss(loss, z, y, output="relu")
+    inputs = {"z": z, "a": np.maximum(z, 0), "y": y, "sample_weight": None, "kind": "poisson",
+              "loss_param": 0.25, **named}  # fmt: skip
+    compared = measure("loss", None, inputs, {"value": value, "delta": delta})
+    assert max(each.share for each in compared) <= 1
+    assert value != kernels.loss("poisson", z, y, output="relu")[0]
+
+
+def test_dampening_agrees_with_reference(isa, dtype, rng):
+    W, velocity = rng.normal(size=(5, 7)).astype(dtype), rng.normal(size=(5, 7)).astype(dtype)
+    A_prev, delta = rng.normal(size=(9, 5)).astype(dtype), rng.normal(size=(9, 7)).astype(dtype)
+    found = []
+    for module in (kernels, reference):
+        arrays = W.copy(), velocity.copy()
+        module.sgd_update(arrays[0], None, A_prev, delta, lr=0.5, velocity=(arrays[1], None),
+                          momentum=0.5, dampening=0.25)  # fmt: skip
+        found.append(arrays)
+    # 9 terms of a sum, and four roundings after it
+    bound = 13 * np.finfo(dtype).eps * (np.abs(A_prev).T @ np.abs(delta) + 2)
+    for mine, theirs in zip(*found, strict=True):
+        assert (np.abs(mine - theirs) <= bound).all()
+    assert not (found[0][1] == velocity).any()
+
+
+@pytest.mark.parametrize("wrong", [{"nesterov": True}, {"variant": "sklearn"}])
+def test_dampening_goes_with_plain_momentum(wrong):
+    W = np.ones((1, 1))
+    for module in (kernels, reference):
+        with pytest.raises(ValueError, match="dampening goes with plain momentum"):
+            module.sgd_update(W, None, W.copy(), W.copy(), lr=0.5, velocity=(W * 0, None),
+                              momentum=0.5, dampening=0.5, **wrong)  # fmt: skip

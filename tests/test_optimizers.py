@@ -42,6 +42,8 @@ def test_get_makes_one_for_each_name(name):
         (lambda: fastgd.SGD(momentum=-0.1), ValueError, "momentum must be at least 0"),
         (lambda: fastgd.SGD(momentum=1.1), ValueError, "momentum must be at most 1"),
         (lambda: fastgd.SGD(nesterov=True), ValueError, "nesterov=True needs a momentum"),
+        (lambda: fastgd.SGD(dampening=0.5), ValueError, "dampening needs a momentum"),
+        (lambda: fastgd.SGD(momentum=0.9, dampening=2), ValueError, "dampening must be at most 1"),
         (lambda: fastgd.SGD(momentum=0.9, nesterov=1), TypeError, "nesterov must be True or"),
         (lambda: fastgd.SGD(weight_decay=-1), ValueError, "weight_decay must be at least 0"),
         (lambda: fastgd.SGD(clip_value=0), ValueError, "clip_value must be greater than 0"),
@@ -89,7 +91,7 @@ def network(optimizer, **layer):
 def sgd(w, g, s, o, t, lr):
     if not o.momentum:
         return w - lr * g
-    s["v"] = v = o.momentum * s.get("v", 0) + g
+    s["v"] = v = o.momentum * s.get("v", 0) + (1 - o.dampening if t > 1 else 1) * g
     return w - lr * (g + o.momentum * v if o.nesterov else v)
 
 
@@ -132,6 +134,7 @@ CASES = [
     (fastgd.SGD(0.1), sgd),
     (fastgd.SGD(0.1, momentum=0.9), sgd),
     (fastgd.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.1), sgd),
+    (fastgd.SGD(0.1, momentum=0.9, dampening=0.4), sgd),
     (fastgd.SGD(0.1, momentum=0.9, variant="sklearn"), sgd_sklearn),
     (fastgd.SGD(0.1, momentum=0.9, nesterov=True, variant="sklearn"), sgd_sklearn),
     (fastgd.SGD(0.1, clip_value=0.05), sgd),

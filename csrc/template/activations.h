@@ -138,13 +138,21 @@ FGD_INLINE VF V(mish_slope)(VF z, VF param)
     return V(ldexp)(V(div)(V(mul)(p, top), V(mul)(d, d)), n);
 }
 
-/* a = log(1 + exp(z)) = max(z, 0) + log1p(exp(-|z|)).  2.5 ULP.  Slope from z: sigmoid(z). */
+/* a = log(1 + exp(z)) = max(z, 0) + log1p(exp(-|z|)).  2.5 ULP.  Slope from z: sigmoid(z).
+ * Where param is not 0, a = z with slope 1 for z above it. */
+FGD_INLINE VM V(beyond)(VF z, VF param)
+{
+    return V(mand)(V(lt)(param, z), V(lt)(V(zero)(), param));
+}
 FGD_INLINE VF V(softplus_act)(VF z, VF param)
 {
-    (void)param;
-    return V(add)(V(max)(V(zero)(), z), V(log1p_unit)(V(exp)(V(neg)(V(abs)(z)))));
+    const VF a = V(add)(V(max)(V(zero)(), z), V(log1p_unit)(V(exp)(V(neg)(V(abs)(z)))));
+    return V(select)(V(beyond)(z, param), z, a);
 }
-FGD_INLINE VF V(softplus_slope)(VF z, VF param) { return (void)param, V(sigmoid)(z); }
+FGD_INLINE VF V(softplus_slope)(VF z, VF param)
+{
+    return V(select)(V(beyond)(z, param), V(set1)(1), V(sigmoid)(z));
+}
 
 /* a = z / (1 + |z|).  1.5 ULP.  Slope from z: 1 / (1 + |z|)^2.  3.5 ULP. */
 FGD_INLINE VF V(softsign_act)(VF z, VF param)
@@ -172,7 +180,8 @@ FGD_INLINE VF V(sigmoid_slope)(VF a, VF param)
     return V(mul)(a, V(sub)(V(set1)(1), a));
 }
 
-/* a = min(max(z + 3, 0), 6) * (1/6).  1.5 units.  Slope from z: -3 < z < 3 ? 1/6 : 0. */
+/* a = min(max(z + 3, 0), 6) * (1/6).  1.5 units.  Slope from z: -3 < z < 3 ? 1/6 : 0, where param
+ * is not 0 that in place of 1/6. */
 FGD_INLINE VF V(hard_sigmoid_act)(VF z, VF param)
 {
     (void)param;
@@ -181,8 +190,8 @@ FGD_INLINE VF V(hard_sigmoid_act)(VF z, VF param)
 }
 FGD_INLINE VF V(hard_sigmoid_slope)(VF z, VF param)
 {
-    (void)param;
-    return V(select)(V(lt)(V(abs)(z), V(set1)(3)), V(set1)((REAL)(1.0 / 6.0)), V(zero)());
+    const VF given = V(select)(V(lt)(V(zero)(), param), param, V(set1)((REAL)(1.0 / 6.0)));
+    return V(select)(V(lt)(V(abs)(z), V(set1)(3)), given, V(zero)());
 }
 
 /* a = exp(z).  1 ULP.  Slope from a: a. */

@@ -131,11 +131,10 @@ FGD_LOSS(poisson_z)
     FN(loss_sum)(units, n, x, ldx, y, ldy, coef, delta, ldd, sample_loss, param, V(poisson_from_z));
 }
 
-/* p = max(a, smallest normal): a - y log p; slope 1 - y / p. */
+/* p = max(a + param, smallest normal): a - y log p; slope 1 - y / p. */
 FGD_INLINE VF V(poisson_from_a)(VF a, VF y, VF param, VF *slope)
 {
-    (void)param;
-    const VF p = V(max)(V(set1)(FGD_PICK(0x1p-126, 0x1p-1022)), a);
+    const VF p = V(max)(V(set1)(FGD_PICK(0x1p-126, 0x1p-1022)), V(add)(a, param));
     *slope = V(sub)(V(set1)(1), V(div)(y, p));
     return V(fnma)(y, V(log)(p), a);
 }

@@ -10,7 +10,7 @@ typedef struct {
 
 /* The constants of a rule; each sets what it uses. */
 typedef struct {
-    VF neg_lr, lr, momentum, keep1, new1, keep2, new2, eps, root_scale, shrink;
+    VF neg_lr, lr, momentum, undamped, keep1, new1, keep2, new2, eps, root_scale, shrink;
 } FN(rule);
 
 typedef VF (*FN(step))(VF w, VF g, VF *s1, VF *s2, const FN(rule) * rule);
@@ -98,12 +98,17 @@ FGD_UPDATE(sgd)
     return FGD_RUN(V(sgd_step), 0, p->weight_decay);
 }
 
-/* v = fma(mu, v, g), then w = fma(-lr, v, w); Nesterov: w = fma(-lr, fma(mu, v, g), w). */
+/* v = fma(mu, v, g), then w = fma(-lr, v, w); Nesterov: w = fma(-lr, fma(mu, v, g), w).
+ * Dampened, without Nesterov: v = fma(mu, v, (1 - dampening) g). */
 FGD_INLINE VF V(momentum_step)(VF w, VF g, VF *s1, VF *s2, const FN(rule) * r)
 {
     (void)s2;
     *s1 = V(fma)(r->momentum, *s1, g);
     return V(fma)(r->neg_lr, *s1, w);
+}
+FGD_INLINE VF V(dampened_step)(VF w, VF g, VF *s1, VF *s2, const FN(rule) * r)
+{
+    return V(momentum_step)(w, V(mul)(r->undamped, g), s1, s2, r);
 }
 FGD_INLINE VF V(nesterov_step)(VF w, VF g, VF *s1, VF *s2, const FN(rule) * r)
 {
@@ -134,6 +139,10 @@ FGD_UPDATE(momentum)
     if (p->variant == FGD_VARIANT_SKLEARN)
         return p->nesterov ? FGD_RUN(V(sklearn_nesterov_step), 1, p->weight_decay)
                            : FGD_RUN(V(sklearn_momentum_step), 1, p->weight_decay);
+    if (p->dampening != 0) {
+        r.undamped = V(set1)((REAL)(1 - p->dampening));
+        return FGD_RUN(V(dampened_step), 1, p->weight_decay);
+    }
     return p->nesterov ? FGD_RUN(V(nesterov_step), 1, p->weight_decay)
                        : FGD_RUN(V(momentum_step), 1, p->weight_decay);
 }

@@ -194,6 +194,15 @@ cdef list copies(list arrays):
     return [None if array is None else array.copy() for array in arrays]
 
 
+cdef int fill_own(k.fgd_own_update *own, dict params) except -1:
+    memset(own, 0, sizeof(own[0]))
+    own.is_frozen = params is None
+    if params is not None:
+        k.fill_params(&own.params, params)
+        own.lr_decay, own.ahead = params.get("lr_decay", 0.0), params.get("ahead", 0)
+    return 0
+
+
 cdef int put_back(list arrays, list saved) except -1:
     for array, values in zip(arrays, saved, strict=True):
         if array is not None:
@@ -327,6 +336,7 @@ cdef class Engine:
     cdef object acquire, release
     cdef str optimizer_name
     cdef dict optimizer_params
+    cdef list own_updates  # of set_own_updates
     cdef list state_blocks
     # The data of a fit, between bind and unbind:
     cdef Data data
@@ -491,7 +501,7 @@ cdef class Engine:
         self.short_loss = k.loss_number(kind, self.net.layers[self.net.n_layers - 1].act,
                                         self.target_kind == LABELS)
 
-    def set_account(self, str account, double loss_scale):
+    def set_account(self, str account, double loss_scale, double grad_scale=1.0):
         """Choose what the losses that training reports are, and what penalties weigh.
 
         Parameters
@@ -500,16 +510,20 @@ cdef class Engine:
             "mean": the weighted mean over all samples, and penalties. "sklearn": the penalties of
             a step are divided by the sum of its weights, and an epoch's loss is the mean of its
             steps' losses by their numbers of samples. "sum": losses and gradients are weighted
-            sums over the samples of a step.
+            sums over the samples of a step, and an epoch's loss is the sum of its steps'. Not for
+            a custom loss.
         loss_scale : float
             By which the samples' losses, but not their gradients, are multiplied.
+        grad_scale : float
+            By which their gradients are.
         """
         with self.lock:
             self.check_not_in_step()
-            self.net.account = {"mean": k.FGD_ACCOUNT_MEAN,
-                                "sklearn": k.FGD_ACCOUNT_SKLEARN,
+            if self.loss_kind == "custom" and (account == "sum" or grad_scale != 1):
+                raise ValueError("a custom loss scales its own gradients")
+            self.net.account = {"mean": k.FGD_ACCOUNT_MEAN, "sklearn": k.FGD_ACCOUNT_SKLEARN,
                                 "sum": k.FGD_ACCOUNT_SUM}[account]
-            self.net.loss_scale = loss_scale
+            self.net.loss_scale, self.net.grad_scale = loss_scale, grad_scale
 
     # ---- optimiser --------------------------------------------------------------------------
 
@@ -578,8 +592,38 @@ cdef class Engine:
         self.net.params = filled
         self.net.clip_norm = params.get("clip_norm") or 0.0
         self.net.lr_decay = params.get("lr_decay", 0.0)
-        self.optimizer_params = dict(params)
+        self.net.has_own = False
+        self.optimizer_params, self.own_updates = dict(params), None
         return 0
+
+    def set_own_updates(self, list updates):
+        """Give every array an update of its own, until the optimiser is set or updated again.
+
+        Parameters
+        ----------
+        updates : list of (dict or None, dict or None)
+            For each layer those of its weights and of its biases: the optimiser's parameters, and
+            beside them ``lr``, which stands for the learning rates that steps are given; ``scale``,
+            a factor of the gradient (-1 climbs the loss); and ``ahead``, the steps that the array
+            has taken beyond `step`. None for an array that keeps its values.
+        """
+        cdef size_t i
+        with self.lock:
+            self.check_not_in_step()
+            if <size_t>len(updates) != self.net.n_layers:
+                raise ValueError(f"{len(updates)} pairs of updates were given for "
+                                 f"{self.net.n_layers} layers")
+            if self.net.clip_norm > 0:
+                raise ValueError("arrays with updates of their own cannot be clipped by their norm")
+            for pair in updates:
+                for own in pair:
+                    if own is not None:
+                        self.check_optimizer_params(own)
+            for i in range(self.net.n_layers):
+                fill_own(&self.net.layers[i].own_w, updates[i][0])
+                fill_own(&self.net.layers[i].own_b, updates[i][1])
+            self.own_updates = [tuple(pair) for pair in updates]
+            self.net.has_own = True
 
     def update_optimizer(self, dict params):
         """Change hyper-parameters; the states stay.
@@ -824,8 +868,10 @@ cdef class Engine:
                     if on_slice is not None:
                         on_slice(total)
             self.net.epoch += 1
-            losses[epoch] = (progress.loss_sum / progress.weight_sum
-                             if progress.weight_sum != 0 else 0.0)
+            losses[epoch] = progress.loss_sum
+            if self.net.account != k.FGD_ACCOUNT_SUM:
+                losses[epoch] = (progress.loss_sum / progress.weight_sum
+                                 if progress.weight_sum != 0 else 0.0)
         if on_slice is not None:
             on_slice(total)
         PyErr_CheckSignals()
@@ -852,6 +898,12 @@ cdef class Engine:
             if progress.outcome != k.FGD_TRAINED:
                 raise self.failure(progress.outcome, 0, 0)
             return progress.last_loss
+
+    @property
+    def forms(self):
+        """What steps have beside their operations: by it, as by `path`, they are verified once."""
+        return (self.net.account == k.FGD_ACCOUNT_SUM, self.net.grad_scale != 1,
+                bool(self.net.has_own))
 
     def path(self, size_t n, bint is_plain):
         """Return a number for the kernels of their own that steps on n samples have.
@@ -1271,6 +1323,7 @@ cdef class Engine:
                 "y": np.asarray(data.y[rows]),
                 "sample_weight": None if data.sample_weight is None else data.sample_weight[rows],
                 "kind": self.loss_kind, "loss_param": self.loss_param,
+                "scale": self.net.grad_scale, "is_sum": self.net.account == k.FGD_ACCOUNT_SUM,
                 **self.activation_of(last)},
                {"value": value, "delta": self.look_at(k.FGD_BUFFER_DELTA, last, n)})
         return 0
@@ -1374,6 +1427,7 @@ cdef class Engine:
                {**self.named(before), "A_prev": A_prev,
                 "delta": self.look_at(k.FGD_BUFFER_DELTA, l, batch.n), "lr": batch.lr,
                 "step": self.net.step, "optimizer": self.optimizer_name, "params": params,
+                "own": None if self.own_updates is None else self.own_updates[l],
                 "first_row": r0},
                self.named(after))
         return 0

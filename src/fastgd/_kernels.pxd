@@ -28,8 +28,14 @@ cdef extern from "fgd_types.h" nogil:
         FGD_ACCOUNT_MEAN, FGD_ACCOUNT_SKLEARN, FGD_ACCOUNT_SUM
     ctypedef struct fgd_update_params:
         double lr, scale, l1, l2, penalty_share, clip_value, norm_scale, weight_decay, momentum
-        double beta1, beta2, eps, bias1, bias2
+        double dampening, beta1, beta2, eps, bias1, bias2
+        uint64_t step
         int nesterov, variant
+    ctypedef struct fgd_own_update:
+        int is_frozen
+        int64_t ahead
+        double lr_decay
+        fgd_update_params params
 
 cdef extern from "fgd_net.h" nogil:
     ctypedef enum fgd_status:
@@ -46,6 +52,7 @@ cdef extern from "fgd_net.h" nogil:
         void *w_s2
         void *b_s1
         void *b_s2
+        fgd_own_update own_w, own_b
         void *dw
         void *db
         void *z
@@ -60,10 +67,11 @@ cdef extern from "fgd_net.h" nogil:
         int loss
         double loss_param
         int account
-        double loss_scale
+        double loss_scale, grad_scale
         int opt
         fgd_update_params params
         double lr_decay, clip_norm
+        int has_own
         uint64_t seed, step, epoch
         double serial_flop, long_flop
         fgd_poll poll

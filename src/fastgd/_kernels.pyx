@@ -223,6 +223,7 @@ cdef int fill_params(fgd_update_params *p, dict values) except -1:
     p.norm_scale = 1.0
     p.weight_decay = values.get("weight_decay", 0.0)
     p.momentum = values.get("momentum", 0.0)
+    p.dampening = values.get("dampening", 0.0)
     p.beta1 = values.get("beta1", 0.9)
     p.beta2 = values.get("alpha", values.get("beta2", 0.999))
     p.eps = values.get("eps", 1e-8)

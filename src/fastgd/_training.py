@@ -17,6 +17,8 @@ from .history import History
 from .optimizers import Optimizer
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .network import Network
 
 __all__ = ["Data", "DivergenceError", "Training"]
@@ -25,6 +27,8 @@ __all__ = ["Data", "DivergenceError", "Training"]
 _REPORT_SECONDS = 0.1
 # Learning rates of at most this many steps, or of one epoch, are laid out for one native call.
 _MAX_RATES = 1 << 16
+# Orders that are given have at most this many entries in one native call, or are one epoch's.
+_MAX_ENTRIES = 1 << 18
 
 # (ISA, dtype, operations) whose first step was repeated by the reference in this process
 verified: set[tuple[object, ...]] = set()
@@ -111,6 +115,7 @@ class Training:
         reporters: Sequence[Callback],
         history: History,
         first_epoch: int,
+        orders: Callable[[int], NDArray[np.int64]] | None = None,
     ) -> None:
         self.network = network
         self.data = data
@@ -123,6 +128,8 @@ class Training:
         self.all_callbacks = sorted([*callbacks, *reporters], key=lambda callback: callback.last)
         self.history = history
         self.done = first_epoch
+        # What draws the rows of so many epochs, (n_epochs, n_samples), in place of the engine.
+        self.orders = orders
         self.steps = -(-len(data.X) // self.batch_size)
         self._chunk = 1
 
@@ -160,6 +167,8 @@ class Training:
         for callback in self.all_callbacks:
             if callback.interval is not None:
                 most = min(most, callback.interval - self.done % callback.interval)
+        if self.orders is not None:
+            most = min(most, max(1, _MAX_ENTRIES // len(self.data.X)))
         return min(most, self._chunk) if self.all_callbacks else most
 
     def _train_chunk(self, n_epochs: int) -> None:
@@ -174,6 +183,8 @@ class Training:
         outputs = None
         if self.functions:
             outputs = np.zeros((len(self.data.X), network.n_outputs), network.dtype)
+        if self.orders is not None:
+            engine.bind(*self.data, self.batch_size, False, self.orders(n_epochs))
         began = time.perf_counter()
         try:
             losses = self._native(lrs, n_epochs, outputs)
@@ -261,7 +272,8 @@ def run_verified(
         from ._verify import verify
 
         return train(verify=verify, verify_all=True)
-    key = *operations(network), network._live().path(batch_size, is_plain)
+    engine = network._live()
+    key = *operations(network), engine.path(batch_size, is_plain), engine.forms
     if key in verified:
         return train()
     from ._verify import verify
@@ -301,7 +313,8 @@ def operations(network: Network) -> tuple[object, ...]:
     for layer in layers[:-1]:
         found.add(("backward", layer.activation))
     found.add(("loss", network.loss_name, layers[-1].activation))
-    found.add(("update", *optimizer.state_layout(), getattr(optimizer, "nesterov", False)))
+    forms = [getattr(optimizer, name, False) for name in ("nesterov", "dampening")]
+    found.add(("update", *optimizer.state_layout(), *map(bool, forms)))
     found.update(
         name for name in ("weight_decay", "clip_value", "clip_norm") if getattr(optimizer, name)
     )

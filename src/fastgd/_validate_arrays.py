@@ -357,6 +357,7 @@ def update_params(dtype: np.dtype[Any], **given: Any) -> dict[str, Any]:
     bounds: dict[str, dict[str, float]] = {
         "lr": {"above": 0}, "scale": {}, "weight_decay": {"at_least": 0}, "l1": {"at_least": 0},
         "l2": {"at_least": 0}, "momentum": {"at_least": 0, "at_most": 1},
+        "dampening": {"at_least": 0, "at_most": 1},
         "beta1": {"at_least": 0, "below": 1}, "beta2": {"at_least": 0, "below": 1},
         "alpha": {"at_least": 0, "at_most": 1}, "eps": {"at_least": float(np.finfo(dtype).tiny)},
     }  # fmt: skip
@@ -372,4 +373,6 @@ def update_params(dtype: np.dtype[Any], **given: Any) -> dict[str, Any]:
             checked[name] = bool(value)  # nesterov
     if checked.get("nesterov") and not checked.get("momentum"):
         raise ValueError("nesterov=True needs momentum > 0")
+    if checked.get("dampening") and (checked["nesterov"] or checked["variant"] == "sklearn"):
+        raise ValueError("dampening goes with plain momentum of the variant 'torch' only")
     return checked

@@ -180,8 +180,8 @@ def _sum_roundings(fan_in: int, fan_out: int) -> int:
 
 def _activation(name: str, param: float, arithmetic: _Arithmetic) -> activations.Activation:
     act = activations.get(name)
-    if isinstance(act, activations.LeakyReLU | activations.ELU):
-        return type(act)(arithmetic.rounded(param))
+    if vars(act):  # its one setting is the parameter
+        return type(act)(arithmetic.rounded(param))  # type: ignore[call-arg]
     return act
 
 
@@ -370,8 +370,10 @@ def _loss_bound(
     if kind == "poisson" and by_z:
         return terms, u * (_EXP * a + size), slope, u * (_EXP * a + np.abs(slope)), by_z
     if kind == "poisson":
-        of_term = u * (4 * np.abs(y * np.log(a)) + size)
-        return terms, of_term, slope, u * (y / a + np.abs(slope)), by_z
+        p = np.maximum(a + param, tiny)
+        adds = 1.0 if param > 0 else 0.0  # a rounding; relative, in a logarithm absolute
+        of_term = u * (4 * np.abs(y * np.log(p)) + adds * y + size)
+        return terms, of_term, slope, u * ((1 + adds) * y / p + np.abs(slope)), by_z
     # cross_entropy
     of_exp, of_sum = _softmax_spread(arithmetic, z, a)
     m = z.max(axis=1, keepdims=True)
@@ -432,7 +434,9 @@ def _measure_loss(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> list
         error_sum += float(np.abs(w[rows]) @ of_loss)
         size_sum += float(np.abs(w[rows]) @ size)
         # The coefficient is rounded, and so is its product.
-        c = (w[rows] / total if total != 0 else np.zeros_like(w[rows]))[:, None]
+        divisor = 1.0 if inputs.get("is_sum") else total
+        share = w[rows] / divisor if divisor != 0 else np.zeros_like(w[rows])
+        c = inputs.get("scale", 1.0) * share[:, None]
         upstream = slope * c
         of_upstream = of_slope * np.abs(c)
         of_upstream = of_upstream + 2 * arithmetic.u * (np.abs(upstream) + of_upstream)
@@ -502,7 +506,9 @@ class _Interval:
         lo, hi = sorted((x, self.arithmetic.rounded(x)))
         return self._wide(self.lo + lo, self.hi + hi)
 
-    def __sub__(self, x: _Interval) -> _Interval:
+    def __sub__(self, x: _Interval | float) -> _Interval:
+        if not isinstance(x, _Interval):
+            return self + -x
         return self._wide(self.lo - x.hi, self.hi - x.lo)
 
     def __mul__(self, x: _Interval | float) -> Any:
@@ -529,18 +535,39 @@ class _Interval:
     __rmul__ = __mul__
 
 
+def _array_params(inputs: Mapping[str, Any], which: int) -> dict[str, Any] | None:
+    """Return the parameters of the step of W (0) or b (1); None for an array that is frozen.
+
+    Among them "step", counted from 0.
+    """
+    optimizer, step, given = inputs["optimizer"], inputs["step"], dict(inputs["params"])
+    own = inputs.get("own")
+    if own is None:
+        given["lr"] = inputs["lr"]
+    elif own[which] is None:
+        return None
+    else:
+        given |= own[which]
+        step += given.get("ahead", 0)
+    params = {"norm_scale": 1.0} | reference._DEFAULTS[optimizer] | given
+    return reference._counted(params, step)
+
+
 def _measure_array_update(
     arithmetic: _Arithmetic,
     optimizer: str,
-    params: dict[str, Any],
+    params: dict[str, Any] | None,
     penalties: tuple[float, float],
-    step: int,
     gradient: tuple[Array, Array],
     before: list[Array],
     after: list[tuple[Comparison, Array]],
     origin: tuple[int, ...],
 ) -> None:
     """Compare one tile of an array and its states; gradient is (value, error)."""
+    if params is None:
+        for (comparison, got), old in zip(after, before, strict=True):
+            comparison.add(arithmetic, got, old.astype(np.float64), 0.0, origin)
+        return
     value, error = gradient
     g = _Interval(arithmetic, value - error, value + error)
     w, *states = (_Interval(arithmetic, x, x) for x in map(arithmetic.load, before))
@@ -555,7 +582,7 @@ def _measure_array_update(
         w,
         g,
         states,
-        step + 1,
+        params["step"] + 1,
         params,
     )
     results = [new_w, *new_states]
@@ -572,9 +599,7 @@ def _measure_array_update(
 def _measure_update(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> list[Comparison]:
     W, b, A_prev, delta = (inputs[name] for name in ("W", "b", "A_prev", "delta"))
     arithmetic = _Arithmetic(W.dtype)
-    optimizer, step, given = inputs["optimizer"], inputs["step"], inputs["params"]
-    params = {"norm_scale": 1.0} | reference._DEFAULTS[optimizer] | dict(given)
-    params["lr"] = inputs["lr"] / (1 + step * params.get("lr_decay", 0.0))
+    optimizer, given = inputs["optimizer"], inputs["params"]
     before, after = inputs["state"], outputs["state"]
     n, first_row = len(delta), inputs.get("first_row", 0)
 
@@ -585,8 +610,8 @@ def _measure_update(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> li
     for (i, j), value, magnitude in _product(arithmetic, A_prev.T, delta):
         gradient = value, _chain_error(arithmetic, n, n, magnitude)
         _measure_array_update(
-            arithmetic, optimizer, params, penalties, step, gradient, [x[i, j] for x in old_W],
-            [(c, x[i, j]) for c, x in zip(of_W, new_W, strict=True)],
+            arithmetic, optimizer, _array_params(inputs, 0), penalties, gradient,
+            [x[i, j] for x in old_W], [(c, x[i, j]) for c, x in zip(of_W, new_W, strict=True)],
             (first_row + i.start, j.start),
         )  # fmt: skip
     if b is None:
@@ -599,7 +624,7 @@ def _measure_update(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> li
     error = _chain_error(arithmetic, n, n, magnitude)
     for j in _blocks(len(b), _ELEMENTS):
         _measure_array_update(
-            arithmetic, optimizer, params, (0.0, 0.0), step, (total[j], error[j]),
+            arithmetic, optimizer, _array_params(inputs, 1), (0.0, 0.0), (total[j], error[j]),
             [x[j] for x in old_b], [(c, x[j]) for c, x in zip(of_b, new_b, strict=True)],
             (j.start,),
         )  # fmt: skip

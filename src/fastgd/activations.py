@@ -216,6 +216,11 @@ class Mish(Activation):
 class Softplus(Activation):
     """f(z) = log(1 + exp(z)); f' = sigmoid(z).
 
+    Parameters
+    ----------
+    threshold : float, default 0.0
+        If it is not 0, f(z) = z and f' = 1 for z above it; at least 0. PyTorch has 20.
+
     Examples
     --------
     >>> import numpy as np
@@ -226,6 +231,16 @@ class Softplus(Activation):
 
     name = "softplus"
     consumes = "z"
+    threshold: float
+
+    def __init__(self, threshold: float = 0.0) -> None:
+        if not (math.isfinite(threshold) and threshold >= 0):
+            raise ValueError(f"Softplus: threshold must be finite and >= 0, got {threshold!r}")
+        self.__dict__["threshold"] = threshold
+
+    @property
+    def param(self) -> float:
+        return float(self.threshold)
 
 
 class Softsign(Activation):
@@ -274,6 +289,12 @@ class Sigmoid(Activation):
 class HardSigmoid(Activation):
     """f(z) = min(max(z + 3, 0), 6) / 6; f' = 1/6 where -3 < z < 3, else 0.
 
+    Parameters
+    ----------
+    slope : float, default 0.0
+        If it is not 0, f' has this in place of 1/6; at least 0. PyTorch has 1/6 rounded to
+        float32, in float64 as well.
+
     Examples
     --------
     >>> import numpy as np
@@ -284,6 +305,16 @@ class HardSigmoid(Activation):
 
     name = "hard_sigmoid"
     consumes = "z"
+    slope: float
+
+    def __init__(self, slope: float = 0.0) -> None:
+        if not (math.isfinite(slope) and slope >= 0):
+            raise ValueError(f"HardSigmoid: slope must be finite and >= 0, got {slope!r}")
+        self.__dict__["slope"] = slope
+
+    @property
+    def param(self) -> float:
+        return float(self.slope)
 
 
 class Exp(Activation):

@@ -452,9 +452,9 @@ def _layer(plain: object) -> Dense:
     _keys("layer", plain, _LAYER_KEYS)
     assert isinstance(plain, dict)
     activation = activations.get(plain["activation"])
-    if hasattr(activation, "alpha"):
+    if vars(activation):  # its one setting is the parameter
         kind: Any = type(activation)
-        activation = kind(alpha=plain["param"])
+        activation = kind(plain["param"])
     elif activation.param != plain["param"]:
         raise ModelFileError(f"{plain['activation']} takes no parameter")
     for name in ("weight_init", "bias_init"):

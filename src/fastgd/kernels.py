@@ -217,12 +217,13 @@ def sgd_update(
     l2: float = 0.0,
     clip_value: float | None = None,
     variant: str = "torch",
+    dampening: float = 0.0,
 ) -> None:
     state = {} if velocity is None else {"velocity": velocity}
     update = check.update(
         "sgd", W, b, A_prev, delta, state,
         lr=lr, scale=scale, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay,
-        l1=l1, l2=l2, clip_value=clip_value, variant=variant,
+        l1=l1, l2=l2, clip_value=clip_value, variant=variant, dampening=dampening,
     )  # fmt: skip
     _update("sgd", update)
 

@@ -260,6 +260,12 @@ class CrossEntropy(_Clipped):
 class Poisson(Loss):
     """a - y log(a), for targets that are not negative and positive outputs.
 
+    Parameters
+    ----------
+    eps : float
+        Added to a within the logarithm; not for the canonical output, exp, whose logarithm needs
+        none. PyTorch has 1e-8.
+
     Examples
     --------
     >>> import numpy as np
@@ -269,13 +275,29 @@ class Poisson(Loss):
     """
 
     name = "poisson"
+    _fields = ("eps",)
+
+    def __init__(self, eps: float = 0.0) -> None:
+        self.eps = real("eps", eps, minimum=0)
+
+    def __repr__(self) -> str:
+        return f"Poisson({f'eps={self.eps!r}' if self.eps else ''})"
+
+    @property
+    def param(self) -> float:
+        return self.eps
 
     def value(self, output: Array, y: Array) -> Any:
-        a = np.maximum(output, np.finfo(output.dtype).tiny)
-        return (a - y * np.log(a)).sum(axis=1)
+        return (output - y * np.log(self._positive(output))).sum(axis=1)
 
     def delta(self, output: Array, y: Array) -> Any:
-        return 1 - y / np.maximum(output, np.finfo(output.dtype).tiny)
+        return 1 - y / self._positive(output)
+
+    def _positive(self, output: Array) -> Array:
+        return np.maximum(output + output.dtype.type(self.eps), np.finfo(output.dtype).tiny)
+
+    def _plain(self) -> dict[str, Any]:
+        return super()._plain() if self.eps else {"name": self.name}
 
 
 BUILT_IN: dict[str, type[Loss]] = {

@@ -629,7 +629,7 @@ class Network:
         number = engine.step
         lr = float(optimizer.learning_rates(number, 1)[0])
         path = engine.path(len(data.X), data.sample_weight is None)
-        key = *operations(self), path
+        key = *operations(self), path, engine.forms
         self._resume = self._short = None
         try:
             if settings.validate == "always" or (

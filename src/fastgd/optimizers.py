@@ -146,6 +146,9 @@ class SGD(Optimizer):
     variant : {"torch", "sklearn"}
         "sklearn" keeps lr inside the velocity: v = momentum * v - lr * g; w += v. The two differ
         when lr changes.
+    dampening : float
+        From 0 to 1: v = momentum * v + (1 - dampening) * g, but v = g in the first step, as in
+        PyTorch; for the variant "torch", with a momentum and without nesterov.
 
     Examples
     --------
@@ -155,7 +158,7 @@ class SGD(Optimizer):
     """
 
     name = "sgd"
-    _fields = ("lr", "momentum", "nesterov", *_COMMON, "variant")
+    _fields = ("lr", "momentum", "nesterov", *_COMMON, "variant", "dampening")
 
     def __init__(
         self,
@@ -167,10 +170,16 @@ class SGD(Optimizer):
         clip_norm: float | None = None,
         *,
         variant: str = "torch",
+        dampening: float = 0.0,
     ) -> None:
         momentum = real("momentum", momentum, minimum=0, maximum=1)
         if boolean("nesterov", nesterov) and momentum == 0:
             raise ValueError("nesterov=True needs a momentum greater than 0")
+        dampening = real("dampening", dampening, minimum=0, maximum=1)
+        if dampening and (momentum == 0 or nesterov or variant != "torch"):
+            raise ValueError(
+                "dampening needs a momentum greater than 0, without nesterov, and variant='torch'"
+            )
         super().__init__(
             lr,
             weight_decay,
@@ -179,6 +188,7 @@ class SGD(Optimizer):
             momentum=momentum,
             nesterov=bool(nesterov),
             variant=choice("variant", variant, ("torch", "sklearn")),
+            dampening=dampening,
         )
 
     def state_layout(self) -> tuple[object, ...]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -110,6 +110,10 @@ def _softmax(z: Array) -> Array:
     return e / e.sum(axis=-1, keepdims=True)
 
 
+def _beyond(z: Array, threshold: float) -> Any:
+    return z > (threshold if threshold > 0 else np.inf)
+
+
 _VALUES: dict[str, Callable[[Array, float], Array]] = {
     "identity": lambda z, p: z,
     "relu": lambda z, p: np.where(z <= 0, 0, z),
@@ -121,7 +125,7 @@ _VALUES: dict[str, Callable[[Array, float], Array]] = {
     "gelu": lambda z, p: _gelu(z),
     "silu": lambda z, p: np.maximum(z, -800) * _sigmoid(z),  # held: -inf * 0 is NaN
     "mish": lambda z, p: _mish(z),
-    "softplus": lambda z, p: _log1p_exp(z),
+    "softplus": lambda z, p: np.where(_beyond(z, p), z, _log1p_exp(z)),
     "softsign": lambda z, p: _softsign(z),
     "tanh": lambda z, p: np.tanh(z),
     "sigmoid": lambda z, p: _sigmoid(z),
@@ -165,11 +169,11 @@ _SLOPES: dict[str, Callable[[Array, float], Any]] = {
     "gelu": lambda z, p: _gelu_slope(z),
     "silu": lambda z, p: _silu_slope(z),
     "mish": lambda z, p: _mish_slope(z),
-    "softplus": lambda z, p: _sigmoid(z),
+    "softplus": lambda z, p: np.where(_beyond(z, p), 1, _sigmoid(z)),
     "softsign": lambda z, p: 1 / np.square(1 + np.abs(z)),
     "tanh": lambda a, p: (1 - a) * (1 + a),  # 1 - a^2 without its cancellation
     "sigmoid": lambda a, p: a * (1 - a),
-    "hard_sigmoid": lambda z, p: np.where(np.abs(z) < 3, 1 / 6, 0),
+    "hard_sigmoid": lambda z, p: np.where(np.abs(z) < 3, p or 1 / 6, 0),
     "exp": lambda a, p: a,
 }
 
@@ -546,7 +550,7 @@ def _loss_terms(
     if kind == "poisson" and canonical:
         return a - y * z, a - y, True
     if kind == "poisson":
-        p = np.maximum(a, np.finfo(a.dtype).tiny)
+        p = np.maximum(a + a.dtype.type(param), np.finfo(a.dtype).tiny)
         return a - y * np.log(p), 1 - y / p, False
     # cross_entropy: -sum_k y_k log(softmax(z)_k)
     m = z.max(axis=1, keepdims=True)
@@ -559,9 +563,20 @@ def _loss_terms(
 
 
 def _loss_sums(
-    kind: str, param: float, act: Activation, z: Array, a: Array, y: Array, w: Array | None
+    kind: str,
+    param: float,
+    act: Activation,
+    z: Array,
+    a: Array,
+    y: Array,
+    w: Array | None,
+    reduction: str = "mean",
+    scale: float = 1.0,
 ) -> tuple[float, float, Array]:
-    """Return the weighted sum of the samples' losses, the sum of weights, and delta = dL/dz."""
+    """Return the weighted sum of the samples' losses, the sum of weights, and delta = dL/dz.
+
+    L is the losses' weighted mean or sum, times the scale.
+    """
     dtype = z.dtype
     with _quiet():
         terms, slope, by_z = _loss_terms(kind, param, act, z, a, y)
@@ -575,7 +590,9 @@ def _loss_sums(
             total = sum16(w)
             loss_sum = sum16(losses, w)
             coef = w.astype(np.float64) / total if total != 0 else np.zeros(len(z))
-        delta = slope.astype(dtype, copy=False) * coef.astype(dtype)[:, None]
+        if reduction == "sum":
+            coef = np.ones(len(z)) if w is None else w.astype(np.float64)
+        delta = slope.astype(dtype, copy=False) * (scale * coef).astype(dtype)[:, None]
         if not by_z:
             delta = _times_slope(act, delta, z if act.consumes == "z" else a)
     return loss_sum, total, delta
@@ -667,6 +684,13 @@ def _bias(beta: float, t: int) -> float:
     return 1 - power
 
 
+def _counted(p: dict[str, Any], step: int) -> dict[str, Any]:
+    """Return the parameters of a step, counted from 0: with its learning rate and dampening."""
+    dampening = p.get("dampening", 0.0) if step > 0 else 0.0
+    lr = p["lr"] / (1 + step * p.get("lr_decay", 0.0))
+    return p | {"lr": lr, "dampening": dampening, "step": step}
+
+
 def _new_values(
     name: str, w: Any, g: Any, states: list[Any], t: int, p: dict[str, Any]
 ) -> tuple[Any, list[Any]]:
@@ -684,7 +708,7 @@ def _new_values(
         if p["variant"] == "sklearn":
             v = mu * v - lr * g
             return w + (mu * v - lr * g if p["nesterov"] else v), [v]
-        v = mu * v + g
+        v = mu * v + (1 - p["dampening"]) * g
         return w - lr * (mu * v + g if p["nesterov"] else v), [v]
     if name in ("adam", "adamw"):
         m, v = states
@@ -747,11 +771,13 @@ def sgd_update(
     l2: float = 0.0,
     clip_value: float | None = None,
     variant: str = "torch",
+    dampening: float = 0.0,
 ) -> None:
     """Update one layer by stochastic gradient descent, in place, without storing its gradient.
 
     With g the gradient (below): w <- w - lr g.  With momentum: v <- momentum v + g, then
-    w <- w - lr v, or by Nesterov w <- w - lr (momentum v + g).
+    w <- w - lr v, or by Nesterov w <- w - lr (momentum v + g).  With dampening:
+    v <- momentum v + (1 - dampening) g.
 
     Parameters
     ----------
@@ -782,6 +808,10 @@ def sgd_update(
     variant : {"torch", "sklearn"}
         "sklearn" keeps lr in the velocity: v <- momentum v - lr g, then w <- w + v, or by Nesterov
         w <- w + (momentum v - lr g).  The two differ when lr changes.
+    dampening : float
+        From 0 to 1; for the variant "torch" without Nesterov.  In the first step, where v is
+        zero, PyTorch takes 0 whatever it is set to: so does `train_step`, but not this function,
+        which does not count steps.
 
     Raises
     ------
@@ -814,7 +844,7 @@ def sgd_update(
     update = check.update(
         "sgd", W, b, A_prev, delta, state,
         lr=lr, scale=scale, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay,
-        l1=l1, l2=l2, clip_value=clip_value, variant=variant,
+        l1=l1, l2=l2, clip_value=clip_value, variant=variant, dampening=dampening,
     )  # fmt: skip
     _update("sgd", update)
 
@@ -1213,6 +1243,10 @@ def _dropout_block(
 # ---- whole steps and fits ------------------------------------------------------------------------
 
 
+#: parameters of W and of b, or None for one that is frozen, of every layer
+OwnUpdates: TypeAlias = Sequence[tuple[dict[str, Any] | None, dict[str, Any] | None]]
+
+
 @dataclass
 class Layer:
     """One dense layer of the functions below.
@@ -1296,6 +1330,8 @@ def _backpropagate(
     loss_name: Any,
     sample_weight: ArrayLike | None,
     dropout: tuple[int, int] | None,
+    reduction: str = "mean",
+    scale: float = 1.0,
 ) -> tuple[float, float, list[tuple[Array, Array]]]:
     """Return sum of losses, sum of weights and (dW, db) of every layer, all without penalties."""
     if layers[-1].dropout:
@@ -1322,7 +1358,9 @@ def _backpropagate(
     kind, param, act, z, targets, weights = check.loss(
         loss_name, zs[-1], targets, acts[-1], sample_weight
     )
-    loss_sum, total, delta = _loss_sums(kind, param, act, z, activated[-1], targets, weights)
+    loss_sum, total, delta = _loss_sums(
+        kind, param, act, z, activated[-1], targets, weights, reduction, scale
+    )
 
     gradients = []
     for i in range(len(layers) - 1, -1, -1):
@@ -1383,7 +1421,10 @@ def loss_and_grad(
 
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "sgd": {"momentum": 0.0, "nesterov": False, "variant": "torch", "weight_decay": 0.0},
+    "sgd": {
+        "momentum": 0.0, "nesterov": False, "variant": "torch", "weight_decay": 0.0,
+        "dampening": 0.0,
+    },
     "adam": {
         "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "variant": "torch", "weight_decay": 0.0,
     },
@@ -1417,10 +1458,13 @@ def _train_batch(
     sample_weight: ArrayLike | None,
     seed: int,
     step: int,
+    reduction: str,
+    scale: float,
+    own_updates: OwnUpdates | None,
 ) -> tuple[float, float]:
-    """Train one mini-batch; return the sum of losses with penalties, and the sum of weights."""
+    """Train one mini-batch; return the sum of losses with penalties, and what divides it."""
     loss_sum, total, gradients = _backpropagate(
-        layers, X, y, loss_name, sample_weight, (seed, step)
+        layers, X, y, loss_name, sample_weight, (seed, step), reduction, scale
     )
     if not math.isfinite(loss_sum):
         raise FloatingPointError("the loss is not finite; the weights are those before the step")
@@ -1445,17 +1489,25 @@ def _train_batch(
         norm = math.sqrt(sum(sum16([sum16(r, r) for r in np.atleast_2d(g)]) for g in finished))
         factor = min(1.0, params["clip_norm"] / (norm + 1e-6))
 
-    p = params | {"lr": lr / (1 + step * params.get("lr_decay", 0.0))}
     pairs = [state[key] for key in check.state_names(optimizer, params.get("momentum", 0.0))]
     diverged = False
     for i, layer in enumerate(layers):
         for which, w in enumerate((layer.W, layer.b)):
-            if w is not None:
-                states = [pair[i][which] for pair in pairs]
-                g = finished.pop(0) * factor
-                diverged |= _update_array(optimizer, w, g, states, step + 1, p)
+            if w is None:
+                continue
+            g = finished.pop(0) * factor
+            own = {} if own_updates is None else own_updates[i][which]
+            if own is None:
+                continue
+            p = _counted(params | {"lr": lr} | own, step + own.get("ahead", 0))
+            states = [pair[i][which] for pair in pairs]
+            diverged |= _update_array(
+                optimizer, w, g * own.get("scale", 1.0), states, p["step"] + 1, p
+            )
     check.refuse_divergence(diverged)
-    return loss_sum + penalty * total, total
+    if reduction == "sum":
+        return scale * loss_sum + penalty, 1.0
+    return scale * loss_sum + penalty * total, total
 
 
 def train_step(
@@ -1472,6 +1524,9 @@ def train_step(
     seed: int = 0,
     step: int = 0,
     input_scale: float = 1.0,
+    reduction: str = "mean",
+    scale: float = 1.0,
+    own_updates: OwnUpdates | None = None,
 ) -> float:
     """Train one mini-batch: forward, dropout, loss, backward, clipping, update.
 
@@ -1498,6 +1553,14 @@ def train_step(
         For dropout, and Adam's bias: steps done before this one.
     input_scale : float
         As in `predict`.
+    reduction : {"mean", "sum"}
+        Whether the samples' losses are averaged, by their weights, or added up.
+    scale : float
+        By which that is multiplied, and with it the gradient.
+    own_updates : list of (dict or None, dict or None), optional
+        For each layer, parameters of W and of b where they are not those of params: by the same
+        names, and "lr"; "scale", a factor of the gradient; and "ahead", the steps that the array
+        has taken beyond step.  None for an array that keeps its values.
 
     Returns
     -------
@@ -1527,7 +1590,7 @@ def train_step(
     loss_sum, total = _train_batch(
         layers, _inputs(X, layers[0].W.dtype, input_scale), y, loss, optimizer,
         _full_params(optimizer, params), {} if state is None else state, lr, sample_weight, seed,
-        step,
+        step, check.choice("reduction", reduction, ("mean", "sum")), scale, own_updates,
     )  # fmt: skip
     return loss_sum / total if total > 0 else _penalty(layers)
 
@@ -1550,12 +1613,17 @@ def fit(
     step: int = 0,
     epoch: int = 0,
     input_scale: float = 1.0,
+    reduction: str = "mean",
+    scale: float = 1.0,
+    own_updates: OwnUpdates | None = None,
 ) -> Array:
     """Train whole epochs of mini-batches.
 
     Parameters
     ----------
     layers, X, y, loss, optimizer, params, state, sample_weight, seed, step, input_scale
+        As in `train_step`.
+    reduction, scale, own_updates
         As in `train_step`.
     lr : float or array_like, shape (n_steps,)
         Learning rate, or one for each step of this call.
@@ -1572,7 +1640,7 @@ def fit(
     -------
     ndarray, shape (epochs,), float64
         The mean loss of each epoch as met in training: the batches' means, penalties included,
-        weighted by the sums of their samples' weights.
+        weighted by the sums of their samples' weights; or the sum of the batches' sums.
 
     Raises
     ------
@@ -1604,10 +1672,10 @@ def fit(
             inputs = _inputs(X[rows], layers[0].W.dtype, input_scale)
             batch_sum, batch_total = _train_batch(
                 layers, inputs, y[rows], loss, optimizer, full, state, float(rates[done]), weights,
-                seed, step + done,
+                seed, step + done, reduction, scale, own_updates,
             )  # fmt: skip
             loss_sum += batch_sum
-            total += batch_total
+            total = total + batch_total if reduction == "mean" else 1.0
             done += 1
         losses[e] = loss_sum / total if total > 0 else 0.0
     return losses

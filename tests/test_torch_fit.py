@@ -1,0 +1,382 @@
+"""fastgd.torch.fit beside PyTorch: groups, frozen parameters, states, orders, interruptions."""
+
+import copy
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn, optim
+from torch.utils.data import DataLoader, TensorDataset
+
+import fastgd.torch
+from torch_pairs import distance, far_apart, fit, stack, train, twins
+
+X = torch.randn(73, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+Y = torch.randint(0, 3, (73,), generator=torch.Generator().manual_seed(2))
+LOSS = nn.CrossEntropyLoss()
+BOTH = {"epochs": 10, "batch_size": 15}
+
+
+def agree(module, make_optimizer, tolerance, X=X, y=Y, loss=LOSS):
+    """Train twins, here and in PyTorch, and compare them."""
+    pair = twins(module, make_optimizer)
+    for (each, optimizer), run in zip(pair, (fit, train), strict=True):
+        run(each, X, y, loss, optimizer, **BOTH)
+    assert far_apart(pair, tolerance) == []
+    return pair
+
+
+# ---- groups, frozen parameters, states ---------------------------------------------------------
+
+
+def groups(module, **settings):
+    """Three groups with settings of their own; the last layer's bias is in none."""
+    first, second, third = (each for each in module if isinstance(each, nn.Linear))
+    return [
+        {"params": [first.weight], "lr": 0.05, "weight_decay": 0.1},
+        {"params": [first.bias, second.weight], "lr": 0.001, **settings},
+        {"params": [second.bias, third.weight]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make", "tolerance"),
+    [
+        (lambda m: optim.SGD(groups(m), 0.02), 1e-12),
+        (lambda m: optim.SGD(groups(m, momentum=0.5, dampening=0.1), 0.02, momentum=0.9), 1e-12),
+        (lambda m: optim.SGD(groups(m, momentum=0.9, nesterov=True), 0.02), 1e-12),
+        (lambda m: optim.SGD(groups(m, maximize=True), 0.02, momentum=0.9), 1e-12),
+        (lambda m: optim.Adam(groups(m, betas=(0.5, 0.9), eps=1e-4), 0.01), 1e-11),
+        (lambda m: optim.AdamW(groups(m, maximize=True), 0.01), 1e-11),
+        (lambda m: optim.RMSprop(groups(m, momentum=0.5, alpha=0.9), 0.002), 1e-11),
+        (lambda m: optim.Adagrad(groups(m, lr_decay=0.3), 0.01), 1e-11),
+    ],
+)
+@pytest.mark.parametrize("validate", ["always", "off"])
+def test_groups_have_their_own_settings(make, tolerance, validate):
+    module = stack(nn.Tanh())
+    with fastgd.config(validate=validate):
+        (mine, _), _ = agree(module, make, tolerance)
+    assert torch.equal(mine[-2].bias, module[-2].bias)  # in no group
+
+
+@pytest.mark.parametrize("make", [lambda p: optim.SGD(p, 0.05, momentum=0.9), optim.Adam])
+@pytest.mark.parametrize("frozen", [[0], [1, 2], [4], [0, 1, 2, 3]])
+def test_frozen_parameters_stay(make, frozen):
+    module = stack(nn.GELU())
+    before = [parameter.clone() for parameter in module.parameters()]
+    for i, parameter in enumerate(module.parameters()):
+        parameter.requires_grad_(i not in frozen)
+    (mine, optimizer), _ = agree(module, lambda m: make(m.parameters()), 1e-11)
+    for i, (parameter, old) in enumerate(zip(mine.parameters(), before, strict=True)):
+        assert torch.equal(parameter, old) == (i in frozen)
+        assert (parameter in optimizer.state) == (i not in frozen)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: optim.SGD(p, 0.02, momentum=0.9, dampening=0.5),
+        lambda p: optim.Adam(p, 0.01),
+        lambda p: optim.AdamW(p, 0.01),
+        lambda p: optim.RMSprop(p, 0.002, momentum=0.5),
+        lambda p: optim.Adagrad(p, 0.01, lr_decay=0.1, initial_accumulator_value=0.1),
+    ],
+)
+@pytest.mark.parametrize("order", [(fit, train), (train, fit), (fit, fit)])
+def test_training_goes_on_here_and_in_torch(make, order):
+    pair = twins(stack(nn.ReLU()), lambda m: make(m.parameters()))
+    (mine, of_mine), (theirs, of_theirs) = pair
+    for seed, run in enumerate(order):
+        run(mine, X, Y, LOSS, of_mine, 5, 15, seed=seed)
+        train(theirs, X, Y, LOSS, of_theirs, 5, 15, seed=seed)
+    assert far_apart(pair, 1e-11) == []
+    # What torch itself saves and loads
+    again = make(mine.parameters())
+    again.load_state_dict(copy.deepcopy(of_mine.state_dict()))
+
+
+def test_a_parameter_that_thaws_counts_its_own_steps():
+    module = stack(nn.Tanh())
+    module[0].weight.requires_grad_(False)
+    pair = twins(module, lambda m: optim.Adam(m.parameters(), 0.01))
+    for seed in range(2):
+        for (each, optimizer), run in zip(pair, (fit, train), strict=True):
+            run(each, X, Y, LOSS, optimizer, 3, 15, seed=seed)
+            each[0].weight.requires_grad_(True)
+    assert far_apart(pair, 1e-11) == []
+    (mine, optimizer), _ = pair
+    assert optimizer.state[mine[0].weight]["step"] == 15
+    assert optimizer.state[mine[0].bias]["step"] == 30
+
+
+def test_bias_may_be_missing():
+    module = nn.Sequential(nn.Linear(9, 5, bias=False), nn.Mish(), nn.Linear(5, 3, bias=False))
+    agree(module.double(), lambda m: optim.Adam(m.parameters(), 0.01), 1e-11)
+
+
+def test_a_scheduler_may_step_between_fits():
+    pair = twins(stack(nn.ReLU()), lambda m: optim.Adam(m.parameters(), 0.02))
+    for (each, optimizer), run in zip(pair, (fit, train), strict=True):
+        scheduler = optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+        for epoch in range(4):
+            run(each, X, Y, LOSS, optimizer, 1, 15, seed=epoch)
+            scheduler.step()  # warns if the optimizer has not stepped before
+    assert far_apart(pair, 1e-11) == []
+
+
+def test_settings_may_be_tensors_and_zero():
+    module = stack(nn.ReLU())
+    agree(
+        module, lambda m: optim.Adam(m.parameters(), torch.tensor(0.01, dtype=torch.float64)), 1e-11
+    )
+    (mine, _), _ = agree(module, lambda m: optim.SGD(m.parameters(), 0.0), 0.0)
+    assert torch.equal(mine[0].weight, module[0].weight)
+
+
+def test_gradients_are_none_afterwards():
+    module = stack(nn.ReLU())
+    LOSS(module(X), Y).backward()
+    fit(module, X, Y, LOSS, optim.SGD(module.parameters(), 0.01), 1, 15)
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("form", ["foreach", "fused"])
+def test_forms_of_the_optimizer_make_no_difference(form):
+    module = stack(nn.ReLU())
+    agree(module, lambda m: optim.Adam(m.parameters(), 0.01, **{form: True}), 1e-11)
+
+
+# ---- modules and data --------------------------------------------------------------------------
+
+
+def test_nested_modules_and_a_leading_flatten():
+    torch.manual_seed(3)
+    body = nn.Sequential(nn.Linear(9, 7), nn.Sequential(nn.Identity(), nn.SiLU()))
+    module = nn.Sequential(nn.Flatten(), body, nn.Sequential(nn.Linear(7, 3)), nn.LogSoftmax(-1))
+    images = X.reshape(-1, 3, 3)
+    agree(
+        module.double(), lambda m: optim.Adam(m.parameters(), 0.01), 1e-11,
+        X=images, loss=nn.NLLLoss(),
+    )  # fmt: skip
+
+
+def test_dropout_before_relu_is_that_after_it():
+    for seed in range(2):
+        trained = []
+        for modules in ((nn.ReLU(), nn.Dropout(0.4)), (nn.Dropout(0.4), nn.ReLU())):
+            torch.manual_seed(seed)
+            module = nn.Sequential(nn.Linear(9, 7), *modules, nn.Linear(7, 3)).double()
+            fit(module, X, Y, LOSS, optim.Adam(module.parameters(), 0.01), 3, 15, seed=seed)
+            trained.append(module[0].weight)
+        assert torch.equal(*trained)
+
+
+def test_dropout_acts_in_training_mode_only():
+    module = nn.Sequential(nn.Linear(9, 7), nn.Tanh(), nn.Dropout(0.5), nn.Linear(7, 3)).double()
+    ends = []
+    for mode in (True, True, False):
+        each = copy.deepcopy(module).train(mode)
+        # Of a seed of its own each time
+        torch.manual_seed(len(ends))
+        fastgd.torch.fit(each, X, Y, loss=LOSS, optimizer=optim.SGD(each.parameters(), 0.1),
+                         epochs=2, shuffle=False, verbose=0)  # fmt: skip
+        ends.append(each)
+    assert not torch.equal(ends[0][0].weight, ends[1][0].weight)
+    agree(module.eval(), lambda m: optim.Adam(m.parameters(), 0.01), 1e-11)
+
+
+def test_data_are_read_where_they_lie(monkeypatch):
+    seen = []
+    original = fastgd.torch._fit.Training
+
+    def spy(network, data, *args, **options):
+        seen.append(data)
+        return original(network, data, *args, **options)
+
+    monkeypatch.setattr(fastgd.torch._fit, "Training", spy)
+    single, labels = X.float(), Y
+    module = stack(nn.ReLU(), dtype=torch.float32)
+    fit(module, single, labels, LOSS, optim.SGD(module.parameters(), 0.01), 1, 15)
+    assert seen[0].X.__array_interface__["data"][0] == single.data_ptr()
+    assert seen[0].y.__array_interface__["data"][0] == labels.data_ptr()
+
+
+def test_data_of_other_dtypes_layouts_and_arrays():
+    whole = (X * 10).round().clamp(0, 20)
+    ends = []
+    for data, y in [
+        (whole, Y),
+        (whole.to(torch.uint8), Y.to(torch.int32)),
+        (whole.T.contiguous().T, Y),
+        (whole.numpy(), Y.numpy()),
+        (whole.tolist(), Y.tolist()),
+        (whole.clone().requires_grad_(), Y),
+    ]:
+        module = stack(nn.ReLU())
+        fit(module, data, y, LOSS, optim.SGD(module.parameters(), 0.001), 2, 15)
+        ends.append(module[0].weight)
+    assert all(torch.equal(end, ends[0]) for end in ends)
+
+
+def test_history_has_the_losses_of_torch():
+    """The loss of an epoch is that of its steps; with one batch, the loss before the step."""
+    for loss in (
+        LOSS,
+        nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 3.0]).double(), reduction="sum"),
+        nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 3.0]).double(), label_smoothing=0.2),
+    ):
+        module = stack(nn.ReLU())
+        start = copy.deepcopy(module)
+        optimizer = optim.SGD(module.parameters(), 0.001)
+        history = fit(module, X, Y, loss, optimizer, 2, 73, validation_data=(X[:30], Y[:30]))
+        assert history.history["loss"][0] == pytest.approx(loss(start(X), Y).item(), rel=1e-12)
+        value = loss(module(X[:30]), Y[:30]).item()
+        assert history.history["val_loss"][-1] == pytest.approx(value, rel=1e-12)
+        assert history.history["lr"] == [0.001, 0.001]
+
+
+def test_sums_are_added_up_over_an_epoch():
+    module = stack(nn.ReLU())
+    y = torch.randn(73, 3, dtype=torch.float64)
+    loss = nn.MSELoss(reduction="sum")
+    optimizer = optim.SGD(module.parameters(), 0.0)
+    history = fit(module, X, y, loss, optimizer, 1, 15)
+    assert history.history["loss"][0] == pytest.approx(loss(module(X), y).item(), rel=1e-12)
+
+
+# ---- the order of the samples ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_orders_are_those_of_a_data_loader(own):
+    def generator():
+        return torch.Generator().manual_seed(5) if own else None
+
+    source = generator()
+    torch.manual_seed(4)
+    mine = fastgd.torch._fit._orders(10, source)(3)
+    after = torch.rand(1)
+    torch.manual_seed(4)
+    loader = DataLoader(TensorDataset(torch.arange(10)), 4, shuffle=True, generator=generator())
+    theirs = [torch.cat([batch for (batch,) in loader]).tolist() for _ in range(3)]
+    assert mine.tolist() == theirs
+    assert torch.equal(torch.rand(1), after)
+
+
+def test_without_shuffle_samples_come_as_they_lie():
+    pair = twins(stack(nn.ReLU()), lambda m: optim.SGD(m.parameters(), 0.05))
+    (mine, of_mine), (theirs, of_theirs) = pair
+    fit(mine, X, Y, LOSS, of_mine, 2, 15, shuffle=False)
+    for _ in range(2):
+        for first in range(0, 73, 15):
+            rows = slice(first, first + 15)
+            of_theirs.zero_grad()
+            LOSS(theirs(X[rows]), Y[rows]).backward()
+            of_theirs.step()
+    assert far_apart(pair, 1e-12) == []
+
+
+def test_many_epochs_are_the_same_in_several_calls(monkeypatch):
+    ends = []
+    for entries in (1 << 18, 1):
+        monkeypatch.setattr("fastgd._training._MAX_ENTRIES", entries)
+        module = stack(nn.ReLU())
+        fit(module, X, Y, LOSS, optim.Adam(module.parameters()), 5, 15)
+        ends.append(module)
+    assert torch.equal(ends[0][0].weight, ends[1][0].weight)
+
+
+# ---- when something goes wrong -----------------------------------------------------------------
+
+
+def test_ctrl_c_leaves_module_and_optimizer_in_agreement():
+    module = stack(nn.ReLU(), (9, 300, 3))
+    optimizer = optim.Adam(module.parameters())
+    start = module[0].weight.clone()
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        fit(module, X, Y, LOSS, optimizer, 10**6, 1)
+    timer.join()
+    steps = {float(state["step"]) for state in optimizer.state.values()}
+    assert len(optimizer.state) == 4
+    assert len(steps) == 1
+    assert steps.pop() > 0
+    assert not torch.equal(module[0].weight, start)
+    train(module, X, Y, LOSS, optimizer, 1, 15)
+    fit(module, X, Y, LOSS, optimizer, 1, 15)
+
+
+def test_ctrl_c_waits_for_what_is_written_back():
+    with pytest.raises(KeyboardInterrupt), fastgd.torch._fit._uninterrupted():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        reached = True
+    assert reached
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_fit_may_run_in_another_thread():
+    module = stack(nn.ReLU())
+    optimizer = optim.Adam(module.parameters())
+    thread = threading.Thread(target=fit, args=(module, X, Y, LOSS, optimizer, 1, 15))
+    thread.start()
+    thread.join()
+    assert optimizer.state[module[0].weight]["step"] == 5
+
+
+def test_divergence_leaves_the_last_finite_weights():
+    module = stack(nn.Identity(), dtype=torch.float32)
+    optimizer = optim.SGD(module.parameters(), 1e20)
+    y = torch.randn(73, 3)
+    with pytest.raises(fastgd.DivergenceError, match="diverged in epoch 1"):
+        fit(module, X.float(), y, nn.MSELoss(), optimizer, 3, 15)
+    assert all(torch.isfinite(parameter).all() for parameter in module.parameters())
+
+
+def test_a_broken_kernel_is_found_and_nothing_is_changed():
+    from fastgd import _kernels
+
+    module = stack(nn.Mish(), (9, 11, 3))
+    optimizer = optim.Adagrad(groups_of_two(module), 0.02)
+    before = copy.deepcopy((module.state_dict(), optimizer.state_dict()))
+    _kernels.inject_fault("update")
+    try:
+        with fastgd.config(validate="always"), pytest.raises(fastgd.ValidationError):
+            fit(module, X, Y, LOSS, optimizer, 1, 15)
+    finally:
+        _kernels.inject_fault(None)
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[0][name])
+    assert str(optimizer.state_dict()) == str(before[1])
+
+
+def groups_of_two(module):
+    weights = [each.weight for each in module if isinstance(each, nn.Linear)]
+    biases = [each.bias for each in module if isinstance(each, nn.Linear)]
+    return [{"params": weights}, {"params": biases, "lr": 0.01}]
+
+
+def test_progress_is_shown(capsys):
+    module = stack(nn.ReLU())
+    fastgd.torch.fit(module, X, Y, loss=LOSS, optimizer=optim.SGD(module.parameters(), 0.1),
+                     epochs=2, verbose=2)  # fmt: skip
+    assert capsys.readouterr().err.count("loss") == 2
+
+
+def test_threads_make_no_difference():
+    ends = []
+    for n_threads in (1, 3):
+        module = stack(nn.ReLU(), (9, 300, 300, 3))
+        optimizer = optim.SGD(groups_of_two(module), 0.02, momentum=0.9)
+        fit(module, X.repeat(9, 1), Y.repeat(9), LOSS, optimizer, 2, 300, n_threads=n_threads)
+        ends.append(module)
+    for a, b in zip(*(end.parameters() for end in ends), strict=True):
+        assert torch.equal(a, b)
+    assert distance(ends[0][0].weight, stack(nn.ReLU(), (9, 300, 300, 3))[0].weight) > 0
+    assert np.isfinite(ends[0][0].weight.detach().numpy()).all()
