@@ -361,13 +361,16 @@ if HAS_SAMPLE_WEIGHT:
                     step = fit(X, y, sample_weight=weight)
                     assert assert_same_steps(models, [step], X) == [None]
 
-    def test_weights_of_nothing_say_so():
+    @pytest.mark.parametrize("mode", ["always", "off"])
+    def test_weights_of_nothing_say_so(mode):
+        """Also in the first step of a process, which is verified."""
         X, y = make_data("regression")
         weight = np.append((-1.0) ** np.arange(96), 0)
         for solver in ("adam", "lbfgs"):
             models = both("regression", solver=solver, batch_size=97)
             step = fit(X, y, sample_weight=weight)
-            (error,) = assert_same_steps(models, [step], X)
+            with fastgd.config(validate=mode):
+                (error,) = assert_same_steps(models, [step], X)
             assert error == (ZeroDivisionError, "Weights sum to zero, can't be normalized")
 
     def test_weights_below_zero_in_validation():

@@ -448,7 +448,8 @@ def _measure_loss(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> list
             expected, bound = _slope_bound(arithmetic, act, upstream, of_upstream, x)
         deltas.add(arithmetic, delta[rows], expected, bound, (rows.start, 0))
     value = Comparison("value")
-    mean = total if total != 0 else 1.0
+    # Samples that weigh nothing together have no mean: the engine gives 0.
+    mean = total if total != 0 else np.inf
     summing = (n + 4) * 2.0**-52 * size_sum  # sums in double, here and there
     value.add(
         arithmetic,
