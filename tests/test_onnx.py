@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import fastgd
+from doc_cells import assert_cells_print_what_is_shown
 from fastgd import Dense, ModelFileError, Network, activations, from_onnx
 from fastgd import _onnx_formulas as formulas
 from fastgd import _onnx_reader as reader
@@ -34,6 +35,7 @@ def run(model, X):
 
 
 def close(found, expected, bound):
+    """Hold to a bound of the largest output, which is how the agreement is promised."""
     assert found.dtype == expected.dtype
     assert found.shape == expected.shape
     assert np.isfinite(expected).all()
@@ -374,6 +376,7 @@ def test_factors_of_the_input_that_no_input_scale_can_be():
         model = g.model(torch_layer(g, g("Mul", "input", factor), W, b))
         net = from_onnx(model)
         assert net.input_scale == 1
+        # One product rounded to float32; 1e-40 is a denormal number, which counts as zero.
         np.testing.assert_allclose(net.layers[0].weight, weight, rtol=1e-6, atol=1e-30)
     g = Graph()
     with pytest.raises(ModelFileError, match="not finite"):
@@ -834,13 +837,5 @@ def test_examples_in_docstrings(name):
 # ---- the page --------------------------------------------------------------------------------
 
 
-def test_cells_of_the_page_print_what_it_shows(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    page = Path(__file__).parents[1] / "docs" / "onnx.md"
-    text = page.read_text(encoding="utf-8")
-    cells = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.S)
-    assert len(cells) == text.count("```python") == 4
-    names = {"__name__": "page"}
-    for code, shown in cells:
-        exec(code, names)
-        assert capsys.readouterr().out == shown
+def test_cells_of_the_page_print_what_it_shows(tmp_path):
+    assert_cells_print_what_is_shown("onnx.md", tmp_path)

@@ -2,34 +2,14 @@
 
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
-PAGE = Path(__file__).parents[1] / "docs" / "from-scikit-learn.md"
+from doc_cells import DOCS, assert_cells_print_what_is_shown
 
-
-# Runs the cells in one namespace, and prints a list of what each of them has printed.
-RUN = """
-import contextlib, io, json, sys
-printed, names = [], {"__name__": "__main__"}
-for cell in json.load(sys.stdin):
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        exec(cell, names)
-    printed.append(out.getvalue())
-print(json.dumps(printed))
-"""
+PAGE = DOCS / "from-scikit-learn.md"
 
 
-def test_cells_of_the_page_print_what_it_shows():
-    text = PAGE.read_text(encoding="utf-8")
-    cells = re.findall(r"```python\n(.*?)```\n```text\n(.*?)```", text, re.S)
-    assert len(cells) == text.count("```python") == 5
-    command = [sys.executable, "-W", "error", "-c", RUN]
-    code = json.dumps([code for code, _ in cells])
-    done = subprocess.run(command, input=code, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout) == [shown for _, shown in cells]
+def test_cells_of_the_page_print_what_it_shows(tmp_path):
+    assert_cells_print_what_is_shown(PAGE.name, tmp_path)
 
 
 def test_figures_of_the_page_are_those_of_the_benchmark_file():
