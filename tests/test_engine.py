@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastgd
-from fastgd import _kernels, _verify, reference
+from fastgd import _engine, _kernels, _verify, reference
 from fastgd._engine import Divergence, Engine
 
 ACTIVATIONS = [name for name in _kernels.ACTIVATIONS if name != "softmax"]
@@ -1094,6 +1094,7 @@ def test_own_updates_and_sums_agree_with_reference(name, n_threads, long_flop, i
         optimizer=name, params=momentum, state=state, sample_weight=case.weights, seed=11,
         reduction="sum", scale=0.25, own_updates=updates,
     )  # fmt: skip
+    # The bound of a whole fit with adaptive steps, which enlarge roundings of small gradients
     tight = {"float32": 3e-4, "float64": 1e-11}[dtype]
     np.testing.assert_allclose(losses, expected, rtol=tight)
     for i, layer in enumerate(layers):
@@ -1139,6 +1140,7 @@ def test_scaled_mean_agrees_with_reference(weighted, isa, dtype):
         layers, case.X, case.y, loss="huber", lr=0.01, epochs=3, batch_size=33,
         sample_weight=case.weights, seed=11, scale=2 / 7,
     )  # fmt: skip
+    # Some 15 steps of plain SGD, each with a few roundings of every number
     tight = {"float32": 1e-5, "float64": 1e-13}[dtype]
     np.testing.assert_allclose(losses, expected, rtol=tight)
     for i, layer in enumerate(layers):
@@ -1188,3 +1190,26 @@ def test_own_updates_end_with_the_optimizer():
         case.fit(engine)
         ends.append(digest(engine))
     assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("generator", [np.random.MT19937, np.random.PCG64])
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 9, 1000])
+def test_shuffles_in_turn_are_those_of_random_state(n, generator):
+    """scikit-learn draws positions, and permutes the order before by them."""
+    ours, theirs = (np.random.RandomState(generator(5)) for _ in range(2))
+    index = np.arange(n)
+    orders = np.empty((4, n), dtype=np.int64)
+    _engine.shuffle_in_turn(ours, index, orders)
+    for order in orders:
+        draw = np.arange(n)
+        theirs.shuffle(draw)
+        index = index[draw]
+        np.testing.assert_array_equal(order, index)
+    assert ours.randint(2**30) == theirs.randint(2**30)
+
+
+def test_shuffles_in_turn_need_rows_of_one_length():
+    with pytest.raises(ValueError, match="before has 3 entries for rows of 4"):
+        _engine.shuffle_in_turn(
+            np.random.RandomState(0), np.arange(3), np.empty((1, 4), dtype=np.int64)
+        )

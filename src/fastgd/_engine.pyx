@@ -78,12 +78,13 @@ def shuffle_in_turn(random_state, const int64_t[::1] before, int64_t[:, ::1] ord
     bit_generator = random_state._bit_generator
     cdef fgd_bitgen *bits = <fgd_bitgen *>PyCapsule_GetPointer(
         bit_generator.capsule, "BitGenerator")
-    cdef const int64_t *source = &before[0]
+    cdef const int64_t *source
     cdef int64_t *order
     cdef size_t n = orders.shape[1], row, i, j, is_small
     cdef uint32_t mask, drawn
     if n == 0 or <size_t>before.shape[0] != n:
         raise ValueError(f"before has {before.shape[0]} entries for rows of {n}")
+    source = &before[0]
     with bit_generator.lock, nogil:
         for row in range(<size_t>orders.shape[0]):
             order = &orders[row, 0]
