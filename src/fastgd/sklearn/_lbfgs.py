@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -178,9 +179,12 @@ def _keep_layout(estimator: Any, objective: Objective) -> None:
     ]
 
 
-def _verbosity(estimator: Any) -> dict[str, Any]:
-    # From 1.15 on scipy prints nothing: it ignores the option, then warns of it.
+@cache
+def _scipy_prints() -> bool:
+    # From 1.15 on it does not: it ignores the option, then warns of it.
     option = inspect.signature(scipy.optimize.fmin_l_bfgs_b).parameters.get("iprint")
-    if option is None or option.default != -1:
-        return {}
-    return {"iprint": 1 if estimator.verbose else -1}
+    return option is not None and option.default == -1
+
+
+def _verbosity(estimator: Any) -> dict[str, Any]:
+    return {"iprint": 1 if estimator.verbose else -1} if _scipy_prints() else {}

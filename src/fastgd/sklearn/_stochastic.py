@@ -139,6 +139,7 @@ class Training:
         self.shown_lr = optimizer.lr
         monitor = getattr(optimizer.lr, "monitor", None)
         self.scorer: Any = None
+        self.score_weights: dict[str, Any] = {}
         # Of a subclass.
         self.has_own_score = type(estimator)._score not in _originals.SCORES
         names = ["loss", "lr", "seconds"]
@@ -146,6 +147,9 @@ class Training:
             names += ["val_loss", self._score_name()]
             if estimator.scoring not in (None, "loss"):
                 self.scorer = check_scoring(estimator, estimator.scoring)
+            weight = validation.data.sample_weight
+            if weight is not None and (self.scorer is None or _takes_weights(self.scorer)):
+                self.score_weights = {"sample_weight": weight}
         if monitor not in (None, *names):
             raise ValueError(
                 f"lr_schedule monitors {monitor!r}, which this fit does not record; choose from "
@@ -455,13 +459,10 @@ class Training:
         return {"val_loss": loss, self._score_name(): score}
 
     def _score(self, loss: float, output: Any, data: Data, truth: Any) -> float:
-        estimator, weight = self.estimator, data.sample_weight
-        weights = {} if weight is None else {"sample_weight": weight}
+        estimator, weights = self.estimator, self.score_weights
         if self.scorer is not None:
             if self.has_diverged:
                 return np.nan
-            if not _takes_weights(self.scorer):
-                weights = {}
             # The scorer gets arrays, which have no feature names.
             probe = copy.copy(estimator)
             probe.__dict__.pop("feature_names_in_", None)
