@@ -25,12 +25,12 @@ help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 24
 
 # The three stamps: the environment, the package built in place, the tools of each purpose.
-$(BIN)/python:
+$(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and "fastgd needs Python 3.11 or newer; %s is %d.%d. Try: make PYTHON=python3.11 ..." % (sys.executable, *v))'
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.built: $(BIN)/python $(SOURCES)
+$(VENV)/.built: $(VENV)/pyvenv.cfg $(SOURCES)
 	@echo "Building fastgd in $(VENV) ..."
 	$(PIP) install -e .
 	@$(BIN)/python -m compileall -q src/fastgd
