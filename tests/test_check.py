@@ -221,6 +221,7 @@ def test_a_wrong_order_of_summing_is_no_error(rng):
     z = (X @ W) + b
     inputs = {"X": X, "W": W, "b": b, "activation": "relu", "param": 0.0}
     verify("forward", 0, inputs, {"z": z, "a": np.maximum(z, 0)})
+    assert (z != fastgd.kernels.forward(X, W, b)).any(), "it is another order"
 
 
 def test_overflow_is_judged_as_a_result(isa):

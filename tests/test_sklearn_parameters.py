@@ -14,6 +14,7 @@ def subclass(original):
     """Return a class with a parameter of its own."""
 
     class Own(original):
+        # As scikit-learn's classes have it, without an annotation
         _parameter_constraints = {  # noqa: RUF012
             **original._parameter_constraints,
             "gamma": [Interval(Real, 0, None, closed="left")],

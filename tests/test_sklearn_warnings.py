@@ -86,6 +86,8 @@ def test_filters_hold_under_a_patch():
 
         with warnings.catch_warnings(action="error"):
             warnings.filterwarnings("ignore", category=ConvergenceWarning, module="sklearn")
-            MLPClassifier(max_iter=2).fit(X, Y)
+            model = MLPClassifier(max_iter=2).fit(X, Y)
+        assert isinstance(model, fastgd.sklearn.MLPClassifier)
+        assert model.n_iter_ == 2
     finally:
         fastgd.sklearn.unpatch()

@@ -313,6 +313,7 @@ def test_ctrl_c_leaves_module_and_optimizer_in_agreement():
 
 
 def test_ctrl_c_waits_for_what_is_written_back():
+    # It is the end of the block that raises, not one of its lines.
     with pytest.raises(KeyboardInterrupt), fastgd.torch._fit._uninterrupted():  # noqa: PT012
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.05)

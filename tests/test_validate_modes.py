@@ -343,7 +343,8 @@ def test_every_loss_and_output_passes(loss, output, dtype):
 def test_every_hidden_activation_passes_a_watched_fit(hidden):
     with fastgd.config(validate="always"):
         net = network(fastgd.SGD(0.01), activation=hidden)
-        net.fit(X, Y, epochs=2, batch_size=10, verbose=0)
+        history = net.fit(X, Y, epochs=2, batch_size=10, verbose=0)
+    assert history.history["loss"][1] < history.history["loss"][0]
 
 
 def test_custom_loss_is_repeated_but_for_the_loss(calls):
