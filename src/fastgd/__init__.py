@@ -14,6 +14,7 @@ from ._errors import ModelFileError, ValidationError
 from ._kernels import active_isa, available_isas
 from ._training import DivergenceError
 from ._version import __version__
+from .blocks import Blocks
 from .callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, GradientFlow, ProgressBar
 from .config import config, set_isa
 from .history import History
@@ -36,6 +37,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "Blocks",
     "CSVLog",
     "Callback",
     "Checkpoint",

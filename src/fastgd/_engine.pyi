@@ -81,6 +81,7 @@ class Engine:
         order: NDArray[np.int64] | None = None,
     ) -> None: ...
     def unbind(self) -> None: ...
+    def draw_order(self, order: NDArray[np.int64], seed: int) -> None: ...
     def run_epochs(
         self,
         lrs: float | NDArray[np.float64],
@@ -92,6 +93,7 @@ class Engine:
         on_batch: Callable[[int, float], object] | None = None,
         verify: _Verify | None = None,
         verify_all: bool = False,
+        sums: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]: ...
     def train_step(
         self, X: _Array, y: _Array, sample_weight: _Array | None, lr: float

@@ -8,7 +8,7 @@ from cpython.buffer cimport (
 )
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.float cimport DBL_MAX
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
@@ -745,8 +745,17 @@ cdef class Engine:
     def n_steps_per_epoch(self):
         return (self.n_bound + self.batch_size - 1) // self.batch_size
 
+    def draw_order(self, int64_t[::1] order, seed):
+        """Fill order with the permutation that belongs to a seed and the number of the epoch."""
+        cdef uint64_t key = seed
+        cdef size_t done = 0, n = order.shape[0]
+        while done < n:
+            with nogil:
+                done = k.permutation(&order[0], n, key, self.net.epoch, done)
+            PyErr_CheckSignals()
+
     def run_epochs(self, lrs, size_t n_epochs, *, losses=None, outputs=None, on_slice=None,
-                   on_batch=None, verify=None, bint verify_all=False):
+                   on_batch=None, verify=None, bint verify_all=False, sums=None):
         """Train whole epochs on the bound data.
 
         Parameters
@@ -764,6 +773,9 @@ cdef class Engine:
             Called after every step with its number in this call and its loss.
         verify : callable, optional
             As of `checked_step`, for the first step, or for all if `verify_all`.
+        sums : ndarray of float64, shape (2,), optional
+            The bound data are a part of one epoch, which is not counted as done. Sums of losses and
+            of weights over the parts before it, which those of this part are added to.
 
         Returns
         -------
@@ -784,16 +796,17 @@ cdef class Engine:
             self.running = True
             try:
                 return self.run_epochs_locked(lrs, n_epochs, losses, outputs, on_slice, on_batch,
-                                              verify, verify_all)
+                                              verify, verify_all, sums)
             finally:
                 self.running = False
 
     cdef object run_epochs_locked(self, lrs, size_t n_epochs, result, outputs, on_slice, on_batch,
-                                  verify, bint verify_all):
+                                  verify, bint verify_all, sums):
         cdef Data data = self.data
         cdef bint fixed = isinstance(lrs, float)
         cdef double[::1] rates
         cdef double[::1] losses
+        cdef double[::1] of_parts
         cdef const int64_t[:, ::1] orders
         cdef const int64_t *order = NULL
         cdef size_t n = self.n_bound
@@ -823,8 +836,14 @@ cdef class Engine:
         if result is None:
             result = np.empty(n_epochs, dtype=np.float64)
         losses = result
+        if sums is not None:
+            of_parts = sums
+            if n_epochs != 1 or of_parts.shape[0] != 2:
+                raise ValueError("sums are two numbers, of a part of one epoch")
         for epoch in range(n_epochs):
             memset(&progress, 0, sizeof(progress))
+            if sums is not None:
+                progress.loss_sum, progress.weight_sum = of_parts[0], of_parts[1]
             done = 0
             if self.order is not None:
                 order = &orders[0 if self.draws_order else epoch, 0]
@@ -868,7 +887,10 @@ cdef class Engine:
                     PyErr_CheckSignals()
                     if on_slice is not None:
                         on_slice(total)
-            self.net.epoch += 1
+            if sums is not None:
+                of_parts[0], of_parts[1] = progress.loss_sum, progress.weight_sum
+            else:
+                self.net.epoch += 1
             losses[epoch] = progress.loss_sum
             if self.net.account != k.FGD_ACCOUNT_SUM:
                 losses[epoch] = (progress.loss_sum / progress.weight_sum

@@ -1,14 +1,15 @@
-"""What is to be done once another package has been imported, which is never imported from here."""
+"""Optional packages: one that is needed now, and what is to be done once another is imported."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-__all__ = ["when_imported"]
+__all__ = ["needed", "when_imported"]
 
 
 def when_imported(name: str, call: Callable[[ModuleType], None]) -> None:
@@ -55,3 +56,16 @@ class _Finder:
         except AttributeError:
             return None
         return spec
+
+
+def needed(name: str, extra: str, purpose: str) -> ModuleType:
+    """Import a module of an extra, or say in one line how to install it."""
+    package = name.partition(".")[0]
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != package:
+            raise
+        raise ImportError(
+            f"{purpose} needs {package}; install it with: pip install 'fastgd[{extra}]'"
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,9 +20,10 @@ from .optimizers import Optimizer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .blocks import Windows
     from .network import Network
 
-__all__ = ["Data", "DivergenceError", "Training"]
+__all__ = ["BlockTraining", "Data", "DivergenceError", "Training"]
 
 # A native call for many epochs returns at about this interval when something shows progress.
 _REPORT_SECONDS = 0.1
@@ -97,6 +99,21 @@ class Data(NamedTuple):
         weight = chosen.sample_weight
         return Data(chosen.X.copy(), chosen.y.copy(), None if weight is None else weight.copy())
 
+    def kept(self) -> Data:
+        """Return copies of y and weights, beside which X has no columns."""
+        weight = self.sample_weight
+        return Data(self.X[:, :0], self.y.copy(), None if weight is None else weight.copy())
+
+    @staticmethod
+    def joined(parts: Sequence[Data]) -> Data:
+        """Return the rows of all parts, which are alike."""
+        weights = [part.sample_weight for part in parts if part.sample_weight is not None]
+        return Data(
+            np.concatenate([part.X for part in parts]),
+            np.concatenate([part.y for part in parts]),
+            np.concatenate(weights) if weights else None,
+        )
+
 
 class Training:
     """One fit, all of whose arguments have been checked."""
@@ -130,14 +147,15 @@ class Training:
         self.done = first_epoch
         # What draws the rows of so many epochs, (n_epochs, n_samples), in place of the engine.
         self.orders = orders
-        self.steps = -(-len(data.X) // self.batch_size)
+        self.steps: int | None = -(-len(data.X) // self.batch_size)
+        self.steps_done = first_epoch * self.steps
         self._chunk = 1
 
     def run(self) -> None:
         """Train; callbacks are closed and the data let go in every case."""
         engine = self.network._live()
-        engine.bind(*self.data, self.batch_size, self.shuffle)
         try:
+            self._bind()
             for callback in self.all_callbacks:
                 callback.network = self.network
                 callback.n_epochs = self.epochs
@@ -153,8 +171,12 @@ class Training:
             for callback in self.all_callbacks:
                 callback.close()
 
+    def _bind(self) -> None:
+        self.network._live().bind(*self.data, self.batch_size, self.shuffle)
+
     def _next_chunk(self) -> int:
         """Return how many epochs the next native call runs."""
+        assert self.steps is not None
         lr = self.network.optimizer.lr
         if (
             self.validation is not None
@@ -171,11 +193,15 @@ class Training:
             most = min(most, max(1, _MAX_ENTRIES // len(self.data.X)))
         return min(most, self._chunk) if self.all_callbacks else most
 
+    def _begin_epoch(self) -> None:
+        for callback in self.all_callbacks:
+            if callback.every_epoch:
+                callback.on_epoch_begin(self.done)
+
     def _train_chunk(self, n_epochs: int) -> None:
+        assert self.steps is not None
         network, engine = self.network, self.network._live()
-        every_epoch = [callback for callback in self.all_callbacks if callback.every_epoch]
-        for callback in every_epoch:
-            callback.on_epoch_begin(self.done)
+        self._begin_epoch()
         optimizer = network.optimizer
         lrs: float | Array | None = optimizer.fixed_lr
         if lrs is None:
@@ -186,13 +212,7 @@ class Training:
         if self.orders is not None:
             engine.bind(*self.data, self.batch_size, False, self.orders(n_epochs))
         began = time.perf_counter()
-        try:
-            losses = self._native(lrs, n_epochs, outputs)
-        except Divergence as error:
-            step = self.done * self.steps + error.step_in_call
-            lr = lrs if isinstance(lrs, float) else float(lrs[error.step_in_call])
-            epoch = self.done + error.epoch_in_call
-            raise divergence(error, optimizer, lr, epoch, step) from None
+        losses = self._native(lrs, n_epochs, outputs)
         took = time.perf_counter() - began
         self._chunk = max(1, min(8 * n_epochs, int(n_epochs * _REPORT_SECONDS / max(took, 1e-9))))
         for i in range(n_epochs):
@@ -201,11 +221,18 @@ class Training:
                 "lr": lrs if isinstance(lrs, float) else float(lrs[(i + 1) * self.steps - 1]),
                 "seconds": took / n_epochs,
             }
-            self._end_epoch(logs, outputs)
+            self._end_epoch(logs, self.data, outputs)
 
-    def _native(self, lrs: float | Array, n_epochs: int, outputs: Array | None) -> Array:
+    def _native(
+        self,
+        lrs: float | Array,
+        n_epochs: int,
+        outputs: Array | None,
+        sums: NDArray[np.float64] | None = None,
+    ) -> Array:
+        """Train the bound data for some epochs; with sums, of which they are a part of one."""
         engine = self.network._live()
-        before = self.done * self.steps
+        before, first_step = self.steps_done, engine.step
         progress = [c for c in self.all_callbacks if overrides(c, "on_progress")]
         batch = [c for c in self.all_callbacks if overrides(c, "on_batch_end")]
 
@@ -224,18 +251,26 @@ class Training:
                 outputs=outputs,
                 on_slice=on_slice if progress else None,
                 on_batch=on_batch if batch else None,
+                sums=sums,
                 **verification,
             )
             return losses
 
         is_plain = self.data.sample_weight is None and not self.functions
-        return run_verified(self.network, self.batch_size, is_plain, train)
+        try:
+            found = run_verified(self.network, self.batch_size, is_plain, train)
+        except Divergence as error:
+            at = error.step_in_call
+            lr = lrs if isinstance(lrs, float) else float(lrs[at])
+            epoch = self.done + error.epoch_in_call
+            raise divergence(error, self.network.optimizer, lr, epoch, before + at) from None
+        self.steps_done += engine.step - first_step
+        return found
 
-    def _end_epoch(self, logs: dict[str, float], outputs: Array | None) -> None:
+    def _end_epoch(self, logs: dict[str, float], data: Data, outputs: Array | None) -> None:
         network, epoch = self.network, self.done
         if outputs is not None:
-            y, weight = self.data.y, self.data.sample_weight
-            logs.update(metrics.evaluate(self.functions, y, outputs, weight))
+            logs.update(metrics.evaluate(self.functions, data.y, outputs, data.sample_weight))
         if self.validation is not None:
             logs.update(network._evaluate(self.validation, self.functions, "val_"))
         self.history.append(epoch, logs)
@@ -256,6 +291,70 @@ class Training:
                 for callback in self.callbacks
             ],
         }
+
+
+class BlockTraining(Training):
+    """A fit on the windows of blocks, which one after the other take the place of the data."""
+
+    def __init__(
+        self, network: Network, windows: Windows, *, first_step: int, **settings: Any
+    ) -> None:
+        super().__init__(network, windows.peek(), orders=None, **settings)
+        self.windows = windows
+        self.steps_done = first_step
+        n_rows = windows.blocks.n_rows
+        self.steps = None if n_rows is None else -(-n_rows // self.batch_size)
+
+    def _bind(self) -> None:
+        """Each window is bound when its turn has come."""
+
+    def _next_chunk(self) -> int:
+        return 1
+
+    def _train_chunk(self, n_epochs: int) -> None:
+        network, engine = self.network, self.network._live()
+        self._begin_epoch()
+        began, first_step = time.perf_counter(), self.steps_done
+        sums = np.zeros(2)
+        lr = math.nan
+        seen: list[tuple[Data, Array]] = []
+        for number, self.data in enumerate(self.windows.one_pass()):
+            n_rows = len(self.data.X)
+            order = None
+            if self.shuffle:
+                order = np.empty((1, n_rows), np.int64)
+                engine.draw_order(order[0], window_seed(engine.seed, number))
+            outputs = None
+            if self.functions:
+                outputs = np.zeros((n_rows, network.n_outputs), network.dtype)
+                seen.append((self.data.kept(), outputs))
+            engine.bind(*self.data, self.batch_size, False, order)
+            lrs: float | Array | None = network.optimizer.fixed_lr
+            if lrs is None:
+                n_steps = -(-n_rows // self.batch_size)
+                lrs = network.optimizer.learning_rates(engine.step, n_steps)
+            (loss,) = self._native(lrs, 1, outputs, sums)
+            lr = lrs if isinstance(lrs, float) else float(lrs[-1])
+        engine.epoch += 1
+        steps = self.steps_done - first_step
+        if self.steps != steps:
+            self.steps = steps
+            for callback in self.all_callbacks:
+                callback.steps_per_epoch = steps
+        logs = {"loss": float(loss), "lr": lr, "seconds": time.perf_counter() - began}
+        parts, found = [part for part, _ in seen], [outputs for _, outputs in seen]
+        data = Data.joined(parts) if seen else self.data
+        self._end_epoch(logs, data, np.concatenate(found) if seen else None)
+
+    def state(self) -> dict[str, Any]:
+        # The number of steps in an epoch need not be known where the fit is resumed.
+        return super().state() | {"steps": self.steps_done}
+
+
+def window_seed(seed: int, number: int) -> int:
+    """Return the seed of a window's order: that of the network for the first of an epoch."""
+    # Multiples of the golden ratio, as of SplitMix64, keep the keys of the generator apart.
+    return (seed + number * 0x9E3779B97F4A7C15) % 2**64
 
 
 def run_verified(

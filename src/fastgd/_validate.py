@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -27,6 +27,7 @@ __all__ = [
     "count_as_zero",
     "features",
     "integer",
+    "is_table",
     "labels",
     "probabilities",
     "real",
@@ -41,6 +42,9 @@ Array: TypeAlias = "NDArray[Any]"
 _NATIVE = frozenset(np.dtype(code) for code in ("f4", "f8", *(k + s for k in "iu" for s in "1248")))
 # rows of probabilities given in three or four decimals still pass
 _SUM_TOLERANCE = 1e-3
+# Kinds of tables and columns, and where they come from
+_TABLES = ("DataFrame", "Table", "RecordBatch", "LazyFrame", "Series", "ChunkedArray", "Array")
+_LIBRARIES = ("pandas", "polars", "pyarrow", "narwhals")
 _CHUNK = 1 << 18
 
 
@@ -115,12 +119,26 @@ def choice(name: str, value: object, choices: Iterable[str], also: str = "") -> 
     return value
 
 
+def is_table(value: object) -> bool:
+    """Return whether a value is a table or a column of another package; imports nothing."""
+    if type(value) is np.ndarray:
+        return False
+    return any(
+        kind.__name__ in _TABLES and kind.__module__.partition(".")[0] in _LIBRARIES
+        for kind in type(value).__mro__
+    )
+
+
 def real_array(name: str, value: object) -> Array:
     """Return the argument as an array of a native real dtype, without a copy where it has one.
 
     float16 becomes float32, long double float64, bool is read as bytes of 0 and 1, and another
-    byte order is turned.
+    byte order is turned. Tables and their columns are read by `_frames`.
     """
+    if is_table(value):
+        from ._frames import to_array
+
+        return to_array(name, value)
     mask = getattr(value, "mask", None)
     if isinstance(mask, np.ndarray | np.bool_) and np.any(mask):
         raise ValueError(f"{name} has masked elements; fill them first")
@@ -155,8 +173,13 @@ def real_array(name: str, value: object) -> Array:
     raise ValueError(f"{name} has dtype {dtype}; real numbers are needed{hint}")
 
 
-def _finite(name: str, array: Array, dtype: np.dtype[Any]) -> None:
-    """Refuse NaN, infinity, and what the network's dtype cannot hold."""
+def _finite(
+    name: str, array: Array, dtype: np.dtype[Any], columns: Sequence[str] | None = None
+) -> None:
+    """Refuse NaN, infinity, and what the network's dtype cannot hold.
+
+    columns: the names of those of a table, for the message.
+    """
     if array.dtype.kind != "f" or array.size == 0:
         return
     limit = float(np.finfo(dtype).max) if dtype.itemsize < array.dtype.itemsize else np.inf
@@ -177,6 +200,8 @@ def _finite(name: str, array: Array, dtype: np.dtype[Any]) -> None:
             place = (int(bad[0][0]) + start, *(int(i) for i in bad[0][1:]))
             value = array[place]
             where = f"{name}[{', '.join(map(str, place))}] is {value}"
+            if columns is not None:
+                where = f"{name}: column {columns[place[1]]!r} is {value} in row {place[0]}"
             if np.isfinite(value):
                 raise ValueError(f"{where}, beyond the range of {dtype}")
             raise ValueError(f"{where}; all values must be finite")
@@ -203,10 +228,12 @@ def features(
     scale: float = 1.0,
     *,
     values: bool = True,
+    columns: Sequence[str] | None = None,
 ) -> Array:
     """Return X (n_samples, n_inputs), checked; scale is what it will be multiplied by.
 
     values: whether its values are to be checked here, and not by who reads them.
+    columns: the names of those of a table, for messages.
     """
     array = real_array(name, X)
     # Empty lists have one dimension, so this message comes first.
@@ -225,7 +252,7 @@ def features(
     if n_inputs is not None and array.shape[1] != n_inputs:
         raise ValueError(f"{name} has {array.shape[1]} features, but the network takes {n_inputs}")
     if values:
-        _finite(name, array, dtype)
+        _finite(name, array, dtype, columns)
         if scale > 1:
             _scalable(name, array, dtype, scale)
     return array
@@ -339,12 +366,19 @@ def sample_weights(
     dtype: np.dtype[Any],
     name: str = "sample_weight",
     of: str = "X",
+    *,
+    is_part: bool = False,
 ) -> NDArray[np.float64] | None:
-    """Return weights (n_samples,) as float64, checked for a network of the dtype, or None."""
+    """Return weights (n_samples,) as float64, checked for a network of the dtype, or None.
+
+    is_part: more samples will follow, so that all of these may be 0.
+    """
     if weights is None:
         return None
     array = real_array(name, weights)
     _same_length(name, array, n_samples, of)
+    if array.shape[1:] == (1,) and is_table(weights):
+        array = array[:, 0]
     if array.ndim != 1:
         raise ValueError(f"{name} must have shape ({n_samples},), not {array.shape}")
     array = np.ascontiguousarray(array, dtype=np.float64)
@@ -354,6 +388,8 @@ def sample_weights(
         raise ValueError(f"{name} must not be negative, but {name}[{i}] is {array[i]}")
     with np.errstate(over="ignore"):
         total = float(array.sum())
+    if is_part and total < np.inf:
+        return array
     if not 0 < total < np.inf:
         raise ValueError(f"the sum of {name} must be positive and finite")
     if count_as_zero(array, dtype):

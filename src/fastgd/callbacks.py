@@ -46,6 +46,8 @@ class Callback:
         ``network.optimizer.lr = ...`` holds from the next epoch on.
     n_epochs, steps_per_epoch, first_epoch : int
         Of the fit, set when it begins; first_epoch is above 0 if the fit was resumed.
+        steps_per_epoch is None until the first epoch has ended if `Blocks` do not know how many
+        rows they have.
     monitor : str or None
         If not None, fit refuses to start unless the logs will have a value of this name.
     every_epoch : bool
@@ -78,7 +80,7 @@ class Callback:
 
     network: Network
     n_epochs: int
-    steps_per_epoch: int
+    steps_per_epoch: int | None
     first_epoch = 0
     monitor: str | None = None
     every_epoch = True
@@ -379,7 +381,8 @@ class GradientFlow(Callback):
         looks together take at most 3 % of the time that training has taken; the last epoch is
         looked at in any case.
     n_samples : int
-        Rows of the training data that are looked at, evenly spaced over all of them.
+        Rows of the training data that are looked at, evenly spaced over all of them; of `Blocks`,
+        over their first buffer.
     warn : bool
         Whether each kind of finding is a `GradientFlowWarning` the first time in a fit.
 
@@ -658,9 +661,10 @@ class ProgressBar(Callback):
     def on_fit_begin(self) -> None:
         if sys.stderr is None:  # as under pythonw: there is nowhere to show it
             return
+        steps = self.steps_per_epoch
         self._bar = _bar_class()(
-            total=self.n_epochs * self.steps_per_epoch,
-            initial=self.first_epoch * self.steps_per_epoch,
+            total=None if steps is None else self.n_epochs * steps,
+            initial=0 if steps is None else self.first_epoch * steps,
             unit="step",
             unit_scale=True,
             dynamic_ncols=True,
@@ -674,7 +678,8 @@ class ProgressBar(Callback):
 
     def on_progress(self, steps: int) -> None:
         if self._bar is not None:
-            self._describe(steps // self.steps_per_epoch)
+            known = self.steps_per_epoch
+            self._describe(self.first_epoch if known is None else steps // known)
             self._bar.update(steps - self._bar.n)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
@@ -682,6 +687,8 @@ class ProgressBar(Callback):
             return
         shown = {name: f"{value:.4g}" for name, value in logs.items() if name != "seconds"}
         self._bar.set_postfix(shown, refresh=False)
+        assert self.steps_per_epoch is not None  # by now they have been counted
+        self._bar.total = self.n_epochs * self.steps_per_epoch
         self.on_progress((epoch + 1) * self.steps_per_epoch)
 
     def close(self) -> None:

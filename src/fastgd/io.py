@@ -104,6 +104,8 @@ def save(
     if network.input_scale != 1:
         # Left out otherwise, so that older versions read the file.
         config["input_scale"] = network.input_scale
+    if network.feature_names is not None:
+        config["feature_names"] = list(network.feature_names)
     # A file that load would refuse must not take the place of a good one.
     bad = [name for name, array in tensors.items() if not np.isfinite(array).all()]
     if bad:
@@ -210,7 +212,9 @@ def _plain_resume(
                 value = {_TENSORS: len(value)}
             state[key] = value
         states.append({"name": callback["name"], "state": state})
-    return {"done": resume["done"], "stopped": resume["stopped"], "callbacks": states}
+    plain = {"done": resume["done"], "stopped": resume["stopped"], "callbacks": states}
+    # Of a fit on blocks; left out otherwise, so that older versions read the file.
+    return plain | ({"steps": resume["steps"]} if "steps" in resume else {})
 
 
 def json_copy(metadata: object) -> dict[str, Any]:
@@ -300,7 +304,8 @@ def _network(
     try:
         config = _parse(text)
         config.setdefault("input_scale", 1.0)
-        _keys("configuration", config, _CONFIG_KEYS | {"input_scale"})
+        config.setdefault("feature_names", None)
+        _keys("configuration", config, _CONFIG_KEYS | {"input_scale", "feature_names"})
         return _build(config, tensors, loss, lr)
     except ModelFileError:
         raise
@@ -415,6 +420,7 @@ def _build(
     _schedule_state(network.optimizer.lr, config["schedule_state"], lr is not None)
 
     network._build(n_inputs)
+    network._feature_names = _feature_names(config["feature_names"], n_inputs)
     has_state = boolean("has_optimizer_state", config["has_optimizer_state"])
     views = network._arrays(optimizer=has_state)
     wanted = {name: view.shape for name, view in views.items()}
@@ -427,6 +433,19 @@ def _build(
     network.history = history
     network._resume = resume
     return network
+
+
+def _feature_names(plain: object, n_inputs: int) -> tuple[str, ...] | None:
+    if plain is None:
+        return None
+    if (
+        not isinstance(plain, list)
+        or not all(isinstance(name, str) for name in plain)
+        or len(set(plain)) != n_inputs
+        or len(plain) != n_inputs
+    ):
+        raise ModelFileError("its feature_names are not one name for each input")
+    return tuple(plain)
 
 
 def _check_tensors(
@@ -544,7 +563,8 @@ def _resume(plain: Any, tensors: Mapping[str, Array]) -> dict[str, Any] | None:
     used = 0
     callbacks: list[dict[str, Any]] = []
     if plain is not None:
-        _keys("resume", plain, {"done", "stopped", "callbacks"})
+        optional = {"steps"} & set(plain)
+        _keys("resume", plain, {"done", "stopped", "callbacks"} | optional)
         for i, callback in enumerate(plain["callbacks"]):
             _keys("callback", callback, {"name", "state"})
             state = dict(callback["state"])
@@ -562,8 +582,9 @@ def _resume(plain: Any, tensors: Mapping[str, Array]) -> dict[str, Any] | None:
         raise ModelFileError("it holds tensors of callbacks that do not belong there")
     if plain is None:
         return None
-    return {
+    found = {
         "done": integer("done", plain["done"], 0),
         "stopped": boolean("stopped", plain["stopped"]),
         "callbacks": callbacks,
     }
+    return found | {name: integer(name, plain[name], 0) for name in optional}

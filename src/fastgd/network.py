@@ -10,6 +10,7 @@ import copy
 import os
 from _thread import allocate_lock
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -19,6 +20,7 @@ from . import callbacks as _callbacks
 from ._engine import BUSY, Divergence, Engine
 from ._pairing import canonical_output, check_pairing
 from ._training import (
+    BlockTraining,
     Data,
     DivergenceError,
     Training,
@@ -33,10 +35,12 @@ from ._validate import (
     count_as_zero,
     features,
     integer,
+    is_table,
     real,
     sample_weights,
     targets,
 )
+from .blocks import Blocks, Windows
 from .callbacks import Callback
 from .config import Settings, active, threads_in_force
 from .history import History
@@ -90,6 +94,9 @@ class Network:
     optimizer : Optimizer
         May be assigned. If the new one is of the same kind its state is kept; else the state and
         the count of steps begin anew.
+    feature_names : tuple of str or None
+        The columns of the newest table that the network was trained on, which every later table
+        must have in this order. Arrays, which have no names, are taken as well.
     epoch, step : int
         Epochs and optimiser steps over all fits.
     history : History or None
@@ -138,6 +145,7 @@ class Network:
             seed = int.from_bytes(os.urandom(8), "little")
         self._seed = integer("seed", seed, 0, 2**64 - 1)
         self._n_inputs = None if n_inputs is None else integer("n_inputs", n_inputs)
+        self._feature_names: tuple[str, ...] | None = None
         self._input_scale = _scale(input_scale, self._dtype)
         self.metadata: dict[str, Any] = {}
         self.history: History | None = None
@@ -227,6 +235,10 @@ class Network:
     @property
     def n_inputs(self) -> int | None:
         return self._n_inputs
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        return self._feature_names
 
     @property
     def n_outputs(self) -> int:
@@ -336,6 +348,7 @@ class Network:
                 "seed": self.seed,
                 "input_scale": self._input_scale,
             },
+            "feature_names": self._feature_names,
             "metadata": self.metadata,
             "history": self.history,
             "resume": self._resume_state(),
@@ -350,6 +363,7 @@ class Network:
     def __setstate__(self, state: dict[str, Any]) -> None:
         arguments = state["arguments"]
         self.__init__(**arguments)  # type: ignore[misc]
+        self._feature_names = state.get("feature_names")  # absent from older pickles
         self.metadata, self.history = state["metadata"], state["history"]
         self._resume = state["resume"]
         if state["numbers"] is not None:
@@ -379,14 +393,51 @@ class Network:
 
     # ---- checks ---------------------------------------------------------------------------
 
-    def _check(self, X: object, y: object, sample_weight: object = None, prefix: str = "") -> Data:
-        """Return checked X, y and weights; nothing of the network is touched."""
+    def _check(
+        self,
+        X: object,
+        y: object,
+        sample_weight: object = None,
+        prefix: str = "",
+        expected: Sequence[str] | None = None,
+    ) -> Data:
+        """Return checked X, y and weights; nothing of the network is touched.
+
+        expected: the names of the features, by default the network's.
+        """
         x_name, y_name, w_name = (prefix + name for name in ("X", "y", "sample_weight"))
-        checked = features(X, self._n_inputs, self.dtype, x_name, self._input_scale)
+        checked = self._features(X, x_name, expected)
         n_samples = len(checked)
         target = targets(y, self._loss_name, self.n_outputs, n_samples, self.dtype, y_name, x_name)
         weights = sample_weights(sample_weight, n_samples, self.dtype, w_name, x_name)
         return Data(checked, target, weights)
+
+    def _features(
+        self,
+        X: object,
+        name: str = "X",
+        expected: Sequence[str] | None = None,
+        *,
+        values: bool = True,
+    ) -> Array:
+        """Return checked X; expected: the names of its columns, by default the network's."""
+        names = None
+        if isinstance(X, Blocks):
+            raise TypeError(
+                f"{name} is Blocks, which fit, validation_data, evaluate and predict take; here "
+                "give an array or a table"
+            )
+        if is_table(X):
+            from . import _frames
+
+            names = _frames.names_of(name, X)
+            expected = expected or self._feature_names
+            if names is not None and expected is not None:
+                _frames.check_names(name, names, expected)
+            X = _frames.to_features(name, X, self.dtype)
+        return features(
+            X, self._n_inputs, self.dtype, name, self._input_scale, values=values, columns=names
+        )
 
     def _check_idle(self) -> None:
         if self._training is not None:
@@ -409,14 +460,14 @@ class Network:
 
     def fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: ArrayLike | Blocks,
+        y: ArrayLike | None = None,
         epochs: int = 1,
         batch_size: int = 32,
         *,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
-        validation_data: Sequence[ArrayLike] | None = None,
+        validation_data: Sequence[ArrayLike] | Blocks | None = None,
         validation_split: float = 0.0,
         callbacks: Callback | Sequence[Callback] | None = (),
         metrics: Metrics | None = (),
@@ -428,13 +479,15 @@ class Network:
 
         Parameters
         ----------
-        X : array (n_samples, n_inputs)
-            Any real dtype and memory layout, read-only or memory-mapped; not copied unless its
-            dtype needs it (float16, long double, another byte order), and never changed.
-        y : array
+        X : array or table (n_samples, n_inputs), or Blocks
+            An array of any real dtype and memory layout, read-only or memory-mapped; not copied
+            unless its dtype needs it (float16, long double, another byte order), and never changed.
+            A table of pandas, polars or pyarrow with columns of numbers, whose names are kept in
+            `feature_names`. Data larger than memory: `Blocks`, which bring y and sample_weight.
+        y : array, column or table
             Targets (n_samples, units), or (n_samples,) for one unit. cross_entropy: class labels
             (n_samples,) of an integer dtype, bool, or floats with integer values; or rows of
-            probabilities.
+            probabilities. Rows of tables are matched by their place, not by an index.
         epochs : int
             Passes over the data.
         batch_size : int
@@ -443,7 +496,7 @@ class Network:
             Whether each epoch draws a new order, from the network's seed and epoch alone.
         sample_weight : array (n_samples,), optional
             Not negative. A batch's loss is the weighted mean over its samples.
-        validation_data : (X, y) or (X, y, sample_weight), optional
+        validation_data : (X, y), (X, y, sample_weight) or Blocks, optional
             Evaluated after every epoch.
         validation_split : float
             Share of the samples, from 0 to below 1, that is kept for validation instead: the last
@@ -479,8 +532,9 @@ class Network:
 
         Notes
         -----
-        Everything is checked before the first weight changes. Without callbacks, metrics,
-        validation or a display, all epochs run in one native call.
+        Everything is checked before the first weight changes; of `Blocks`, each block before it is
+        trained on. Without callbacks, metrics, validation or a display, all epochs on arrays run in
+        one native call.
 
         Examples
         --------
@@ -501,67 +555,118 @@ class Network:
         hooks = _callback_list(callbacks)
         reporters = _callbacks.reporters(verbose)
         split = real("validation_split", validation_split, minimum=0, below=1)
-        data = self._check(X, y, sample_weight)
-        validation = self._validation(validation_data, data)
-        if split:
-            if validation is not None:
-                raise ValueError("give either validation_data or validation_split, not both")
-            data, validation = _split(data, split, self.dtype)
         names = ["loss", "lr", "seconds", *functions]
-        if validation is not None:
+        if validation_data is not None or split:
             names += ["val_loss", *(f"val_{name}" for name in functions)]
-        _check_monitors(self._optimizer.lr, hooks, names)
-        history, first_epoch, stopped = History(), 0, False
-        if boolean("resume", resume):
+        if validation_data is not None and split:
+            raise ValueError("give either validation_data or validation_split, not both")
+        history, first_epoch, stopped, first_step = History(), 0, False, 0
+        resume = boolean("resume", resume)
+        if resume:
             if self._resume is None or self.history is None:
                 raise ValueError(
                     "there is no fit to resume; load a file that a Checkpoint has written"
                 )
             history, first_epoch = self.history, self._resume["done"]
-            stopped = self._resume["stopped"]
-            restore_callbacks(hooks, self._resume["callbacks"])
+            stopped, first_step = self._resume["stopped"], self._resume.get("steps", 0)
+        left = max(1, epochs - first_epoch)
 
-        # Checking takes its time: another thread's fit may have begun meanwhile.
-        if not self._fitting.acquire(blocking=False):
-            raise RuntimeError(BUSY)
-        try:
-            if self._engine is None:
-                self._build(data.X.shape[1])
+        with ExitStack() as stack:
+            windows = None
+            if isinstance(X, Blocks):
+                _check_beside_blocks(y, sample_weight, split)
+                rows = -(-X.buffer_rows // batch_size) * batch_size
+                windows = stack.enter_context(Windows(self, X, rows, n_passes=left))
+                data, feature_names = windows.peek(), windows.names
+            elif y is None:
+                raise TypeError("y is missing; only Blocks bring their own")
             else:
-                self._check_weights()
-            self._live().n_threads = threads
-            self._resume = self._short = None
-            self.history = history
-            self.stop_training = stopped
-            self._training = Training(
-                self,
-                data,
-                validation,
-                epochs=epochs,
-                batch_size=batch_size,
-                shuffle=shuffle,
-                functions=functions,
-                callbacks=hooks,
-                reporters=reporters,
-                history=history,
-                first_epoch=first_epoch,
-            )
-            self._training.run()
-        finally:
-            self._training = None
-            self._fitting.release()
+                data = self._check(X, y, sample_weight)
+                feature_names = self._names_of(X)
+            validation = self._validation(validation_data, data, feature_names, left)
+            if split:
+                data, validation = _split(data, split, self.dtype)
+            _check_monitors(self._optimizer.lr, hooks, names)
+            if resume and self._resume is not None:
+                restore_callbacks(hooks, self._resume["callbacks"])
+
+            # Checking takes its time: another thread's fit may have begun meanwhile.
+            if not self._fitting.acquire(blocking=False):
+                raise RuntimeError(BUSY)
+            try:
+                if self._engine is None:
+                    self._build(data.X.shape[1])
+                else:
+                    self._check_weights()
+                self._live().n_threads = threads
+                self._feature_names = feature_names
+                self._resume = self._short = None
+                self.history = history
+                self.stop_training = stopped
+                settings: dict[str, Any] = {
+                    "validation": validation,
+                    "epochs": epochs,
+                    "batch_size": batch_size,
+                    "shuffle": shuffle,
+                    "functions": functions,
+                    "callbacks": hooks,
+                    "reporters": reporters,
+                    "history": history,
+                    "first_epoch": first_epoch,
+                }
+                if windows is None:
+                    self._training = Training(self, data, **settings)
+                else:
+                    self._training = BlockTraining(
+                        self, windows, first_step=first_step, **settings
+                    )
+                self._training.run()
+            finally:
+                self._training = None
+                self._fitting.release()
         return history
 
-    def _validation(self, given: Sequence[ArrayLike] | None, data: Data) -> Data | None:
+    def _names_of(self, X: object) -> tuple[str, ...] | None:
+        """Return the names of the features of checked X: those of a table, else the ones known."""
+        if is_table(X):
+            from ._frames import names_of
+
+            return names_of("X", X) or self._feature_names
+        return self._feature_names
+
+    def _validation(
+        self,
+        given: Sequence[ArrayLike] | Blocks | None,
+        data: Data,
+        names: Sequence[str] | None,
+        times: int,
+    ) -> Data | Blocks | None:
+        n_inputs = data.X.shape[1]
         if given is None:
             return None
+        if isinstance(given, Blocks):
+            # A look at its first buffer, unless that would use up what can be read once.
+            looks = int(given._source.is_repeatable)
+            with Windows(
+                self,
+                given,
+                _VALIDATED_SAMPLES,
+                n_passes=times + looks,
+                prefix="validation ",
+                names=names,
+                n_inputs=n_inputs,
+                prefetch=False,
+            ) as windows:
+                if looks:
+                    windows.peek()
+            return given
         if not isinstance(given, tuple | list) or len(given) not in (2, 3):
-            raise TypeError("validation_data must be (X, y) or (X, y, sample_weight)")
+            raise TypeError("validation_data must be (X, y), (X, y, sample_weight) or Blocks")
         weight = given[2] if len(given) == 3 else None
-        checked = self._check(given[0], given[1], weight, prefix="validation ")
-        if checked.X.shape[1] != data.X.shape[1]:
+        checked = self._check(given[0], given[1], weight, "validation ", names)
+        if checked.X.shape[1] != n_inputs:
             raise ValueError(
-                f"validation X has {checked.X.shape[1]} features, but X has {data.X.shape[1]}"
+                f"validation X has {checked.X.shape[1]} features, but X has {n_inputs}"
             )
         return checked
 
@@ -622,6 +727,7 @@ class Network:
         data = self._check(X, y, sample_weight)
         if self._engine is None:
             self._build(data.X.shape[1])
+        self._feature_names = self._names_of(X)
         engine, optimizer, settings = self._live(), self._optimizer, active.settings
         if self._short is not settings:
             self._check_weights()
@@ -741,12 +847,12 @@ class Network:
 
     # ---- use ------------------------------------------------------------------------------
 
-    def predict(self, X: ArrayLike, *, n_threads: int | None = None) -> Array:
+    def predict(self, X: ArrayLike | Blocks, *, n_threads: int | None = None) -> Array:
         """Return the outputs (n_samples, units) of the last activation, in the network's dtype.
 
         Parameters
         ----------
-        X : array (n_samples, n_inputs)
+        X : array or table (n_samples, n_inputs), or Blocks
         n_threads : int, optional
 
         Notes
@@ -768,21 +874,41 @@ class Network:
         engine = self._live()
         settings = active.settings
         threads = threads_in_force(n_threads)
-        checked = features(X, self._n_inputs, self.dtype, values=False)
+        if isinstance(X, Blocks):
+            self._check_weights()
+            self._use_threads(threads)
+            return self._predict_blocks(X)
+        checked = self._features(X, values=False)
         self._check_weights()
         out = np.empty((len(checked), self.n_outputs), self.dtype)
         self._use_threads(threads)
         if not engine.predict(checked, out):
-            features(checked, self._n_inputs, self.dtype, scale=self._input_scale)
+            features(
+                checked,
+                self._n_inputs,
+                self.dtype,
+                scale=self._input_scale,
+                columns=self._names_of(X) if is_table(X) else None,
+            )
             raise ValueError("X has changed while it was read: some values were not finite")
         self._short_predict = settings
         return out
 
+    def _predict_blocks(self, blocks: Blocks) -> Array:
+        engine = self._live()
+        parts = []
+        with Windows(self, blocks, blocks.buffer_rows, with_target=False) as windows:
+            for data in windows.one_pass():
+                out = np.empty((len(data.X), self.n_outputs), self.dtype)
+                engine.predict(data.X, out)
+                parts.append(out)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
     @overload
     def evaluate(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: ArrayLike | Blocks,
+        y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         *,
         metrics: None = None,
@@ -792,8 +918,8 @@ class Network:
     @overload
     def evaluate(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: ArrayLike | Blocks,
+        y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         *,
         metrics: Metrics,
@@ -802,8 +928,8 @@ class Network:
 
     def evaluate(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: ArrayLike | Blocks,
+        y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         *,
         metrics: Metrics | None = (),
@@ -835,26 +961,60 @@ class Network:
         self._live()
         threads = threads_in_force(n_threads)
         functions = self._metric_functions(metrics)
-        data = self._check(X, y, sample_weight)
+        data: Data | Blocks
+        if isinstance(X, Blocks):
+            _check_beside_blocks(y, sample_weight)
+            data = X
+        elif y is None:
+            raise TypeError("y is missing; only Blocks bring their own")
+        else:
+            data = self._check(X, y, sample_weight)
         self._check_weights()
         self._use_threads(threads)
         values = self._evaluate(data, functions)
         return values if functions else values["loss"]
 
     def _evaluate(
-        self, data: Data, functions: dict[str, MetricFunction], prefix: str = ""
+        self, data: Data | Blocks, functions: dict[str, MetricFunction], prefix: str = ""
     ) -> dict[str, float]:
+        if isinstance(data, Blocks):
+            return self._evaluate_blocks(data, functions, prefix)
         outputs = np.empty((len(data.X), self.n_outputs), self.dtype) if functions else None
+        loss, weight = self._loss_sums(data, outputs)
+        values = {f"{prefix}loss": loss / weight}
+        if outputs is not None:
+            values |= metrics.evaluate(functions, data.y, outputs, data.sample_weight, prefix)
+        return values
+
+    def _evaluate_blocks(
+        self, blocks: Blocks, functions: dict[str, MetricFunction], prefix: str
+    ) -> dict[str, float]:
+        loss = weight = 0.0
+        seen: list[tuple[Data, Array]] = []
+        with Windows(self, blocks, blocks.buffer_rows) as windows:
+            for data in windows.one_pass():
+                outputs = None
+                if functions:
+                    outputs = np.empty((len(data.X), self.n_outputs), self.dtype)
+                    seen.append((data.kept(), outputs))
+                sums = self._loss_sums(data, outputs)
+                loss, weight = loss + sums[0], weight + sums[1]
+        values = {f"{prefix}loss": loss / weight}
+        if functions:
+            data = Data.joined([part for part, _ in seen])
+            outputs = np.concatenate([outputs for _, outputs in seen])
+            values |= metrics.evaluate(functions, data.y, outputs, data.sample_weight, prefix)
+        return values
+
+    def _loss_sums(self, data: Data, outputs: Array | None) -> tuple[float, float]:
+        """Return the sums of the samples' losses and of their weights."""
         engine = self._live()
         loss, weight = engine.evaluate(*data, outputs)
         if data.sample_weight is not None and getattr(engine.custom_loss, "returns_mean", False):
             raise ValueError(
                 "sample_weight needs a custom loss whose value returns one loss for each sample"
             )
-        values = {f"{prefix}loss": float(loss) / float(weight)}
-        if outputs is not None:
-            values |= metrics.evaluate(functions, data.y, outputs, data.sample_weight, prefix)
-        return values
+        return float(loss), float(weight)
 
     def validate(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -935,7 +1095,7 @@ class Network:
             ).rstrip()
             for row in rows
         ]
-        text = "\n".join([*lines, self._settings_line()])
+        text = "\n".join([*lines, self._settings_line(), *self._names_lines()])
         print(text)
         return text
 
@@ -960,6 +1120,13 @@ class Network:
             return rows, None
         return rows, ("total", "", "", f"{total:,}", _bytes(total * size))
 
+    def _names_lines(self) -> list[str]:
+        if self._feature_names is None:
+            return []
+        from ._frames import names_line
+
+        return [names_line(self._feature_names)]
+
     def _settings_line(self) -> str:
         return (
             f"loss {self._loss_name}, optimizer {self._optimizer.name}, {self.dtype.name}, "
@@ -972,7 +1139,7 @@ class Network:
         from ._html import block, note, table
 
         rows, total = self._layer_table()
-        notes = [self._settings_line(), repr(self._optimizer)]
+        notes = [self._settings_line(), *self._names_lines(), repr(self._optimizer)]
         if self._engine is not None:
             states = self._engine.optimizer_state()
             size = sum(a.nbytes for pairs in states.values() for p in pairs for a in p
@@ -1218,6 +1385,16 @@ def _check_monitors(lr: object, callbacks: Sequence[Callback], names: Sequence[s
                 f"{type(owner).__name__} monitors {monitor!r}, which this fit does not record; "
                 f"choose from {', '.join(names)}"
             )
+
+
+def _check_beside_blocks(y: object, sample_weight: object, split: float = 0.0) -> None:
+    for name, value in (("y", y), ("sample_weight", sample_weight)):
+        if value is not None:
+            raise TypeError(f"{name} must come with the blocks where X is Blocks, not beside them")
+    if split:
+        raise ValueError(
+            "validation_split needs all rows at once: give other Blocks as validation_data"
+        )
 
 
 def _split(data: Data, share: float, dtype: np.dtype[Any]) -> tuple[Data, Data]:

@@ -13,15 +13,15 @@ import zipfile
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from ._idx import read_idx
+from ._imports import needed
 
-__all__ = ["Arrays", "Table", "read"]
+__all__ = ["Arrays", "Table", "import_pyarrow", "read"]
 
 # Read as missing in every column of a CSV file, whatever their case.
 MISSING = ("", "?", "na", "n/a", "#n/a", "nan", "-nan", "null", "none")
@@ -177,19 +177,17 @@ def _read_npz(name: str, target: str | None) -> Arrays:
     return Arrays(name, X.reshape(len(X), math.prod(X.shape[1:])), y)
 
 
-def _pyarrow(name: str, module: str) -> tuple[ModuleType, ModuleType]:
+def import_pyarrow(name: str, module: str) -> tuple[ModuleType, ModuleType]:
     """Import pyarrow and one of its modules, or say how to install it."""
-    try:
-        import_module("pyarrow.compute")
-        return import_module("pyarrow"), import_module(f"pyarrow.{module}")
-    except ImportError:
-        raise ImportError(
-            f"reading {name} needs pyarrow; install it with: pip install 'fastgd[data]'"
-        ) from None
+    pa, _, found = (
+        needed(wanted, "data", f"reading {name}")
+        for wanted in ("pyarrow", "pyarrow.compute", f"pyarrow.{module}")
+    )
+    return pa, found
 
 
 def _read_csv(name: str, compressed: bool, text: Collection[str]) -> Table:
-    pa, pa_csv = _pyarrow(name, "csv")
+    pa, pa_csv = import_pyarrow(name, "csv")
     header, delimiter = _csv_header(name, compressed)
     try:
         with pa.input_stream(name, compression="gzip" if compressed else None) as stream:
@@ -290,7 +288,7 @@ def _from_text(pa: Any, column: Any, keep: bool, comma: bool) -> np.ndarray:
 
 
 def _read_parquet(name: str) -> Table:
-    pa, pq = _pyarrow(name, "parquet")
+    pa, pq = import_pyarrow(name, "parquet")
     try:
         data = pq.read_table(name)
     except (ValueError, OSError) as error:
