@@ -220,8 +220,18 @@ typedef struct {
     size_t share;   /* lines at a time */
 } fgd_ahead;
 
+/* How far apart the lines of a row are: each feature has its own where rows lie across memory, as
+ * in a table of columns. */
+static ptrdiff_t fgd_line_step(const fgd_matrix *x)
+{
+    if (x->col_stride >= FGD_ALIGN_BYTES || x->col_stride <= -FGD_ALIGN_BYTES) return x->col_stride;
+    return x->col_stride < 0 ? -FGD_ALIGN_BYTES : FGD_ALIGN_BYTES;
+}
+
 static size_t fgd_row_lines(const fgd_matrix *x)
 {
+    const ptrdiff_t step = fgd_line_step(x);
+    if (step == x->col_stride) return x->cols;
     const size_t stride = (size_t)(x->col_stride < 0 ? -x->col_stride : x->col_stride);
     return x->cols * stride / FGD_ALIGN_BYTES + 1;
 }
@@ -238,10 +248,10 @@ static void fgd_look_ahead(fgd_ahead *ahead)
 {
     const fgd_data *data = ahead->data;
     const size_t lines = fgd_row_lines(&data->x);
+    const ptrdiff_t step = fgd_line_step(&data->x);
     for (size_t n = ahead->share; n > 0 && ahead->at < ahead->end; n--) {
         const int64_t row = ahead->order ? ahead->order[ahead->at] : (int64_t)ahead->at;
         const char *start = (const char *)data->x.data + row * data->x.row_stride;
-        const ptrdiff_t step = data->x.col_stride < 0 ? -FGD_ALIGN_BYTES : FGD_ALIGN_BYTES;
         __builtin_prefetch(start + (ptrdiff_t)ahead->line * step, 0, 2);
         if (++ahead->line < lines) continue;
         if (data->labels) __builtin_prefetch(data->labels + row, 0, 2);
