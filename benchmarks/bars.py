@@ -341,6 +341,16 @@ def torch_fit(figures: Figures) -> Iterator[Bar]:
             yield at_least("torch_fit", text, round(limit, 2), ratio, "x")
 
 
+def blocks(figures: Figures) -> Iterator[Bar]:
+    for row in figures.rows:
+        if row["group"] == "blocks" and row["variant"] != "arrays":
+            keys = {"variant": "arrays", "threads": row["threads"]}
+            arrays = figures.best("blocks", row["case"], **keys)
+            text = f"{row['case']}: {row['variant']} / arrays in memory"
+            text += f", {_threads(row['threads'], figures.all_threads)}"
+            yield at_most("blocks", text, 1.3, _quotient(row["median"], arrays), "x")
+
+
 _GROUPS: tuple[Callable[[Figures], Iterator[Bar]], ...] = (
     networks,
     float64,
@@ -357,6 +367,7 @@ _GROUPS: tuple[Callable[[Figures], Iterator[Bar]], ...] = (
     threads,
     drop_in,
     torch_fit,
+    blocks,
 )
 
 

@@ -183,9 +183,26 @@ def torch_fit(options: Options, rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def blocks(options: Options, rounds: int) -> list[dict[str, Any]]:
+    """Time fits on blocks beside fits on arrays, with one thread and with all, in processes."""
+    rows: list[dict[str, Any]] = []
+    for threads in sorted({1, max(options.threads)}):
+        command = [str(ROOT / "benchmarks" / "blocks.py"), "--rounds", str(rounds)]
+        command += ["--threads", str(threads), "--fashion", str(options.fashion)]
+        command += ["--quick"] if options.quick else []
+        done = subprocess.run(
+            [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise WorkerError(done.stderr.strip().rpartition("\n")[2])
+        rows += json.loads(done.stdout)
+    return rows
+
+
 EXTRAS: dict[str, Callable[[Options, int], list[dict[str, Any]]]] = {
     "import": import_time,
     "threads": threads,
     "drop_in": drop_in,
     "torch_fit": torch_fit,
+    "blocks": blocks,
 }

@@ -7,6 +7,7 @@ is named: encoding is the caller's, or `preprocess.Preprocessor`'s.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -34,7 +35,7 @@ __all__ = [
 
 _FRAMES = ("DataFrame", "Table", "RecordBatch")
 # Bytes of the square that columns are turned into rows by
-_TILE_BYTES = 1 << 18
+_TILE_BYTES = 1 << 22
 # Names of columns that a message lists at most
 _MOST_NAMES = 8
 
@@ -77,7 +78,7 @@ def _labels(table: Any) -> list[Any]:
 
 
 def _check_unique(name: str, labels: list[Any]) -> None:
-    twice = list(dict.fromkeys(label for label in labels if labels.count(label) > 1))
+    twice = [label for label, count in Counter(labels).items() if count > 1]
     if twice:
         raise ValueError(f"{name} has several columns of the name {_listed(twice)}; rename them")
 
@@ -105,8 +106,8 @@ def check_names(
     """Refuse columns that are not those expected in their order, and say which are not."""
     if tuple(found) == tuple(expected):
         return
-    missing = [label for label in expected if label not in found]
-    added = [label for label in found if label not in expected]
+    missing = [label for label in expected if label not in set(found)]
+    added = [label for label in found if label not in set(expected)]
     problems = [f"lacks {_columns(missing)}"] * bool(missing)
     problems += [f"has {_columns(added)} beyond those that {of}"] * bool(added)
     if not problems:
@@ -156,7 +157,7 @@ def to_array(name: str, table: Any, dtype: np.dtype[Any] | None = None) -> Array
     if not is_frame(table):
         return _column(name, None, found)
     labels = _labels(table)
-    columns = [
+    columns = _arrow_columns(found.to_native()) or [
         _column(name, label, series)
         for label, series in zip(labels, found.iter_columns(), strict=True)
     ]
@@ -177,6 +178,27 @@ def to_array(name: str, table: Any, dtype: np.dtype[Any] | None = None) -> Array
         for label, column in zip(labels, columns, strict=True):
             _finite(f"{name}: column {label!r}", column, dtype)
     return rows
+
+
+def _arrow_columns(table: Any) -> list[Array] | None:
+    """Return the columns of a table of pyarrow if all are numbers without gaps.
+
+    It is the same as `_column` of each, and of hundreds of columns much sooner.
+    """
+    if type(table).__module__.partition(".")[0] != "pyarrow":
+        return None
+    from pyarrow import types
+
+    if not all(
+        types.is_integer(column.type)
+        or types.is_float32(column.type)
+        or types.is_float64(column.type)
+        for column in table.columns
+    ):
+        return None
+    if any(column.null_count for column in table.columns):
+        return None
+    return [column.to_numpy() for column in table.columns]
 
 
 def _column(name: str, label: object, series: Any) -> Array:
@@ -284,7 +306,8 @@ def features_among(
 ) -> list[str]:
     """Return which columns are X: the chosen ones, or all but the others; none may be missing."""
     wanted = [label for label in labels if label not in others] if chosen is None else list(chosen)
-    missing = [label for label in (*wanted, *others) if label not in labels]
+    known = set(labels)
+    missing = [label for label in (*wanted, *others) if label not in known]
     if missing:
         raise ValueError(f"{name} lacks {_columns(missing)}; it has {_listed(labels)}")
     return wanted

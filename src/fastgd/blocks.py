@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Blocks", "Windows"]
 
 # What is read at a time where a source leaves the choice: this much, in at least so many rows.
-_READ_BYTES = 1 << 22
+_READ_BYTES = 1 << 23
 _READ_ROWS = 256
 
 
@@ -264,6 +264,13 @@ def _rows_at_a_time(row_bytes: int) -> int:
     return max(_READ_ROWS, _READ_BYTES // max(1, row_bytes))
 
 
+def _byte_width(arrow_type: Any) -> int:
+    try:
+        return -(-int(arrow_type.bit_width) // 8)
+    except ValueError:  # of a type whose values have no fixed width
+        return 8
+
+
 def _check_beside(name: str, value: Any, n_rows: int) -> None:
     shape = getattr(value, "shape", None)
     if shape is None or len(shape) == 0 or shape[0] != n_rows:
@@ -340,7 +347,7 @@ class _TableSource(_Source):
 
 
 class _ParquetSource(_Source):
-    """A Parquet file, or those in a folder, read batch by batch on the thread that asks."""
+    """A Parquet file, or those in a folder, read batch by batch."""
 
     def __init__(self, path: Path, chosen: _Chosen) -> None:
         from ._frames import check_names, to_array
@@ -377,14 +384,15 @@ class _ParquetSource(_Source):
             # Without rows it has all that can be refused by its types.
             to_array(str(file), schema.empty_table().select(wanted))
         self.wanted = wanted
+        self.row_bytes = sum(_byte_width(schema.field(label).type) for label in wanted)
 
     def blocks(self, with_target: bool) -> Iterator[_Block]:
         columns = [*self.wanted, *(self.chosen.others if with_target else [])]
-        step = _rows_at_a_time(8 * len(columns))
+        step = _rows_at_a_time(self.row_bytes)
         for file in self.files:
             with self._pq.ParquetFile(file, buffer_size=1 << 16, pre_buffer=False) as opened:
                 first = 0
-                for batch in opened.iter_batches(step, columns=columns, use_threads=False):
+                for batch in opened.iter_batches(step, columns=columns):
                     label = f"{file.name}, rows {first} to {first + len(batch) - 1}"
                     yield self.chosen.split(label, batch, with_target)
                     first += len(batch)
