@@ -15,7 +15,7 @@ import numpy as np
 from . import kernels, losses
 from ._flow import NextStep, cancels, slope
 from ._html import block, table
-from ._validate import Array
+from ._validate import Array, is_table
 from .activations import Activation
 from .optimizers import SGD
 
@@ -223,7 +223,7 @@ def explain(network: Network, x: ArrayLike, y: ArrayLike) -> Explanation:
     ----------
     network : Network
         With weights.
-    x : array (n_inputs,) or (1, n_inputs)
+    x : array (n_inputs,) or (1, n_inputs), or table of one row
         One sample.
     y : scalar or array
         Its target: a number, a label, or an array (n_outputs,); with x of shape (1, n_inputs) also
@@ -288,7 +288,8 @@ def explain(network: Network, x: ArrayLike, y: ArrayLike) -> Explanation:
     if not isinstance(network, Network):
         raise TypeError(f"network must be a fastgd.Network, not {network!r}")
     engine = network._live()
-    row, target = np.asarray(x), np.asarray(y)
+    row = np.asarray(_array("x", x, network))
+    target = np.asarray(_array("y", y, network))
     if row.ndim == 1:
         row, target = row[None], target[None]
     elif row.ndim != 2 or len(row) != 1:
@@ -426,6 +427,17 @@ def _abbreviated(items: Sequence[Any]) -> list[Any]:
     if len(items) <= _SHOWN:
         return list(items)
     return [*items[:_EDGE], None, *items[-_EDGE:]]
+
+
+def _array(name: str, value: ArrayLike, network: Network) -> ArrayLike:
+    """Return a table, or a column of one, as an array, and anything else as it is."""
+    if not is_table(value):
+        return value
+    from ._frames import is_frame, to_array
+
+    if name == "x" and is_frame(value):
+        return network._features(value)  # checks the names
+    return to_array(name, value)
 
 
 def _rows(value: Array | float) -> list[str]:

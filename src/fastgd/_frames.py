@@ -176,7 +176,7 @@ def to_array(name: str, table: Any, dtype: np.dtype[Any] | None = None) -> Array
         _fill(rows, columns)
     if dtype is not None and common.kind == "f" and not _kernels.all_finite(rows):
         for label, column in zip(labels, columns, strict=True):
-            _finite(f"{name}: column {label!r}", column, dtype)
+            _finite(name, column[:, np.newaxis], dtype, (str(label),))
     return rows
 
 
@@ -273,7 +273,7 @@ def _as_one(columns: list[Array]) -> Array | None:
     return np.asarray(_Columns(columns, stride))
 
 
-def _fill(rows: Array, columns: Sequence[Array]) -> None:
+def _fill(rows: Array, columns: Sequence[Array] | Array) -> None:
     """Copy columns into an array of rows, a square at a time that stays in the cache."""
     n_rows, n_columns = rows.shape
     if n_columns <= 8:

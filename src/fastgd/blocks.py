@@ -502,7 +502,7 @@ class Windows:
 
     Attributes
     ----------
-    names : sequence of str or None
+    names : tuple of str or None
         Of the features, once a block has been read.
     """
 
@@ -527,7 +527,7 @@ class Windows:
         self._network, self.blocks, self._n_passes = network, blocks, n_passes
         self._with_target, self._prefix = with_target, prefix
         self._n_rows = n_rows if blocks.n_rows is None else max(1, min(n_rows, blocks.n_rows))
-        self.names = network._feature_names if names is None else names
+        self.names = network._feature_names if names is None else tuple(names)
         self._n_inputs = network._n_inputs if n_inputs is None else n_inputs
         self._like: Data | None = None  # the first block that had rows
         self._is_table = False

@@ -64,6 +64,8 @@ def to_network(estimator: Any) -> Network:
     )
     network.set_weights([array for pair in zip(coefs, intercepts, strict=True) for array in pair])
     network.metadata.update(metadata(estimator))
+    names = getattr(estimator, "feature_names_in_", None)
+    network._feature_names = None if names is None else tuple(names.tolist())
     return network
 
 
@@ -142,6 +144,8 @@ def from_network(
     units = [len(weights[0]), *(layer.units for layer in network.layers)]
     estimator._initialize(np.empty((0, units[-1])), units, network.dtype)
     estimator.n_features_in_ = units[0]
+    if network.feature_names is not None:
+        estimator.feature_names_in_ = np.array(network.feature_names, dtype=object)
     estimator.coefs_, estimator.intercepts_ = weights[::2], weights[1::2]
     estimator.n_iter_ = network.epoch
     return estimator  # type: ignore[no-any-return]

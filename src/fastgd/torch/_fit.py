@@ -183,7 +183,7 @@ class Trainee(Network):
         engine.set_account(account, objective.scale, objective.scale)
         plan.put_into(engine)
 
-    def _evaluate(self, data: Data, functions: Any, prefix: str = "") -> dict[str, float]:
+    def _evaluate(self, data: Any, functions: Any, prefix: str = "") -> dict[str, float]:
         total, weight = self._live().evaluate(*data)
         divisor = 1.0 if self.objective.is_sum else weight
         return {f"{prefix}loss": self.objective.scale * float(total) / float(divisor)}
