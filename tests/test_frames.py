@@ -134,16 +134,12 @@ def test_a_one_column_table_of_labels_and_of_weights(library, X, y):
 
 
 @needs_narwhals
-def test_a_record_batch_and_a_plain_array_of_pyarrow(X, y):
-    if not has("pyarrow"):
-        with pytest.raises(ImportError):
-            import pyarrow
-        return
-    import pyarrow
-
-    batch = pyarrow.record_batch({name: X[:, i] for i, name in enumerate(NAMES)})
+def test_parts_of_a_table_of_pyarrow_are_tables_and_columns_too(library, X, y):
     one, other = network(), network()
-    one.fit(batch, pyarrow.array(y), verbose=0)
+    table, target = named(library, X), column(library, y)
+    if library == "pyarrow":
+        (table,), (target,) = table.to_batches(), target.chunks
+    one.fit(table, target, verbose=0)
     other.fit(X, y, verbose=0)
     assert_same_weights(one, other)
 

@@ -392,7 +392,7 @@ class _ParquetSource(_Source):
         for file in self.files:
             with self._pq.ParquetFile(file, buffer_size=1 << 16, pre_buffer=False) as opened:
                 first = 0
-                for batch in opened.iter_batches(step, columns=columns):
+                for batch in opened.iter_batches(step, columns=columns, use_threads=False):
                     label = f"{file.name}, rows {first} to {first + len(batch) - 1}"
                     yield self.chosen.split(label, batch, with_target)
                     first += len(batch)
