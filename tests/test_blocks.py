@@ -1,6 +1,5 @@
 """Fits on data that are read block by block: the same numbers, whatever the blocks."""
 
-import functools
 import os
 import subprocess
 import sys
@@ -230,19 +229,21 @@ def test_memory_maps_are_read_and_not_changed(X, y, tmp_path):
 
 
 def test_what_slices_like_an_array_is_read_slice_by_slice(X, y):
+    slices = []
+
     class OnDisk:
         shape, dtype = X.shape, X.dtype
-        slices = []
 
         def __getitem__(self, rows):
-            self.slices.append(rows)
+            slices.append(rows)
             return X[rows]
 
     net, plain = network(), network()
     net.fit(Blocks(OnDisk(), y), verbose=0)
     plain.fit(X, y, verbose=0)
     assert_same(net, plain)
-    assert OnDisk.slices
+    assert all(type(rows) is slice for rows in slices)
+    assert slices
 
 
 def test_an_iterator_is_read_once(X, y):
@@ -253,7 +254,7 @@ def test_an_iterator_is_read_once(X, y):
     assert net.n_inputs is None
     net.fit(blocks, verbose=0)
     assert net.epoch == 1
-    with pytest.raises(ValueError, match="an iterator .* that was read already; give a callable"):
+    with pytest.raises(ValueError, match=r"an iterator .* that was read already; give a callable"):
         net.fit(blocks, verbose=0)
     with pytest.raises(ValueError, match="validation X is Blocks of an iterator"):
         net.fit(X, y, 2, validation_data=Blocks(iter([(X, y)])), verbose=0)
@@ -428,7 +429,7 @@ def test_a_block_that_does_not_fit_is_named(X, y, prefetch):
             X[:9],
             np.array([0, 1, 0, 2, 0, 0, 0, 0, 0]),
         ),
-        r"block 1: y has dtype float64 and shape \(9, 2\), but the blocks before it have int64": (
+        r"block 1: y has dtype float64 and shape \(n_samples, 2\), but the blocks .* dtype int64": (
             X[:9],
             np.full((9, 2), 0.5),
         ),
@@ -481,7 +482,7 @@ def test_tables_and_arrays_do_not_mix(X, y):
     with pytest.raises(ValueError, match=message):
         network().fit(Blocks([(table, y), (other, y)]), verbose=0)
     text = table.assign(b="x")
-    with pytest.raises(ValueError, match="block 1: X: column 'b' is .*, not numbers"):
+    with pytest.raises(ValueError, match=r"block 1: X: column 'b' is .*, not numbers"):
         network().fit(Blocks([(table, y), (text, y)]), verbose=0)
     with pytest.raises(ValueError, match="block 0: X lacks the column 'price'; it has 'a', 'b'"):
         network().fit(Blocks([table], "price"), verbose=0)

@@ -114,11 +114,12 @@ def check_names(
         pairs = list(zip(found, expected, strict=True))
         at = next(i for i, (one, other) in enumerate(pairs) if one != other)
         problems.append(
-            f"has its columns in another order: column {at} is {found[at]!r} where {expected[at]!r} "
-            "is expected"
+            f"has its columns in another order: column {at} is {found[at]!r} where "
+            f"{expected[at]!r} is expected"
         )
-    raise ValueError(f"{name} {' and '.join(problems)}; expected, in this order: "
-                     f"{_listed(expected)}")  # fmt: skip
+    raise ValueError(
+        f"{name} {' and '.join(problems)}; expected, in this order: {_listed(expected)}"
+    )
 
 
 def _columns(labels: Sequence[Any]) -> str:

@@ -318,8 +318,8 @@ class BlockTraining(Training):
         sums = np.zeros(2)
         lr = math.nan
         seen: list[tuple[Data, Array]] = []
-        for number, self.data in enumerate(self.windows.one_pass()):
-            n_rows = len(self.data.X)
+        for number, window in enumerate(self.windows.one_pass()):
+            self.data, n_rows = window, len(window.X)
             order = None
             if self.shuffle:
                 order = np.empty((1, n_rows), np.int64)
@@ -327,8 +327,8 @@ class BlockTraining(Training):
             outputs = None
             if self.functions:
                 outputs = np.zeros((n_rows, network.n_outputs), network.dtype)
-                seen.append((self.data.kept(), outputs))
-            engine.bind(*self.data, self.batch_size, False, order)
+                seen.append((window.kept(), outputs))
+            engine.bind(*window, self.batch_size, False, order)
             lrs: float | Array | None = network.optimizer.fixed_lr
             if lrs is None:
                 n_steps = -(-n_rows // self.batch_size)

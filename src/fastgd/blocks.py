@@ -255,8 +255,8 @@ def _source_of(source: Any, y: Any, sample_weight: Any, chosen: _Chosen) -> _Sou
     if isinstance(source, Iterable) and not isinstance(source, Mapping | bytes | bytearray):
         return _IteratedSource(source, chosen)
     raise TypeError(
-        "source must be an array, a table, a path of Parquet, a callable that returns blocks, or an "
-        f"iterable of them, not {source!r}"
+        "source must be an array, a table, a path of Parquet, a callable that returns blocks, or "
+        f"an iterable of them, not {source!r}"
     )
 
 
@@ -723,8 +723,8 @@ class Windows:
             )
         if data.y.dtype != like.y.dtype or data.y.shape[1:] != like.y.shape[1:]:
             raise ValueError(
-                f"{y_name} has dtype {data.y.dtype} and shape {data.y.shape}, but the blocks before "
-                f"it have {like.y.dtype} and {('n', *like.y.shape[1:])}".replace("'", "")
+                f"{y_name} has {_described(data.y)}, but the blocks before it have "
+                f"{_described(like.y)}"
             )
         if (data.sample_weight is None) != (like.sample_weight is None):
             has = "is missing, but the blocks before it have"
@@ -733,7 +733,7 @@ class Windows:
             raise ValueError(f"{w_name} {has} weights")
 
     def _buffer(self, number: int, data: Data) -> Data:
-        """Return a buffer that nobody uses, and its memory: made once, of the first block's kind."""
+        """Return a buffer that nobody uses; each is made once, of the first block's kind."""
         if self._thread is not None:
             self._free.acquire()
             if self._is_closed:
@@ -748,6 +748,11 @@ class Windows:
             )
             self._buffers[number] = buffer
         return buffer
+
+
+def _described(y: Array) -> str:
+    shape = "".join(f", {n}" for n in y.shape[1:]) or ","
+    return f"dtype {y.dtype} and shape (n_samples{shape})"
 
 
 class _ClosedError(Exception):

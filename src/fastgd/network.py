@@ -617,9 +617,7 @@ class Network:
                 if windows is None:
                     self._training = Training(self, data, **settings)
                 else:
-                    self._training = BlockTraining(
-                        self, windows, first_step=first_step, **settings
-                    )
+                    self._training = BlockTraining(self, windows, first_step=first_step, **settings)
                 self._training.run()
             finally:
                 self._training = None
