@@ -227,7 +227,7 @@ def test_bad_validation_data_of_other_kinds():
     net = network()
     before = state(net)
     for bad, error, message in [
-        (X, TypeError, r"validation_data must be \(X, y\) or \(X, y, sample_weight\)"),
+        (X, TypeError, r"validation_data must be \(X, y\), \(X, y, sample_weight\) or Bl"),
         ((X,), TypeError, "validation_data must be"),
         ((X, LABELS, np.ones(12), 1), TypeError, "validation_data must be"),
         ((X, LABELS[:5]), ValueError, "validation X has 12 samples, but validation y has 5"),

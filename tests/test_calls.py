@@ -302,7 +302,7 @@ def test_import_loads_what_training_needs_and_no_more():
     ).stdout.split()
     own = {name for name in found if name.split(".")[0] == "fastgd"}
     lazy = {"_check", "_verify", "cli", "datasets", "io", "kernels", "reference", "tables"}
-    lazy |= {"_onnx_reader", "_onnx_writer"}
+    lazy |= {"_onnx_reader", "_onnx_writer", "_frames", "blocks"}
     assert not {f"fastgd.{name}" for name in lazy} & own
     others = {name for name in set(found) - own if "cython" not in name}
     assert others <= {"__future__", "copy"}

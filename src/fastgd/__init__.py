@@ -14,7 +14,6 @@ from ._errors import ModelFileError, ValidationError
 from ._kernels import active_isa, available_isas
 from ._training import DivergenceError
 from ._version import __version__
-from .blocks import Blocks
 from .callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, GradientFlow, ProgressBar
 from .config import config, set_isa
 from .history import History
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from ._explain import Explanation, explain
     from ._flow import GradientFlowReport
     from ._onnx_reader import from_onnx
+    from .blocks import Blocks
     from .io import load
 
 __all__ = [
@@ -79,6 +79,7 @@ __all__ = [
 
 # name -> (module, attribute; None for the module itself)
 _LAZY = {
+    "Blocks": ("blocks", "Blocks"),
     "Explanation": ("_explain", "Explanation"),
     "GradientFlowReport": ("_flow", "GradientFlowReport"),
     "check": ("_check", "check"),

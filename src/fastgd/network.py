@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 from _thread import allocate_lock
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, overload
 
 import numpy as np
 
@@ -40,7 +41,6 @@ from ._validate import (
     sample_weights,
     targets,
 )
-from .blocks import Blocks, Windows
 from .callbacks import Callback
 from .config import Settings, active, threads_in_force
 from .history import History
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
     from ._flow import GradientFlowReport
+    from .blocks import Blocks
 
 __all__ = ["Network"]
 
@@ -422,7 +423,7 @@ class Network:
     ) -> Array:
         """Return checked X; expected: the names of its columns, by default the network's."""
         names = None
-        if isinstance(X, Blocks):
+        if _is_blocks(X):
             raise TypeError(
                 f"{name} is Blocks, which fit, validation_data, evaluate and predict take; here "
                 "give an array or a table"
@@ -573,7 +574,9 @@ class Network:
 
         with ExitStack() as stack:
             windows = None
-            if isinstance(X, Blocks):
+            if _is_blocks(X):
+                from .blocks import Windows
+
                 _check_beside_blocks(y, sample_weight, split)
                 rows = -(-X.buffer_rows // batch_size) * batch_size
                 windows = stack.enter_context(Windows(self, X, rows, n_passes=left))
@@ -642,7 +645,9 @@ class Network:
         n_inputs = data.X.shape[1]
         if given is None:
             return None
-        if isinstance(given, Blocks):
+        if _is_blocks(given):
+            from .blocks import Windows
+
             # A look at its first buffer, unless that would use up what can be read once.
             looks = int(given._source.is_repeatable)
             with Windows(
@@ -872,7 +877,7 @@ class Network:
         engine = self._live()
         settings = active.settings
         threads = threads_in_force(n_threads)
-        if isinstance(X, Blocks):
+        if _is_blocks(X):
             self._check_weights()
             self._use_threads(threads)
             return self._predict_blocks(X)
@@ -893,6 +898,8 @@ class Network:
         return out
 
     def _predict_blocks(self, blocks: Blocks) -> Array:
+        from .blocks import Windows
+
         engine = self._live()
         parts = []
         with Windows(self, blocks, blocks.buffer_rows, with_target=False) as windows:
@@ -960,7 +967,7 @@ class Network:
         threads = threads_in_force(n_threads)
         functions = self._metric_functions(metrics)
         data: Data | Blocks
-        if isinstance(X, Blocks):
+        if _is_blocks(X):
             _check_beside_blocks(y, sample_weight)
             data = X
         elif y is None:
@@ -975,7 +982,7 @@ class Network:
     def _evaluate(
         self, data: Data | Blocks, functions: dict[str, MetricFunction], prefix: str = ""
     ) -> dict[str, float]:
-        if isinstance(data, Blocks):
+        if not isinstance(data, Data):
             return self._evaluate_blocks(data, functions, prefix)
         outputs = np.empty((len(data.X), self.n_outputs), self.dtype) if functions else None
         loss, weight = self._loss_sums(data, outputs)
@@ -987,6 +994,8 @@ class Network:
     def _evaluate_blocks(
         self, blocks: Blocks, functions: dict[str, MetricFunction], prefix: str
     ) -> dict[str, float]:
+        from .blocks import Windows
+
         loss = weight = 0.0
         seen: list[tuple[Data, Array]] = []
         with Windows(self, blocks, blocks.buffer_rows) as windows:
@@ -1383,6 +1392,12 @@ def _check_monitors(lr: object, callbacks: Sequence[Callback], names: Sequence[s
                 f"{type(owner).__name__} monitors {monitor!r}, which this fit does not record; "
                 f"choose from {', '.join(names)}"
             )
+
+
+def _is_blocks(value: object) -> TypeGuard[Blocks]:
+    # Whoever has made some has loaded their module.
+    module = sys.modules.get("fastgd.blocks")
+    return module is not None and isinstance(value, module.Blocks)
 
 
 def _check_beside_blocks(y: object, sample_weight: object, split: float = 0.0) -> None:
