@@ -78,7 +78,7 @@ def _network(job: Job) -> fastgd.Network:
 def measure(job: Job, rounds: int, epochs: int) -> list[dict[str, Any]]:
     """Return a row for each way, of one sample; refuses ways that do not give the same bits."""
     X, y = _images(Path(job.data), job.n_samples) if job.data else shapes.samples(job)
-    case = f"{shapes.case_name(job)}, {len(X):,} rows of {X.dtype}"
+    case = f"{shapes.case_name(job)}, one of {len(X):,} rows of {X.dtype}"
     values: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         sources = _sources(X, y, Path(name))

@@ -533,7 +533,7 @@ def test_what_the_source_raises_comes_out_and_the_network_stays_usable(X, y, pre
     net, plain = network(), network()
     with pytest.raises(OwnError, match="the disk is on fire") as caught:
         net.fit(Blocks(source, buffer_rows=32, prefetch=prefetch), shuffle=False, verbose=0)
-    assert caught.value.__notes__[0].startswith("raised when block 1 of Blocks(source")
+    assert caught.value.__notes__[0] == "raised when block 1 of source was read"
     plain.fit(X[:96], y[:96], shuffle=False, verbose=0)
     assert_same(net, plain)
     net.fit(Blocks(X, y), epochs=2, verbose=0)
@@ -774,6 +774,48 @@ def generate(n):
     n_rows, megabytes = peak(source, "lambda: generate(10)", "lambda: generate(300)", 15_000)
     assert n_rows == 1_500_000
     assert megabytes < 30
+
+
+MAPPED = """
+import sys, threading
+sys.path.insert(0, {root!r})
+import numpy as np, fastgd
+from benchmarks.memory import _status
+X = np.memmap({path!r}, np.float32, "r", shape=(1_000_000, 80))
+net = fastgd.Network([fastgd.Dense(1)], "squared_error", "adam")
+net.fit(fastgd.Blocks(X[:9_000], X[:9_000, 0], buffer_rows=9_000), verbose=0)
+before = peak = _status("RssAnon") or 0.0  # what Linux cannot give to others, unlike mapped pages
+done = threading.Event()
+def watch():
+    global peak
+    while not done.wait(0.002):
+        peak = max(peak, _status("RssAnon") or 0.0)
+watcher = threading.Thread(target=watch)
+watcher.start()
+net.fit({arguments}, verbose=0)
+done.set()
+watcher.join()
+print(peak - before)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "most"),
+    [
+        ("fastgd.Blocks(X, X[:, 0], buffer_rows=15_000)", 30),  # two buffers of 5 MB
+        ("X, X[:, 0]", 30),  # the order, 8 MB
+    ],
+)
+def test_memory_maps_are_not_loaded(tmp_path, arguments, most):
+    """320 MB of zeros, a hole in the file."""
+    path = tmp_path / "X.bin"
+    with open(path, "wb") as file:
+        file.truncate(1_000_000 * 80 * 4)
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    code = MAPPED.format(root=root, path=str(path), arguments=arguments)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert float(done.stdout) < most
 
 
 @needs_parquet

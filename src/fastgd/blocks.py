@@ -392,10 +392,26 @@ class _ParquetSource(_Source):
         for file in self.files:
             with self._pq.ParquetFile(file, buffer_size=1 << 16, pre_buffer=False) as opened:
                 first = 0
-                for batch in opened.iter_batches(step, columns=columns, use_threads=False):
+                batches = opened.iter_batches(step, columns=columns, use_threads=False)
+                for batch in _noted(batches, str(file)):
                     label = f"{file.name}, rows {first} to {first + len(batch) - 1}"
                     yield self.chosen.split(label, batch, with_target)
                     first += len(batch)
+
+
+def _noted(iterator: Iterator[Any], name: str) -> Iterator[Any]:
+    """Yield the items of an iterator, and let what it raises say where it was."""
+    number = 0
+    while True:
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        except Exception as error:
+            error.add_note(f"raised when block {number} of {name} was read")
+            raise
+        yield item
+        number += 1
 
 
 class _IteratedSource(_Source):
@@ -419,7 +435,7 @@ class _IteratedSource(_Source):
     def blocks(self, with_target: bool) -> Iterator[_Block]:
         iterator = self.begin()
         try:
-            for number, block in enumerate(iterator):
+            for number, block in enumerate(_noted(iterator, self.name)):
                 yield self._block(f"block {number}", block, with_target)
         finally:
             # One that was begun here is ended here, so that what it has open is closed.
@@ -639,22 +655,13 @@ class Windows:
 
     def _checked_blocks(self) -> Iterator[Data]:
         iterator = self.blocks._source.blocks(self._with_target)
-        number = 0
         try:
-            while True:
-                if self._is_closed:
-                    raise _ClosedError
-                try:
-                    block = next(iterator, None)
-                except Exception as error:
-                    error.add_note(f"raised when block {number} of {self.blocks!r} was read")
-                    raise
-                if block is None:
-                    return
-                number += 1
+            for block in iterator:
                 data = self._checked(block)
                 if data is not None:
                     yield data
+                if self._is_closed:
+                    raise _ClosedError
         finally:
             close: Any = getattr(iterator, "close", None)
             if close is not None:
