@@ -584,7 +584,7 @@ def test_settings_and_sources_that_do_not_fit(X, y):
         ),
         (lambda: net.fit(X, verbose=0), TypeError, "y is missing; only Blocks bring their own"),
         (lambda: net.evaluate(X), TypeError, "y is missing"),
-        (lambda: net.train_step(blocks, y), TypeError, "X is Blocks, which fit, validation_data"),
+        (lambda: net.train_step(blocks, y), TypeError, "X is Blocks, which Network.fit, its val"),
         (lambda: net.loss_and_grad(blocks, y), TypeError, "X is Blocks"),
         (lambda: net.gradient_flow(blocks, y), TypeError, "X is Blocks"),
         (lambda: net.validate(blocks, y), TypeError, "X is Blocks"),

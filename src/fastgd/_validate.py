@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Iterable, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from . import _kernels
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .blocks import Blocks
+
 __all__ = [
     "Array",
     "boolean",
@@ -27,6 +30,7 @@ __all__ = [
     "count_as_zero",
     "features",
     "integer",
+    "is_blocks",
     "is_table",
     "labels",
     "probabilities",
@@ -129,6 +133,13 @@ def is_table(value: object) -> bool:
     )
 
 
+def is_blocks(value: object) -> TypeGuard[Blocks]:
+    """Return whether a value is `Blocks`; imports nothing."""
+    # Whoever has made some has loaded their module.
+    module = sys.modules.get("fastgd.blocks")
+    return module is not None and isinstance(value, module.Blocks)
+
+
 def real_array(name: str, value: object) -> Array:
     """Return the argument as an array of a native real dtype, without a copy where it has one.
 
@@ -139,6 +150,11 @@ def real_array(name: str, value: object) -> Array:
         from ._frames import to_array
 
         return to_array(name, value)
+    if is_blocks(value):
+        raise TypeError(
+            f"{name} is Blocks, which Network.fit, its validation_data, evaluate and predict take; "
+            "here give an array or a table"
+        )
     mask = getattr(value, "mask", None)
     if isinstance(mask, np.ndarray | np.bool_) and np.any(mask):
         raise ValueError(f"{name} has masked elements; fill them first")

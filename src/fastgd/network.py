@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import copy
 import os
-import sys
 from _thread import allocate_lock
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -36,6 +35,7 @@ from ._validate import (
     count_as_zero,
     features,
     integer,
+    is_blocks,
     is_table,
     real,
     sample_weights,
@@ -423,11 +423,6 @@ class Network:
     ) -> Array:
         """Return checked X; expected: the names of its columns, by default the network's."""
         names = None
-        if _is_blocks(X):
-            raise TypeError(
-                f"{name} is Blocks, which fit, validation_data, evaluate and predict take; here "
-                "give an array or a table"
-            )
         if is_table(X):
             from . import _frames
 
@@ -574,7 +569,7 @@ class Network:
 
         with ExitStack() as stack:
             windows = None
-            if _is_blocks(X):
+            if is_blocks(X):
                 from .blocks import Windows
 
                 _check_beside_blocks(y, sample_weight, split)
@@ -645,7 +640,7 @@ class Network:
         n_inputs = data.X.shape[1]
         if given is None:
             return None
-        if _is_blocks(given):
+        if is_blocks(given):
             from .blocks import Windows
 
             # A look at its first buffer, unless that would use up what can be read once.
@@ -877,7 +872,7 @@ class Network:
         engine = self._live()
         settings = active.settings
         threads = threads_in_force(n_threads)
-        if _is_blocks(X):
+        if is_blocks(X):
             self._check_weights()
             self._use_threads(threads)
             return self._predict_blocks(X)
@@ -967,7 +962,7 @@ class Network:
         threads = threads_in_force(n_threads)
         functions = self._metric_functions(metrics)
         data: Data | Blocks
-        if _is_blocks(X):
+        if is_blocks(X):
             _check_beside_blocks(y, sample_weight)
             data = X
         elif y is None:
@@ -1392,12 +1387,6 @@ def _check_monitors(lr: object, callbacks: Sequence[Callback], names: Sequence[s
                 f"{type(owner).__name__} monitors {monitor!r}, which this fit does not record; "
                 f"choose from {', '.join(names)}"
             )
-
-
-def _is_blocks(value: object) -> TypeGuard[Blocks]:
-    # Whoever has made some has loaded their module.
-    module = sys.modules.get("fastgd.blocks")
-    return module is not None and isinstance(value, module.Blocks)
 
 
 def _check_beside_blocks(y: object, sample_weight: object, split: float = 0.0) -> None:
