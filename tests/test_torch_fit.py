@@ -13,6 +13,7 @@ from torch import nn, optim
 from torch.utils.data import DataLoader, TensorDataset
 
 import fastgd.torch
+from block_extras import needs_extra
 from torch_pairs import distance, far_apart, fit, stack, train, twins
 
 X = torch.randn(73, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -381,3 +382,22 @@ def test_threads_make_no_difference():
         assert torch.equal(a, b)
     assert distance(ends[0][0].weight, stack(nn.ReLU(), (9, 300, 300, 3))[0].weight) > 0
     assert np.isfinite(ends[0][0].weight.detach().numpy()).all()
+
+
+@needs_extra("narwhals", "data")
+def test_tables_are_taken_as_arrays_are_and_blocks_are_refused():
+    import pandas
+
+    table = pandas.DataFrame(X.numpy(), columns=list("abcdefghi"))
+    labels = pandas.Series(Y.numpy())
+    weights = []
+    for rows, target in ((X, Y), (table, labels)):
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(9, 3)).double()
+        optimizer = optim.SGD(module.parameters(), 0.1)
+        fastgd.torch.fit(module, rows, target, loss=LOSS, optimizer=optimizer, verbose=0)
+        weights.append(module[0].weight.detach().clone())
+    assert torch.equal(*weights)
+    blocks = fastgd.Blocks(X.numpy(), Y.numpy())
+    with pytest.raises(TypeError, match="X is Blocks, which Network.fit"):
+        fastgd.torch.fit(module, blocks, Y, loss=LOSS, optimizer=optimizer, verbose=0)

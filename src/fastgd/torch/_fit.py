@@ -52,10 +52,10 @@ def fit(
         Softplus, Softsign, Tanh, Sigmoid, Hardsigmoid, Identity), Dropout, a Flatten at the front
         and a Softmax or LogSoftmax at the end; nested ones too. Dropout acts where it is in
         training mode; its random numbers are fastgd's.
-    X : Tensor or array (n_samples, n_inputs)
+    X : Tensor, array or table (n_samples, n_inputs)
         Of any real dtype and layout, or of more dimensions in front of a Flatten; read where it
         lies, without a copy, and converted to the module's dtype batch by batch.
-    y : Tensor or array
+    y : Tensor, array, column or table
         (n_samples, n_outputs); class numbers (n_samples,) or probabilities (n_samples, n_classes)
         for CrossEntropyLoss.
     loss : torch.nn loss
