@@ -399,5 +399,5 @@ def test_tables_are_taken_as_arrays_are_and_blocks_are_refused():
         weights.append(module[0].weight.detach().clone())
     assert torch.equal(*weights)
     blocks = fastgd.Blocks(X.numpy(), Y.numpy())
-    with pytest.raises(TypeError, match="X is Blocks, which Network.fit"):
+    with pytest.raises(TypeError, match=r"X is Blocks, which Network\.fit"):
         fastgd.torch.fit(module, blocks, Y, loss=LOSS, optimizer=optimizer, verbose=0)
