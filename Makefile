@@ -19,7 +19,7 @@ SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd 
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-grid test-data test-extras test-sklearn-versions test-torch lint \
-        format bench readme package-check clean
+        format docs bench readme package-check clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 24
@@ -42,6 +42,10 @@ $(VENV)/.test: $(VENV)/.built
 
 $(VENV)/.dev: $(VENV)/.test
 	$(PIP) install -e '.[dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.built
+	$(PIP) install -e '.[docs]'
 	@touch $@
 
 build: $(VENV)/.built  ## build the package in place
@@ -88,6 +92,9 @@ format: $(VENV)/.dev  ## lay out Python and C
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(wildcard csrc/*.[ch] csrc/*/*.h)
 
+docs: $(VENV)/.docs  ## build the pages, warnings as errors: docs/_build/html/index.html
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
 # The peers have an environment of their own; fastgd is the one that is built in place.
 $(BENCH_VENV)/.ready: benchmarks/requirements.txt
 	$(PYTHON) -m venv $(BENCH_VENV)
@@ -105,5 +112,5 @@ package-check: $(VENV)/.dev  ## sdist -> wheel -> empty environment -> import, t
 	$(BIN)/python tools/package_check.py
 
 clean:  ## remove what was built, and the environments
-	rm -rf build dist $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
 	find src tests -name '*.so' -o -name '__pycache__' | xargs rm -rf

@@ -1,0 +1,142 @@
+"""How Sphinx builds the pages: without network, with every reference checked."""
+
+import contextlib
+import importlib.util
+import io
+import os
+import re
+import sys
+from pathlib import Path
+
+import matplotlib
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+import fastgd
+from fastgd import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+FASHION = Path(os.environ.get("FASTGD_FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+matplotlib.use("Agg")
+
+project = "fastgd"
+author = "The fastgd developers"
+copyright = "the fastgd developers, BSD-3-Clause"
+version = release = fastgd.__version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build"]
+nitpicky = True
+default_role = "py:obj"
+# A pattern in the table of contents for a page that may not be there yet.
+suppress_warnings = ["toc.empty_glob"]
+
+myst_heading_anchors = 4
+
+html_theme = "furo"
+html_title = f"fastgd {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sphinx = False
+html_copy_source = False
+
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints = "none"
+# Large, and of use here for its names only.
+autodoc_mock_imports = [] if HAS_TORCH else ["torch"]
+numpydoc_show_class_members = False
+toc_object_entries_show_parents = "hide"
+
+
+# Examples that are shown without their results where what they need is not there.
+unexecuted = {}
+if not (FASHION / "train-images-idx3-ubyte.gz").is_file():
+    unexecuted["fashion_mnist.py"] = f"no Fashion-MNIST in {FASHION}"
+if not HAS_TORCH:
+    unexecuted["torch_module.py"] = "no PyTorch"
+for name, reason in unexecuted.items():
+    print(f"examples/{name} is not executed: {reason}")
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    # It prints tables for why-derivatives.md, and draws into files.
+    "ignore_pattern": r"why_derivatives\.py",
+    "filename_pattern": "".join(f"(?<!{re.escape(name)})" for name in unexecuted) + "$",
+    "download_all_examples": False,
+    "min_reported_time": float("inf"),
+    "show_memory": False,
+    "write_computation_times": False,
+}
+
+
+# ---- what is made from the package --------------------------------------------------------------
+
+
+def show_objects(app, docname, source):
+    """Put what a notebook shows of an object where a page has a comment `<!-- show: name -->`.
+
+    The cells of the page before it have made the object.
+    """
+    text = source[0]
+    pattern = r"```python\n(.*?)```|<!-- show: (\w+) -->\n"
+    if not re.search(r"<!-- show: \w+ -->", text):
+        return
+    names, parts, end = {"__name__": "__main__"}, [], 0
+    for found in re.finditer(pattern, text, re.DOTALL):
+        if found[1]:
+            with contextlib.redirect_stdout(io.StringIO()):
+                exec(found[1], names)
+            continue
+        html = names[found[2]]._repr_html_()
+        parts += [text[end : found.start()], f"```{{raw}} html\n{html}\n```\n"]
+        end = found.end()
+    source[0] = "".join([*parts, text[end:]])
+
+
+class CommandLine(SphinxDirective):
+    """The help of `fastgd` and of each of its commands."""
+
+    def run(self):
+        os.environ["COLUMNS"] = "78"
+        parser = cli._parser()
+        (commands,) = (a.choices for a in parser._actions if a.choices)
+        return [
+            self.section(f"fastgd {name}".strip(), one.format_help())
+            for name, one in {"": parser, **commands}.items()
+        ]
+
+    def section(self, title, text):
+        section = nodes.section(ids=[nodes.make_id(title)])
+        section += nodes.title(text=title)
+        section += nodes.literal_block(text, text, language="text")
+        return section
+
+
+def resolve_public_name(app, env, node, contnode):
+    """Find a public name under the module that documents it: fastgd.SGD, fastgd.optimizers.SGD."""
+    target = node.get("reftarget", "")
+    if node.get("refdomain") != "py" or not target.startswith("fastgd."):
+        return None
+    module, _, name = target.rpartition(".")
+    with contextlib.suppress(ImportError, AttributeError):
+        found = getattr(importlib.import_module(module), name)
+        target = f"{found.__module__}.{found.__qualname__}"
+        domain = env.get_domain("py")
+        return domain.resolve_xref(
+            env, node["refdoc"], app.builder, "obj", target, node, contnode
+        )
+    return None
+
+
+def setup(app):
+    app.connect("source-read", show_objects)
+    app.connect("missing-reference", resolve_public_name)
+    app.add_directive("command-line", CommandLine)
