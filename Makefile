@@ -37,7 +37,7 @@ $(VENV)/.built: $(VENV)/pyvenv.cfg $(SOURCES)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.built
-	$(PIP) install -e '.[data,plot,sklearn,onnx,test]'
+	$(PIP) install -e '.[data,plot,sklearn,onnx,examples,test]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test
@@ -73,7 +73,7 @@ test-sklearn-versions: $(VENV)/.built  ## run the tests of fastgd.sklearn with s
 $(TORCH_VENV)/.ready: $(VENV)/.built
 	$(PYTHON) -m venv $(TORCH_VENV)
 	@echo "Installing PyTorch in $(TORCH_VENV) ..."
-	$(TORCH_VENV)/bin/python -m pip --disable-pip-version-check -q install -e '.[torch,test]'
+	$(TORCH_VENV)/bin/python -m pip --disable-pip-version-check -q install -e '.[torch,plot,test]'
 	@touch $@
 
 test-torch: $(TORCH_VENV)/.ready  ## run the tests of fastgd.torch beside PyTorch

@@ -1,0 +1,73 @@
+"""Runs the programs of examples/ as a user does, and holds their text to what they print."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from block_extras import BLOCKED
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+# Windows are PNG files here: show saves every figure that was drawn.
+RUN = """
+import runpy, sys
+path, *blocked = sys.argv[1:]
+sys.modules.update(dict.fromkeys(blocked))  # None cannot be imported, nor found
+try:
+    from matplotlib import pyplot
+except ImportError:
+    pass
+else:
+    def show():
+        for number in pyplot.get_fignums():
+            pyplot.figure(number).savefig(f"{number}.png")
+        pyplot.close("all")
+    pyplot.show = show
+sys.argv = [path]
+runpy.run_path(path, run_name="__main__")
+"""
+
+
+def run(name, folder, *, blocked=(), **environment):
+    """Run an example in a folder, with warnings as errors; return the finished process."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", RUN, EXAMPLES / f"{name}.py", *BLOCKED, *blocked],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        cwd=folder,
+        env=os.environ | {"MPLBACKEND": "Agg", "PYTHONUTF8": "1"} | environment,
+    )
+
+
+def text_of(name):
+    """Return the reStructuredText of an example: its docstring, and the comments after each %%."""
+    source = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+    _, docstring, code = source.split('"""', 2)
+    cells = re.findall(r"^# %%.*\n((?:#.*\n)*)", code, re.M)
+    return "\n\n".join([docstring, *(re.sub(r"^# ?", "", cell, flags=re.M) for cell in cells)])
+
+
+def figures_in(text):
+    """Return the figures that a text states: its literals that are numbers."""
+    return re.findall(r"``([-+]?\d[\d.,]*(?:e[-+]\d+)?%?)``", text)
+
+
+def assert_runs(name, folder, n_figures, **environment):
+    """Run an example: it draws its figures, and its text says what it prints; return that."""
+    done = run(name, folder, **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    pictures = sorted(folder.glob("*.png"))
+    assert len(pictures) == n_figures
+    for picture in pictures:
+        data = picture.read_bytes()
+        assert data.startswith(b"\x89PNG")
+        assert len(data) > 5_000
+    stated = figures_in(text_of(name))
+    assert stated
+    for figure in stated:
+        assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d%]|\.\d)", done.stdout), figure
+    return done.stdout
