@@ -1,6 +1,7 @@
 """How Sphinx builds the pages: without network, with every reference checked."""
 
 import contextlib
+import functools
 import importlib.util
 import io
 import os
@@ -13,6 +14,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 import fastgd
+import fastgd.sklearn  # before torch is a mock, which scikit-learn would take for the real one
 from fastgd import cli
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,8 +37,6 @@ extensions = [
 exclude_patterns = ["_build"]
 nitpicky = True
 default_role = "py:obj"
-# A pattern in the table of contents for a page that may not be there yet.
-suppress_warnings = ["toc.empty_glob"]
 
 myst_heading_anchors = 4
 
@@ -47,7 +47,7 @@ html_css_files = ["site.css"]
 html_show_sphinx = False
 html_copy_source = False
 
-autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 # Large, and of use here for its names only.
 autodoc_mock_imports = [] if HAS_TORCH else ["torch"]
@@ -121,22 +121,29 @@ class CommandLine(SphinxDirective):
 
 
 def resolve_public_name(app, env, node, contnode):
-    """Find a public name under the module that documents it: fastgd.SGD, fastgd.optimizers.SGD."""
-    target = node.get("reftarget", "")
-    if node.get("refdomain") != "py" or not target.startswith("fastgd."):
+    """Find a name of fastgd where it is documented: `SGD`, `Network.fit`, `fastgd.SGD`."""
+    if node.get("refdomain") != "py":
         return None
-    module, _, name = target.rpartition(".")
-    with contextlib.suppress(ImportError, AttributeError):
-        found = getattr(importlib.import_module(module), name)
-        target = f"{found.__module__}.{found.__qualname__}"
-        domain = env.get_domain("py")
-        return domain.resolve_xref(
-            env, node["refdoc"], app.builder, "obj", target, node, contnode
-        )
-    return None
+    name = node["reftarget"].removeprefix("fastgd.")
+    try:
+        found = functools.reduce(getattr, name.split("."), fastgd)
+        targets = f"fastgd.{name}", f"{found.__module__}.{found.__qualname__}"
+    except AttributeError:
+        return None
+    known = env.get_domain("py").objects
+    target = next((target for target in targets if target in known), "")
+    return env.get_domain("py").resolve_xref(
+        env, node["refdoc"], app.builder, "obj", target, node, contnode
+    )
+
+
+def keep_bars(app, what, name, obj, options, lines):
+    """Let the |z| of formulas be bars: the docstrings use no substitutions."""
+    lines[:] = [line if ">>>" in line else line.replace("|", r"\|") for line in lines]
 
 
 def setup(app):
     app.connect("source-read", show_objects)
     app.connect("missing-reference", resolve_public_name)
+    app.connect("autodoc-process-docstring", keep_bars, priority=1)
     app.add_directive("command-line", CommandLine)

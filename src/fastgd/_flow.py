@@ -159,7 +159,7 @@ class GradientFlowReport:
         Returns
         -------
         Display
-            With figure_ and axes_ of matplotlib, and lines_ by the name of what they show.
+            With ``figure_`` and ``axes_`` of matplotlib, and ``lines_`` by the name of what they show.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The command `fastgd`: arguments, messages and exit codes; what a command does is elsewhere.
+"""The command ``fastgd``: arguments, messages and exit codes; what a command does is elsewhere.
 
 Exit codes: 0 done; 1 a check has failed; 2 wrong arguments or data, with one line on stderr;
 130 stopped by Ctrl-C.

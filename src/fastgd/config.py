@@ -61,7 +61,7 @@ class config:
         Threads for calls that do not name a number themselves. "auto" takes the number from the
         CPUs this process may use, its cgroup quota, then OMP_NUM_THREADS, then
         FASTGD_NUM_THREADS, each overriding the one before. The bits of a result never depend on it.
-        Above all of them, and above the argument of a call, stands `threadpoolctl`: within
+        Above all of them, and above the argument of a call, stands threadpoolctl: within
         ``threadpool_limits(1)`` no call uses more than one thread.
     isa : str, optional
         The instruction set, one of `available_isas`.

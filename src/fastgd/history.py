@@ -68,7 +68,7 @@ class History:
         Parameters
         ----------
         names : str or sequence of str, optional
-            Names in `history`, without "val_": a panel for each, which shows the validation data
+            Names in ``history``, without ``val_``: a panel for each, which shows the validation data
             as well if they were recorded. By default the loss, all metrics, and lr.
         axes : matplotlib Axes or sequence of them, optional
             Where to draw, one for each panel; by default a new figure.
@@ -80,7 +80,7 @@ class History:
         -------
         Display
             With ``figure_``, ``axes_`` (a list, one for each panel) and ``lines_`` (a dict, by the
-            names in `history`), all of matplotlib.
+            names in ``history``), all of matplotlib.
 
         Raises
         ------

@@ -60,7 +60,7 @@ class Dense:
         "auto": He-uniform for relu, leaky_relu, elu, gelu, silu and mish, LeCun-normal for selu,
         Glorot-uniform for the others. Or one of "he_uniform", "he_normal", "glorot_uniform",
         "glorot_normal", "lecun_uniform", "lecun_normal", "zeros", "ones", an array
-        (fan_in, units), or a function of a `numpy.random.Generator` and the shape.
+        (fan_in, units), or a function of a ``numpy.random.Generator`` and the shape.
     bias_init : str or float or array or callable
         "zeros", "ones", a number, an array (units,), or a function as for weight_init.
 

@@ -1,7 +1,7 @@
 """Read data files for the command line: CSV, Parquet, NPZ and IDX, recognised by their content.
 
-CSV and Parquet are read by pyarrow (the extra `data`); nothing here changes a value's meaning:
-encoding and scaling are `preprocess.Preprocessor`'s.
+CSV and Parquet are read by pyarrow (the extra ``data``); nothing here changes a value's meaning:
+encoding and scaling belong to `fastgd.preprocess.Preprocessor`.
 """
 
 import csv

@@ -45,7 +45,7 @@ class LossCurveDisplay:
     validation_line_ : matplotlib Line2D or None
     ax_ : matplotlib Axes
     validation_ax_ : matplotlib Axes or None
-        The axes of validation_line_: ax_ itself for losses.
+        The axes of ``validation_line_``: ``ax_`` itself for losses.
     figure_ : matplotlib Figure
 
     Examples
