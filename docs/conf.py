@@ -6,7 +6,7 @@ import importlib.util
 import io
 import os
 import re
-import sys
+import tempfile
 from pathlib import Path
 
 import matplotlib
@@ -92,7 +92,11 @@ def show_objects(app, docname, source):
     names, parts, end = {"__name__": "__main__"}, [], 0
     for found in re.finditer(pattern, text, re.DOTALL):
         if found[1]:
-            with contextlib.redirect_stdout(io.StringIO()):
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                contextlib.chdir(folder),
+                contextlib.redirect_stdout(io.StringIO()),
+            ):
                 exec(found[1], names)
             continue
         html = names[found[2]]._repr_html_()

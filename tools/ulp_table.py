@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mpmath
 import numpy as np
 
-from fastgd import active_isa, activations, kernels, reference
+from fastgd import activations, active_isa, kernels, reference
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "kernels-and-numerics.md"

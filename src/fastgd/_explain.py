@@ -14,7 +14,7 @@ import numpy as np
 
 from . import kernels, losses
 from ._flow import NextStep, cancels, slope
-from ._html import block, table
+from ._html import block, fold, table
 from ._validate import Array
 from .activations import Activation
 from .optimizers import SGD
@@ -448,4 +448,4 @@ def _rows(value: Array | float) -> list[str]:
 
 def _formula_table(title: str, rows: Sequence[tuple[str, list[str]]]) -> str:
     shown = [(left, "\n".join(right)) for left, right in rows]
-    return table(("formula", "numbers"), shown, caption=title, n_text=2)
+    return fold(title, table(("formula", "numbers"), shown, n_text=2, wrap=True))

@@ -516,6 +516,16 @@ class GradientFlow(Callback):
         ------
         ValueError
             If the name is unknown, or nothing was looked at yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastgd
+        >>> net = fastgd.Network([fastgd.Dense(3, "relu"), fastgd.Dense(1)], "squared_error")
+        >>> flow = fastgd.GradientFlow(every=2, warn=False)
+        >>> history = net.fit(np.eye(4), np.ones(4), epochs=6, callbacks=[flow], verbose=0)
+        >>> flow.values("delta_norm").shape
+        (3, 2)
         """
         from ._flow import QUANTITIES
 

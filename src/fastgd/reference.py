@@ -810,8 +810,8 @@ def sgd_update(
         w <- w + (momentum v - lr g).  The two differ when lr changes.
     dampening : float
         From 0 to 1; for the variant "torch" without Nesterov.  In the first step, where v is
-        zero, PyTorch takes 0 whatever it is set to: so does `fastgd.reference.train_step`, but not this function,
-        which does not count steps.
+        zero, PyTorch takes 0 whatever it is set to: so does `fastgd.reference.train_step`, but not
+        this function, which does not count steps.
 
     Raises
     ------
