@@ -105,8 +105,9 @@ $(BENCH_VENV)/.ready: benchmarks/requirements.txt
 bench: $(VENV)/.built $(BENCH_VENV)/.ready  ## measure beside the peers, and write benchmarks/results/<version>-<machine>.*
 	$(BENCH_VENV)/bin/python benchmarks/run.py $(BENCH_ARGS)
 
-readme:  ## put the newest benchmark file's numbers into README.md
-	$(PYTHON) tools/readme_numbers.py
+readme: $(VENV)/.docs  ## put the newest benchmark file's numbers and charts into README.md and docs
+	$(BIN)/python tools/readme_numbers.py
+	$(BIN)/python tools/docs_charts.py
 
 package-check: $(VENV)/.dev  ## sdist -> wheel -> empty environment -> import, train, check
 	$(BIN)/python tools/package_check.py

@@ -80,6 +80,12 @@ sphinx_gallery_conf = {
 # ---- what is made from the package --------------------------------------------------------------
 
 
+def offer_outside_pages(app, docname, source):
+    """Let a link to a Markdown file that is no page of the site give that file."""
+    outside = r"\[([^]]+)\]\((\.\./[^)#]+\.md)(?:#[^)]*)?\)"
+    source[0] = re.sub(outside, r"{download}`\1 <\2>`", source[0])
+
+
 def show_objects(app, docname, source):
     """Put what a notebook shows of an object where a page has a comment `<!-- show: name -->`.
 
@@ -147,6 +153,7 @@ def keep_bars(app, what, name, obj, options, lines):
 
 
 def setup(app):
+    app.connect("source-read", offer_outside_pages)
     app.connect("source-read", show_objects)
     app.connect("missing-reference", resolve_public_name)
     app.connect("autodoc-process-docstring", keep_bars, priority=1)

@@ -98,7 +98,8 @@ def test_a_broken_link_is_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
         "# A (b) & c_d!\n\n## A (b) & c_d!\n\n[x](#a-b--c_d) [x](page.md#a-b--c_d-1)\n"
-        "[x](#nowhere) [x](absent.md) [x](https://example.org) `[x](code.md)`\n\n```text\n[x](block.md)\n```\n"
+        "[x](#nowhere) [x](absent.md) [x](https://example.org) `[x](code.md)`\n\n"
+        "```text\n[x](block.md)\n```\n"
     )
     assert broken_links(page) == ["#nowhere", "absent.md"]
 
