@@ -18,8 +18,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd csrc/*.[ch] csrc/*/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-grid test-data test-extras test-sklearn-versions test-torch lint \
-        format docs bench readme package-check clean
+.PHONY: help build demo test test-grid test-data test-extras test-sklearn-versions test-torch \
+        test-notebooks lint format docs bench why-page readme package-check clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 24
@@ -79,6 +79,13 @@ $(TORCH_VENV)/.ready: $(VENV)/.built
 test-torch: $(TORCH_VENV)/.ready  ## run the tests of fastgd.torch beside PyTorch
 	$(TORCH_VENV)/bin/python -m pytest tests/test_torch_*.py $(PYTEST_ARGS)
 
+$(VENV)/.notebooks: $(VENV)/.test
+	$(PIP) install -e '.[notebooks]'
+	@touch $@
+
+test-notebooks: $(VENV)/.notebooks  ## run the notebooks of examples/notebooks
+	$(BIN)/python -m pytest tests/test_notebooks.py $(PYTEST_ARGS)
+
 lint: $(VENV)/.dev  ## check layout, style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -104,6 +111,9 @@ $(BENCH_VENV)/.ready: benchmarks/requirements.txt
 
 bench: $(VENV)/.built $(BENCH_VENV)/.ready  ## measure beside the peers, and write benchmarks/results/<version>-<machine>.*
 	$(BENCH_VENV)/bin/python benchmarks/run.py $(BENCH_ARGS)
+
+why-page: $(VENV)/.test  ## renew docs/why-derivatives.md from what its example finds
+	$(BIN)/python tools/why_page.py
 
 readme: $(VENV)/.docs  ## put the newest benchmark file's numbers and charts into README.md and docs
 	$(BIN)/python tools/readme_numbers.py

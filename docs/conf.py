@@ -67,8 +67,6 @@ for name, reason in unexecuted.items():
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
-    # It prints tables for why-derivatives.md, and draws into files.
-    "ignore_pattern": r"why_derivatives\.py",
     "filename_pattern": "".join(f"(?<!{re.escape(name)})" for name in unexecuted) + "$",
     "download_all_examples": False,
     "min_reported_time": float("inf"),

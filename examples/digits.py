@@ -49,9 +49,7 @@ net
 # --------
 # :meth:`fastgd.Network.fit` returns a :class:`fastgd.History`, which draws itself.
 
-history = net.fit(
-    X, y, epochs=60, validation_data=(X_test, y_test), metrics="accuracy", verbose=0
-)
+history = net.fit(X, y, epochs=60, validation_data=(X_test, y_test), metrics="accuracy", verbose=0)
 print(f"loss {history.history['loss'][-1]:.4f}")
 print(f"test loss {history.history['val_loss'][-1]:.4f}")
 print(f"test accuracy {history.history['val_accuracy'][-1]:.4f}")

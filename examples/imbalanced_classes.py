@@ -112,7 +112,7 @@ for (name, output), colour, style, marker in looks:
     ax.plot(recall, precision, style, color=colour, label=f"{name} (average {average:.3f})")
     ax.plot(
         hits / y_test.sum(), hits / is_flagged.sum(), marker, color=colour, markersize=9,
-        label="its output 0.5",
+        label="... at output 0.5",
     )  # fmt: skip
 ax.axhline(y_test.mean(), color="0.3", linestyle=":", label="chosen blindly")
 ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
@@ -130,9 +130,7 @@ figure, panels = plt.subplots(2, 1, sharex=True, figsize=(5.6, 4.6), layout="con
 bins = np.linspace(0, 1, 41)
 for ax, (name, output) in zip(panels, outputs.items(), strict=True):
     ax.hist(output[y_test == 0], bins, color="#0072B2", alpha=0.6, label="not often")
-    ax.hist(
-        output[y_test == 1], bins, color="#D55E00", histtype="step", linewidth=2, label="often"
-    )
+    ax.hist(output[y_test == 1], bins, color="#D55E00", histtype="step", linewidth=2, label="often")
     ax.axvline(0.5, color="0.3", linestyle=":")
     ax.set(yscale="log", ylabel="test rows", title=name)
 panels[0].legend()

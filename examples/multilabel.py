@@ -103,8 +103,8 @@ ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
 
 # %%
 # All four are better than the climate. Whether it gets warmer is the hardest to tell from the day
-# before: ``63.5%`` of the answers are right, where a coin has one half. The share alone can deceive:
-# of wind ``82.1%`` are right, but ``78.8%`` are if the answer is always no.
+# before: ``63.5%`` of the answers are right, where a coin has one half. The share alone can
+# deceive: of wind ``82.1%`` are right, but ``78.8%`` are if the answer is always no.
 
 n_days = 45
 figure, ax = plt.subplots(figsize=(5.6, 3.6), layout="constrained")

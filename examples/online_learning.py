@@ -113,8 +113,8 @@ bottom.legend(loc="upper left", ncols=2)
 # The weights can be read
 # -----------------------
 # What was learned about the season is the output without the bias. The frozen model and the one
-# that went on agree about its shape. The swing from the lowest to the highest week was ``5.3`` ppm in
-# the first five years, and is ``6.1`` in the last ones.
+# that went on agree about its shape. From the lowest to the highest of the year it was ``5.3`` ppm
+# in the first five years, and is ``6.1`` at the end.
 
 figure, ax = plt.subplots(figsize=(5.6, 3.6), layout="constrained")
 month = np.linspace(0, 1, 200)

@@ -66,8 +66,13 @@ def assert_runs(name, folder, n_figures, **environment):
         data = picture.read_bytes()
         assert data.startswith(b"\x89PNG")
         assert len(data) > 5_000
+    assert_stated(name, done.stdout)
+    return done.stdout
+
+
+def assert_stated(name, printed):
+    """Hold every figure that an example's text states to what it printed."""
     stated = figures_in(text_of(name))
     assert stated
     for figure in stated:
-        assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d%]|\.\d)", done.stdout), figure
-    return done.stdout
+        assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d%]|\.\d)", printed), figure
