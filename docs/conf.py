@@ -69,8 +69,11 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "filename_pattern": "".join(f"(?<!{re.escape(name)})" for name in unexecuted) + "$",
     "download_all_examples": False,
+    # A table where an object has one, and not the address of one that has none.
+    "capture_repr": ("_repr_html_",),
     "min_reported_time": float("inf"),
     "show_memory": False,
+    "show_signature": False,
     "write_computation_times": False,
 }
 

@@ -10,7 +10,7 @@ __all__ = ["block", "escape", "fold", "note", "table"]
 # Lines are half-transparent grey and nothing else has a colour of its own: both themes show it.
 _LINE = "1px solid rgba(128, 128, 128, 0.4)"
 _CELL = (
-    "font-variant-numeric: tabular-nums; padding: 0.2em 0.7em; background: transparent; "
+    "font-variant-numeric: tabular-nums; padding: 0.2em 0.4em; background: transparent; "
     "vertical-align: top;"
 )
 
