@@ -71,6 +71,8 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     # A table where an object has one, and not the address of one that has none.
     "capture_repr": ("_repr_html_",),
+    # Also where the file is unchanged: the package may not be.
+    "run_stale_examples": True,
     "min_reported_time": float("inf"),
     "show_memory": False,
     "show_signature": False,
