@@ -10,7 +10,7 @@ __all__ = ["block", "escape", "fold", "note", "table"]
 # Lines are half-transparent grey and nothing else has a colour of its own: both themes show it.
 _LINE = "1px solid rgba(128, 128, 128, 0.4)"
 _CELL = (
-    "font-variant-numeric: tabular-nums; padding: 0.2em 0.4em; background: transparent; "
+    "font-variant-numeric: tabular-nums; padding: 0.2em 0.3em; background: transparent; "
     "vertical-align: top;"
 )
 
@@ -48,7 +48,8 @@ def table(
     body = "".join(row(cells, "td", "bottom") for cells in rows)
     end = "" if foot is None else f"<tfoot>{row(foot, 'th', 'top')}</tfoot>"
     return (
-        f'<table style="border-collapse: collapse; color: inherit; margin: 0.5em 0">'
+        '<table style="border-collapse: collapse; color: inherit; font-size: 0.85em; '
+        'margin: 0.5em 0">'
         f"<thead>{row(header, 'th', 'bottom')}</thead><tbody>{body}</tbody>{end}</table>"
     )
 
