@@ -38,7 +38,7 @@ BLUE, ORANGE, GREEN, PURPLE, BLACK = "#0072B2", "#D55E00", "#009E73", "#CC79A7",
 # A training step, written out
 # ----------------------------
 # Every step goes through four functions of :mod:`fastgd.kernels`: forward, the loss, backward, and
-# the update of the weights. :func:`deltas` can leave the derivative of the hidden layers out.
+# the update of the weights. ``deltas`` can leave the derivative of the hidden layers out.
 
 
 def new_net(sizes, hidden, *, seed, dtype=np.float64) -> Net:
