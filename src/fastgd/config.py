@@ -32,8 +32,8 @@ class Settings:
     __slots__ = ("n_threads", "validate")
 
     def __init__(self, validate: str, n_threads: int | None) -> None:
-        self.validate = validate
-        self.n_threads = n_threads
+        self.validate: str = validate
+        self.n_threads: int | None = n_threads
 
 
 class _Active:
@@ -42,10 +42,10 @@ class _Active:
     __slots__ = ("settings",)
 
     def __init__(self) -> None:
-        self.settings = Settings("first_step", None)
+        self.settings: Settings = Settings("first_step", None)
 
 
-active = _Active()
+active: _Active = _Active()
 
 
 class config:

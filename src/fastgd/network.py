@@ -141,7 +141,7 @@ class Network:
         self._input_scale = _scale(input_scale, self._dtype)
         self.metadata: dict[str, Any] = {}
         self.history: History | None = None
-        self.stop_training = False
+        self.stop_training: bool = False
         self._engine: Engine | None = None
         self._training: Training | None = None
         # Held by the thread whose fit is running.
