@@ -15,6 +15,8 @@ BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+# Of extras, without building the package anew: $(call install_extras,data test)
+install_extras = $(BIN)/python tools/requirements.py $(1) > $(VENV)/extras.txt && $(PIP) install -r $(VENV)/extras.txt
 SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd csrc/*.[ch] csrc/*/*.h)
 
 .DEFAULT_GOAL := help
@@ -37,11 +39,11 @@ $(VENV)/.built: $(VENV)/pyvenv.cfg $(SOURCES)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.built
-	$(PIP) install -e '.[data,plot,sklearn,onnx,examples,test]'
+	$(call install_extras,data plot sklearn onnx examples test)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test
-	$(PIP) install -e '.[dev]'
+	$(call install_extras,dev)
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.built
@@ -80,7 +82,7 @@ test-torch: $(TORCH_VENV)/.ready  ## run the tests of fastgd.torch beside PyTorc
 	$(TORCH_VENV)/bin/python -m pytest tests/test_torch_*.py $(PYTEST_ARGS)
 
 $(VENV)/.notebooks: $(VENV)/.test
-	$(PIP) install -e '.[notebooks]'
+	$(call install_extras,notebooks)
 	@touch $@
 
 test-notebooks: $(VENV)/.notebooks  ## run the notebooks of examples/notebooks
@@ -92,6 +94,8 @@ lint: $(VENV)/.dev  ## check layout, style and types
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src/fastgd
 	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.[ch] csrc/*/*.h)
 	$(BIN)/mypy
+	$(BIN)/mypy --strict tests/typing
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	MYPYPATH=src $(BIN)/stubtest --allowlist tools/stubtest-allowlist.txt fastgd._kernels fastgd._engine
 
 format: $(VENV)/.dev  ## lay out Python and C

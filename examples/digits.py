@@ -57,7 +57,7 @@ history.plot(["loss", "accuracy"])
 
 # %%
 # The training loss falls to ``0.0032``, the test loss ends at ``0.1141``: the network knows the
-# images that it was trained on better than others, as it should. It reads ``0.9780`` of the test
+# images that it was trained on better than others, as is usual. It reads ``0.9780`` of the test
 # images right.
 #
 # What it mixes up

@@ -88,6 +88,7 @@ for name, search in searches.items():
     fastgd.sklearn.LossCurveDisplay.from_estimator(
         search.best_estimator_[-1], ax=ax, name=name, **looks[name]
     )
+ax.set_yscale("log")
 curves = [search.best_estimator_[-1].loss_curve_ for search in searches.values()]
 difference = np.abs(np.subtract(*curves)).max()
 print(f"largest difference of the {len(curves[0])} losses below 1e-9: {difference < 1e-9}")

@@ -88,8 +88,8 @@ print(f"last week's value: mean error {last_week.mean():.2f} ppm")
 
 # %%
 # The frozen model is off by ``25.85`` ppm on average. Online, the learning rate is the length of
-# the memory: at 0.01 the model lags behind the level by ``2.57`` ppm, at 0.2 it is off by ``0.33``,
-# less than last week's value, ``0.40``, because it knows the season.
+# the memory: at 0.01 the model lags behind the level by ``2.57`` ppm, at 0.2 it is off by ``0.33``.
+# That is less than last week's value, which knows no season: ``0.40``.
 
 figure, (top, bottom) = plt.subplots(2, 1, sharex=True, figsize=(5.6, 6.4), layout="constrained")
 top.plot(year, co2, color="#0072B2", linewidth=1, label="measured")

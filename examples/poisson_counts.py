@@ -90,7 +90,8 @@ for name, value in deviances.items():
 # Calibration
 # -----------
 # Sort the test rows by the expected number, divide them into ten equal parts, and count: the mean
-# of the visits should be what was expected. The bars are two standard errors.
+# of the visits should be what was expected. The bars are two standard errors, a little short: they
+# take the years of one person as independent.
 
 figure, ax = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
 looks = zip(("16 hidden units", "Poisson regression"), ("#0072B2", "#D55E00"), "os", strict=True)

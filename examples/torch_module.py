@@ -108,8 +108,8 @@ ax.grid(alpha=0.3)
 ax.legend()
 
 # %%
-# The points lie on each other. The parameters are the module's own, and the optimiser's moments are
-# where PyTorch keeps them, so a program goes on as if it had run the loop. The times are those of
-# the machine that ran this.
+# The points lie on each other, and the two give the same answer to ``100.0%`` of the test images.
+# The parameters are the module's own, and the optimiser's moments are where PyTorch keeps them, so
+# a program goes on as if it had run the loop. The times are those of the machine that ran this.
 
 plt.show()

@@ -10,11 +10,20 @@ from block_extras import BLOCKED
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
-# Windows are PNG files here: show saves every figure that was drawn.
+# Blocked packages are neither imported nor found. Windows are PNG files here: show saves every
+# figure that was drawn.
 RUN = """
-import runpy, sys
+import importlib.util, runpy, sys
 path, *blocked = sys.argv[1:]
-sys.modules.update(dict.fromkeys(blocked))  # None cannot be imported, nor found
+class Blocker:
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in blocked:
+            raise ModuleNotFoundError(f"No module named {name!r} (blocked)", name=name)
+sys.meta_path.insert(0, Blocker)
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *package: (
+    None if name.partition(".")[0] in blocked else find_spec(name, *package)
+)
 try:
     from matplotlib import pyplot
 except ImportError:
@@ -30,10 +39,10 @@ runpy.run_path(path, run_name="__main__")
 """
 
 
-def run(name, folder, *, blocked=(), **environment):
+def run(name, folder, **environment):
     """Run an example in a folder, with warnings as errors; return the finished process."""
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUN, EXAMPLES / f"{name}.py", *BLOCKED, *blocked],
+        [sys.executable, "-W", "error", "-c", RUN, EXAMPLES / f"{name}.py", *BLOCKED],
         capture_output=True,
         text=True,
         encoding="utf-8",

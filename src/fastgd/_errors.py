@@ -1,5 +1,7 @@
 """The package's own exceptions; each derives from the built-in one that callers would expect."""
 
+from __future__ import annotations
+
 
 class ModelFileError(ValueError):
     """A model file that cannot be trusted: truncated, corrupted, foreign or malicious.
@@ -47,12 +49,23 @@ class ValidationError(ArithmeticError):
     ('activation', 0, (3, 1))
     """
 
-    def __init__(self, message, *, op, layer, array, index, got, expected, bound):
+    def __init__(
+        self,
+        message: str,
+        *,
+        op: str,
+        layer: int | None,
+        array: str,
+        index: tuple[int, ...],
+        got: float,
+        expected: float,
+        bound: float,
+    ) -> None:
         super().__init__(message)
-        self.op = op
-        self.layer = layer
-        self.array = array
-        self.index = index
-        self.got = got
-        self.expected = expected
-        self.bound = bound
+        self.op: str = op
+        self.layer: int | None = layer
+        self.array: str = array
+        self.index: tuple[int, ...] = index
+        self.got: float = got
+        self.expected: float = expected
+        self.bound: float = bound

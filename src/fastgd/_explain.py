@@ -136,10 +136,10 @@ class Explanation:
     ) -> None:  # fmt: skip
         self.x = x
         self.y = y
-        self.output = layers[-1].a
+        self.output: Array = layers[-1].a
         self.loss = loss
         self.lr = lr
-        self.layers = list(layers)
+        self.layers: list[LayerExplanation] = list(layers)
         self._loss_name = network.loss_name
         self._optimizer = network.optimizer.own_copy()
         self._has_penalties = any(layer.l1 or layer.l2 for layer in network.layers)

@@ -137,7 +137,7 @@ class GradientFlowReport:
         lr: float,
         values: Mapping[str, Array],
     ) -> None:
-        self.layers = list(layers)
+        self.layers: list[str] = list(layers)
         self.n_samples = n_samples
         self.loss = loss
         self.lr = lr

@@ -66,7 +66,7 @@ class Display:
 
     def __init__(self, figure: Figure, axes: Sequence[Axes]) -> None:
         self.figure_ = figure
-        self.axes_ = list(axes)
+        self.axes_: list[Axes] = list(axes)
         self.lines_: dict[str, Line2D] = {}
 
 

@@ -141,7 +141,7 @@ class Network:
         self._input_scale = _scale(input_scale, self._dtype)
         self.metadata: dict[str, Any] = {}
         self.history: History | None = None
-        self.stop_training = False
+        self.stop_training: bool = False
         self._engine: Engine | None = None
         self._training: Training | None = None
         # Held by the thread whose fit is running.
@@ -498,7 +498,7 @@ class Network:
         shuffle = boolean("shuffle", shuffle)
         threads = threads_in_force(n_threads)
         functions = self._metric_functions(metrics)
-        hooks = _callback_list(callbacks)
+        hooks = callback_list(callbacks)
         reporters = _callbacks.reporters(verbose)
         split = real("validation_split", validation_split, minimum=0, below=1)
         data = self._check(X, y, sample_weight)
@@ -510,7 +510,7 @@ class Network:
         names = ["loss", "lr", "seconds", *functions]
         if validation is not None:
             names += ["val_loss", *(f"val_{name}" for name in functions)]
-        _check_monitors(self._optimizer.lr, hooks, names)
+        check_monitors(self._optimizer.lr, hooks, names)
         history, first_epoch, stopped = History(), 0, False
         if boolean("resume", resume):
             if self._resume is None or self.history is None:
@@ -1198,7 +1198,8 @@ def _scale(input_scale: float, dtype: np.dtype[Any]) -> float:
     return scale
 
 
-def _callback_list(callbacks: Callback | Sequence[Callback] | None) -> list[Callback]:
+def callback_list(callbacks: object) -> list[Callback]:
+    """Return callbacks as a list, or refuse what is none."""
     if callbacks is None:
         return []
     if not isinstance(callbacks, Callback | Iterable):
@@ -1210,7 +1211,8 @@ def _callback_list(callbacks: Callback | Sequence[Callback] | None) -> list[Call
     return found
 
 
-def _check_monitors(lr: object, callbacks: Sequence[Callback], names: Sequence[str]) -> None:
+def check_monitors(lr: object, callbacks: Sequence[Callback], names: Sequence[str]) -> None:
+    """Refuse a schedule or callback that waits for a value which the fit does not record."""
     for owner in (lr, *callbacks):
         monitor = getattr(owner, "monitor", None)
         if monitor not in (None, "auto", *names):

@@ -76,7 +76,7 @@ class LossCurveDisplay:
     ) -> None:
         self.loss_curve = loss_curve
         self.validation_curve = validation_curve
-        self.validation = choice("validation", validation, _CURVES)
+        self.validation: str = choice("validation", validation, _CURVES)
         self.estimator_name = estimator_name
 
     def plot(

@@ -238,8 +238,8 @@ class FastMLP(CallbackSupport):
         self._no_improvement_count = 0
         early = self.early_stopping
         self.validation_scores_: list[float] | None = [] if early else None
-        self.best_validation_score_ = -np.inf if early else None
-        self.best_loss_ = None if early else np.inf
+        self.best_validation_score_: float | None = -np.inf if early else None
+        self.best_loss_: float | None = None if early else np.inf
 
     def _init_coef(self, fan_in: int, fan_out: int, dtype: Any) -> tuple[Any, Any]:
         # scikit-learn's own goes by the name "logistic" only.
