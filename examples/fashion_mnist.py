@@ -33,11 +33,20 @@ if not (folder / "train-images-idx3-ubyte.gz").is_file():
         f"{folder} does not have Fashion-MNIST: install Debian's package dataset-fashion-mnist, or "
         "set FASTGD_FASHION_MNIST to the folder of its files"
     )
-train = tables.read(folder / "train-images-idx3-ubyte.gz")
-test = tables.read(folder / "t10k-images-idx3-ubyte.gz")
+
+
+def images_and_labels(part):
+    found = tables.read(folder / f"{part}-images-idx3-ubyte.gz")
+    assert isinstance(found, tables.Arrays)
+    assert found.y is not None
+    return found.X, found.y
+
+
+X, y = images_and_labels("train")
+X_test, y_test = images_and_labels("t10k")
 CLASSES = ["T-shirt", "trousers", "pullover", "dress", "coat",
            "sandal", "shirt", "sneaker", "bag", "boot"]  # fmt: skip
-print(f"{train.X.shape[0]} images of {train.X.shape[1]} pixels, {train.X.dtype}")
+print(f"{X.shape[0]} images of {X.shape[1]} pixels, {X.dtype}")
 
 # %%
 # Training on bytes
@@ -52,11 +61,11 @@ net = fastgd.Network(
     input_scale=1 / 255,
 )
 history = net.fit(
-    train.X,
-    train.y,
+    X,
+    y,
     epochs=5,
     batch_size=128,
-    validation_data=(test.X, test.y),
+    validation_data=(X_test, y_test),
     metrics="accuracy",
     verbose=0,
 )
@@ -69,9 +78,9 @@ history.plot(["loss", "accuracy"])
 # Which clothes are hard
 # ----------------------
 
-output = net.predict(test.X)
+output = net.predict(X_test)
 predicted = output.argmax(axis=1)
-share = np.array([(predicted == test.y)[test.y == i].mean() for i in range(10)])
+share = np.array([(predicted == y_test)[y_test == i].mean() for i in range(10)])
 order = np.argsort(share)
 for i in (order[0], order[-1]):
     print(f"{CLASSES[i]}: {share[i]:.1%} right")
@@ -85,12 +94,12 @@ ax.grid(axis="x", alpha=0.3)
 # %%
 # Shirts are hardest, with ``50.4%`` right. These are the mistakes of which the network was surest.
 
-wrong = np.flatnonzero(predicted != test.y)
+wrong = np.flatnonzero(predicted != y_test)
 surest = wrong[np.argsort(-output.max(axis=1)[wrong], kind="stable")[:6]]
 figure, panels = plt.subplots(2, 3, figsize=(5.6, 4.6), layout="constrained")
 for ax, i in zip(panels.flat, surest, strict=True):
-    ax.imshow(test.X[i].reshape(28, 28), cmap="gray_r")
-    ax.set_title(f"{CLASSES[test.y[i]]},\nseen as {CLASSES[predicted[i]]}", fontsize=10)
+    ax.imshow(X_test[i].reshape(28, 28), cmap="gray_r")
+    ax.set_title(f"{CLASSES[y_test[i]]},\nseen as {CLASSES[predicted[i]]}", fontsize=10)
     ax.axis("off")
 
 plt.show()

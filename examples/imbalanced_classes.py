@@ -31,7 +31,7 @@ except ImportError:
 # bring every input to some 0 to 1.
 
 package = importlib.util.find_spec("statsmodels")
-if package is None:
+if package is None or package.origin is None:
     raise SystemExit("this example needs statsmodels: pip install 'fastgd[examples]'")
 file = Path(package.origin).parent / "datasets" / "randhie" / "src" / "randhie.csv"
 NAMES = [

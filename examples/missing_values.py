@@ -31,7 +31,7 @@ except ImportError:
 # there, and NaN here.
 
 package = importlib.util.find_spec("vega_datasets")
-if package is None:
+if package is None or package.origin is None:
     raise SystemExit("this example needs vega_datasets: pip install 'fastgd[examples]'")
 cars = json.loads((Path(package.origin).parent / "_data" / "cars.json").read_text("utf-8"))
 

@@ -30,7 +30,7 @@ except ImportError:
 # exclude each other, and a row may have none.
 
 package = importlib.util.find_spec("vega_datasets")
-if package is None:
+if package is None or package.origin is None:
     raise SystemExit("this example needs vega_datasets: pip install 'fastgd[examples]'")
 file = Path(package.origin).parent / "_data" / "seattle-weather.csv"
 with file.open(encoding="utf-8", newline="") as lines:

@@ -31,7 +31,7 @@ except ImportError:
 # is left to the bias.
 
 package = importlib.util.find_spec("statsmodels")
-if package is None:
+if package is None or package.origin is None:
     raise SystemExit("this example needs statsmodels: pip install 'fastgd[examples]'")
 file = Path(package.origin).parent / "datasets" / "co2" / "co2.csv"
 with file.open(encoding="utf-8", newline="") as lines:
@@ -56,13 +56,13 @@ print(f"{len(co2)} weeks measured of {len(weeks)}; {co2[0]} ppm at first, {co2[-
 
 def linear_model(lr):
     net = fastgd.Network(
-        [fastgd.Dense(1, weight_init="zeros")],
+        [fastgd.Dense(1)],
         loss="squared_error",
         optimizer=fastgd.SGD(lr=lr),
         n_inputs=X.shape[1],
         dtype="float64",
     )
-    net.layers[0].bias[:] = co2[0]
+    net.set_weights([np.zeros((X.shape[1], 1)), co2[:1]])
     return net
 
 

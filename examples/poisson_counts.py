@@ -30,7 +30,7 @@ except ImportError:
 # the counts stay as they are.
 
 package = importlib.util.find_spec("statsmodels")
-if package is None:
+if package is None or package.origin is None:
     raise SystemExit("this example needs statsmodels: pip install 'fastgd[examples]'")
 file = Path(package.origin).parent / "datasets" / "randhie" / "src" / "randhie.csv"
 SCALES = {

@@ -9,10 +9,11 @@ The data are the images of digits that are bundled with fastgd (E. Alpaydin and 
 Recognition of Handwritten Digits, UCI, 1998, CC BY 4.0), and points that are drawn.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +25,9 @@ try:
 except ImportError:
     raise SystemExit("this example needs matplotlib: pip install 'fastgd[plot]'") from None
 
-# A network is a list of (W, b, activation); the last activation is the identity, so that the last
-# output is z, which is what a loss takes.
-Net = list[tuple[np.ndarray, np.ndarray | None, str]]
+# A network is a list of (W, b, activation), where b may be None; the last activation is the
+# identity, so that the last output is z, which is what a loss takes.
+Net = Sequence[tuple[np.ndarray, Any, str]]
 # (z, y) -> (value of the loss, delta = what is sent back into the network)
 Rule = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]
 
@@ -174,7 +175,7 @@ def fma32(a, b, c) -> np.ndarray:
 def fma_exact(a, b, c) -> np.ndarray:
     """Return a * b + c for float64 arrays, rounded once: in fractions, hence slow."""
     one = np.frompyfunc(lambda a, b, c: float(Fraction(a) * Fraction(b) + Fraction(c)), 3, 1)
-    return one(a, b, c).astype(np.float64)
+    return np.asarray(one(a, b, c), np.float64)
 
 
 def bits_differ(a, b) -> int:
@@ -355,7 +356,7 @@ def output_derivative() -> OutputDerivative:
 
     n_steps, looked_at, lr = 3000, 100, 5.0
     net = new_net([4, 1], None, seed=0)
-    angles = {}
+    angles, distances, from_log_loss = {}, [np.nan, np.nan], np.nan
     for step in range(301):
         pair = [gradient(net, X, y, rule) for rule in (true, without)]
         if step % 10 == 0:
@@ -565,7 +566,7 @@ def canonical_pairs() -> CanonicalPairs:
         )
         distances.append(relative_distance(found, differences))
 
-    far = np.float32([[30]])
+    far = np.full((1, 1), 30, np.float32)
     nothing = np.zeros_like(far)
     _, far_cancelled = kernels.loss("log_loss", far, nothing)
     far_a = kernels.activation("sigmoid", far)
@@ -749,6 +750,7 @@ def step_size() -> StepSize:
     X, y = upper_and_lower_ink()
     rule = loss_rule("squared_error")
     first, steps, factors = {}, {}, {}
+    path = np.empty(0), np.empty(0)
     for lr in (0.1, 0.3, 0.6, 1.5, 2.1):
         net = [(np.zeros((1, 1)), np.zeros(1), "identity")]
         weights, losses = [0.0], []
