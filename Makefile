@@ -16,11 +16,13 @@ BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+# Of extras, without building the package anew: $(call install_extras,data test)
+install_extras = $(BIN)/python tools/requirements.py $(1) > $(VENV)/extras.txt && $(PIP) install -r $(VENV)/extras.txt
 SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd csrc/*.[ch] csrc/*/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-grid test-data test-extras test-sklearn-versions test-torch lint \
-        format bench readme package-check clean
+.PHONY: help build demo test test-grid test-data test-extras test-sklearn-versions test-torch \
+        test-notebooks lint format docs bench why-page readme package-check clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 24
@@ -38,11 +40,15 @@ $(VENV)/.built: $(VENV)/pyvenv.cfg $(SOURCES)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.built
-	$(PIP) install -e '.[data,plot,sklearn,onnx,test]'
+	$(call install_extras,data plot sklearn onnx examples test)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test
-	$(PIP) install -e '.[dev]'
+	$(call install_extras,dev)
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.built
+	$(PIP) install -e '.[docs]'
 	@touch $@
 
 build: $(VENV)/.built  ## build the package in place
@@ -70,11 +76,18 @@ test-sklearn-versions: $(VENV)/.built  ## run the tests of fastgd.sklearn with s
 $(TORCH_VENV)/.ready: $(VENV)/.built
 	$(PYTHON) -m venv $(TORCH_VENV)
 	@echo "Installing PyTorch in $(TORCH_VENV) ..."
-	$(TORCH_VENV)/bin/python -m pip --disable-pip-version-check -q install -e '.[torch,test]'
+	$(TORCH_VENV)/bin/python -m pip --disable-pip-version-check -q install -e '.[torch,plot,test]'
 	@touch $@
 
 test-torch: $(TORCH_VENV)/.ready  ## run the tests of fastgd.torch beside PyTorch
 	$(TORCH_VENV)/bin/python -m pytest tests/test_torch_*.py $(PYTEST_ARGS)
+
+$(VENV)/.notebooks: $(VENV)/.test
+	$(call install_extras,notebooks)
+	@touch $@
+
+test-notebooks: $(VENV)/.notebooks  ## run the notebooks of examples/notebooks
+	$(BIN)/python -m pytest tests/test_notebooks.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev  ## check layout, style and types
 	$(BIN)/ruff check .
@@ -82,12 +95,17 @@ lint: $(VENV)/.dev  ## check layout, style and types
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src/fastgd
 	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.[ch] csrc/*/*.h)
 	$(BIN)/mypy
+	$(BIN)/mypy --strict tests/typing
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	MYPYPATH=src $(BIN)/stubtest --allowlist tools/stubtest-allowlist.txt fastgd._kernels fastgd._engine
 
 format: $(VENV)/.dev  ## lay out Python and C
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(wildcard csrc/*.[ch] csrc/*/*.h)
+
+docs: $(VENV)/.docs  ## build the pages, warnings as errors: docs/_build/html/index.html
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 # The peers have an environment of their own; fastgd is the one that is built in place.
 $(BENCH_VENV)/.ready: benchmarks/requirements.txt
@@ -99,12 +117,16 @@ $(BENCH_VENV)/.ready: benchmarks/requirements.txt
 bench: $(VENV)/.built $(BENCH_VENV)/.ready  ## measure beside the peers, and write benchmarks/results/<version>-<machine>.*
 	$(BENCH_VENV)/bin/python benchmarks/run.py $(BENCH_ARGS)
 
-readme:  ## put the newest benchmark file's numbers into README.md
-	$(PYTHON) tools/readme_numbers.py
+why-page: $(VENV)/.test  ## renew docs/why-derivatives.md from what its example finds
+	$(BIN)/python tools/why_page.py
+
+readme: $(VENV)/.docs  ## put the newest benchmark file's numbers and charts into README.md and docs
+	$(BIN)/python tools/readme_numbers.py
+	$(BIN)/python tools/docs_charts.py
 
 package-check: $(VENV)/.dev  ## sdist -> wheel -> empty environment -> import, train, check
 	$(BIN)/python tools/package_check.py
 
 clean:  ## remove what was built, and the environments
-	rm -rf build dist $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
 	find src tests -name '*.so' -o -name '__pycache__' | xargs rm -rf

@@ -2,7 +2,9 @@
 
 The tests in test_sklearn_*.py are collected where scikit-learn can be imported, those of its ONNX
 converters where skl2onnx can be, those of ONNX where onnx can be.
-Those in test_torch_*.py are where torch can be imported: in the environment of `make test-torch`.
+Those of examples/why_derivatives.py are where matplotlib can be, those of the notebooks where
+nbclient can be. Those in test_torch_*.py are where torch can be imported: in the environment of
+`make test-torch`.
 """
 
 import zlib
@@ -24,7 +26,11 @@ elif not block_extras.has("skl2onnx"):
     collect_ignore_glob.append("test_sklearn_onnx.py")
 if not block_extras.has("torch"):
     collect_ignore_glob.append("test_torch_*.py")
-pytest.register_assert_rewrite("sklearn_pairs")
+if not block_extras.has("matplotlib"):
+    collect_ignore_glob.append("test_why_derivatives.py")
+if not block_extras.has("nbclient"):
+    collect_ignore_glob.append("test_notebooks.py")
+pytest.register_assert_rewrite("gallery", "sklearn_pairs")
 
 
 @pytest.fixture(params=_kernels.available_isas())

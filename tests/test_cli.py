@@ -1,6 +1,7 @@
 """The command line: what it prints, what it writes, and how it fails."""
 
 import csv
+import importlib.metadata
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import pytest
 
 import fastgd
 from block_extras import needs_extra
-from fastgd import _bench, _kernels, cli
+from fastgd import _bench, _command_train, _kernels, cli
 from fastgd.datasets import load_digits_split
 
 SCRIPT = [sys.executable, str(Path(__file__).with_name("block_extras.py"))]
@@ -106,6 +107,8 @@ def test_examples_of_the_help_work_as_printed(lines, run):
 
     if ".csv" in lines:
         all_of_them = needs_pyarrow(all_of_them)
+    if "--plot" in lines:
+        all_of_them = needs_extra("matplotlib", "plot")(all_of_them)
     if ".onnx" in lines:
         all_of_them = needs_onnx(all_of_them)
     all_of_them()
@@ -374,6 +377,8 @@ def mistakes(tmp_path, digits):
         ("train train.npz --early-stopping 2 --validation-split 0", "--early-stopping needs"),
         ("train train.npz --out folder", "folder: is not a file"),
         ("train train.npz --out no/model", "no/model: there is no folder no"),
+        ("train train.npz --plot no/p.png", "no/p.png: there is no folder no"),
+        ("train train.npz --plot fit.txt", "fit.txt: the name must end in .png, .svg, .pdf"),
         ("train train.npz --predictions no/p.csv", "no/p.csv: there is no folder no"),
         ("train train.npz --optimizer sgd --lr 1e30 --quiet", "diverged in epoch 1"),
         ("predict absent test.npz", "absent"),
@@ -452,6 +457,112 @@ def test_ctrl_c_keeps_what_was_learned(digits, tmp_path):
     assert done.stdout.count("\n") == 201
 
 
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Let Ctrl-C come at the end of the epoch of this number, once."""
+
+    def interrupt(number):
+        class Interrupted(fastgd.Checkpoint):
+            def on_epoch_end(self, epoch, logs):
+                super().on_epoch_end(epoch, logs)
+                if epoch + 1 == number:
+                    monkeypatch.setattr(_command_train, "Checkpoint", fastgd.Checkpoint)
+                    raise KeyboardInterrupt
+
+        monkeypatch.setattr(_command_train, "Checkpoint", Interrupted)
+
+    return interrupt
+
+
+RESUMED = "--hidden 20 --dropout 0.2 --epochs 12 --early-stopping 3 --checkpoint 3"
+
+
+def test_resumed_training_ends_with_the_same_bits(run, digits, tmp_path, interrupt):
+    code, whole, _ = run(f"train train.npz {RESUMED} --out whole --quiet")
+    assert code == 0
+    for at, held in ((8, 6), (9, 9)):
+        interrupt(at)
+        code, _, err = run(f"train train.npz {RESUMED} --quiet")
+        assert code == 130
+        command = "fastgd train train.npz --resume model.safetensors"
+        place = f"in epoch {at + 1}; model.safetensors holds the network after epoch {held}."
+        assert err.endswith(f"{place} To go on: {command}\n")
+        assert fastgd.load("model.safetensors").epoch == held
+        code, out, _ = run(command.removeprefix("fastgd ") + " --quiet")
+        assert code == 0
+        assert out == whole.replace("whole", "model.safetensors")
+        expected, net = fastgd.load("whole"), fastgd.load("model.safetensors")
+        for a, b in zip(expected.get_weights(), net.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert (expected.step, expected.history.epoch) == (net.step, net.history.epoch)
+        assert expected.history.history["val_loss"] == net.history.history["val_loss"]
+        assert net.metadata.keys() == {"preprocessing"}
+
+
+def test_training_can_be_interrupted_again_and_go_to_another_file(run, digits, interrupt):
+    interrupt(4)
+    run(f"train train.npz {RESUMED} --quiet")
+    interrupt(5)
+    code, _, err = run("train train.npz --resume model.safetensors --out other --quiet")
+    assert code == 130
+    assert "in epoch 6; model.safetensors holds the network after epoch 3" in err
+    assert not Path("other").exists()
+    interrupt(7)
+    code, _, err = run("train train.npz --resume model.safetensors --out other --quiet")
+    assert "in epoch 8; other holds the network after epoch 6" in err
+    assert run("train train.npz --resume other --quiet")[0] == 0
+    assert fastgd.load("model.safetensors").epoch == 3
+
+
+def test_ctrl_c_before_the_first_checkpoint_keeps_what_was_learned(run, digits, interrupt):
+    interrupt(2)
+    code, _, err = run(f"train train.npz {RESUMED} --quiet")
+    assert code == 130
+    assert "model.safetensors holds what was learned" in err
+    assert fastgd.load("model.safetensors").metadata.keys() == {"preprocessing"}
+    code, _, err = run("train train.npz --resume model.safetensors")
+    assert code == 2
+    assert "holds no interrupted training; fastgd train --checkpoint N keeps one" in err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("test.npz --resume model.safetensors", "test.npz: is not the data that model.safe"),
+        ("train.npz --resume model.safetensors --hidden 30", "--hidden is 30, but was 20 in"),
+        ("train.npz --resume model.safetensors --lr 1", "--lr is 1.0, but was not given in"),
+        ("train.npz --resume model.safetensors --hidden none", "--hidden is none, but was 20"),
+        ("train.npz --resume absent", "absent"),
+        ("train.npz --resume train.npz", "train.npz"),
+        ("train.npz --resume strange", "strange: malformed settings of an interrupted training"),
+        ("train.npz --resume stranger", "stranger: malformed settings of an interrupted training"),
+    ],
+)
+def test_resume_refuses_what_it_cannot_go_on_with(run, digits, interrupt, line, message):
+    interrupt(4)
+    run(f"train train.npz {RESUMED} --quiet")
+    net = fastgd.load("model.safetensors")
+    for name, training in (("strange", 3), ("stranger", {"options": {"rate": "3"}, "data": []})):
+        net.save(name, metadata=net.metadata | {"training": training})
+    before = Path("model.safetensors").read_bytes()
+    code, _, err = run(f"train {line} --quiet")
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert Path("model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+@needs_extra("matplotlib", "plot")
+def test_plot_draws_the_fit(run, digits, monkeypatch, suffix):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    code, out, _ = run(f"train train.npz --epochs 3 --quiet --plot fit.{suffix}")
+    assert code == 0
+    assert out.endswith(f"picture         fit.{suffix}\n")
+    start = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix]
+    assert Path(f"fit.{suffix}").read_bytes().startswith(start)
+
+
 def test_a_reader_that_leaves_is_no_error(digits, tmp_path):
     np.savez(tmp_path / "long.npz", X=np.zeros((200_000, 64), np.uint8))
     assert in_new_process("train train.npz --epochs 1 --quiet", tmp_path).returncode == 0
@@ -477,6 +588,41 @@ def test_info_tells_version_instruction_sets_and_flags(run):
     assert re.search(rf"^active +{fastgd.active_isa()}$", out, re.M)
     assert "-ffp-contract=off" in facts["flags"]
     assert "march" not in facts["flags"]
+    assert "GFLOP/s" not in out
+
+
+def test_info_tells_where_threads_come_from(run, monkeypatch):
+    monkeypatch.delenv("FASTGD_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert ", by processors and quota\n" in run("info")[1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "what")
+    assert ", by processors and quota\n" in run("info")[1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,2")
+    assert re.search(r"^threads +3, by OMP_NUM_THREADS$", run("info")[1], re.M)
+    monkeypatch.setenv("FASTGD_NUM_THREADS", "5")
+    assert re.search(r"^threads +5, by FASTGD_NUM_THREADS$", run("info")[1], re.M)
+
+
+def test_info_names_packages_of_the_extras_and_how_to_install_them(run, monkeypatch):
+    def version(name):
+        if name in ("numpy", "scikit-learn"):
+            return "7.8"
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    out = run("info")[1]
+    assert re.search(r"^extra sklearn +scikit-learn 7\.8, no joblib \(pip install ", out, re.M)
+    assert re.search(r"^extra torch +no torch \(pip install 'fastgd\[torch\]'\)$", out, re.M)
+    assert "extra test" not in out
+
+
+def test_info_measures_peaks_on_request(run):
+    before = fastgd.active_isa()
+    code, out, _ = run("info --measure")
+    assert (code, fastgd.active_isa()) == (0, before)
+    peaks = re.findall(r"^GFLOP/s of (\w+) +([\d.]+) float32, ([\d.]+) float64", out, re.M)
+    assert tuple(isa for isa, _, _ in peaks) == fastgd.available_isas()
+    assert all(float(value) > 0 for _, *pair in peaks for value in pair)
 
 
 def test_check_fails_when_a_kernel_is_broken(run):

@@ -1,298 +1,109 @@
-"""The examples run, their numbers say what they claim, and the docs made from them are current."""
+"""The programs of examples/ run, draw, and print the figures of which their text speaks.
 
-import contextlib
-import functools
-import importlib.util
-import io
-import math
-import re
+Those of test_why_derivatives.py and test_torch_gallery.py have more to them, or need more.
+"""
+
+import runpy
 import sys
-from fractions import Fraction
-from pathlib import Path
 
-import numpy as np
 import pytest
 
-from block_extras import has, needs_extra
-
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "why-derivatives.md"
-
-
-def load_example(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
-
-
-why = load_example("why_derivatives")
-
-
-@pytest.fixture(scope="module")
-def run():
-    """Run the example once; return the result of every section by name, and what it printed."""
-    results = {}
-
-    def recorded(section):
-        @functools.wraps(section)
-        def call():
-            results[section.__name__] = section()
-            return results[section.__name__]
-
-        return call
-
-    printed = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        patch.setattr(why, "SECTIONS", {q: recorded(f) for q, f in why.SECTIONS.items()})
-        assert why.main([]) == 0
-    return results, printed.getvalue()
-
-
-@pytest.fixture(scope="module")
-def results(run):
-    return run[0]
-
-
-@pytest.fixture
-def no_work(monkeypatch, results):
-    """Let main() take the results of the run that has been."""
-
-    def known(section):
-        return functools.wraps(section)(lambda: results[section.__name__])
-
-    monkeypatch.setattr(why, "SECTIONS", {q: known(f) for q, f in why.SECTIONS.items()})
-
-
-# ---- the exact fused multiply-add -----------------------------------------------------------
-
-
-def nearest_float32(exact):
-    """Round a fraction to float32, ties to even, by looking at the neighbours."""
-    guess = np.float32(float(exact))
-    near = [
-        np.nextafter(guess, np.float32(-np.inf)),
-        guess,
-        np.nextafter(guess, np.float32(np.inf)),
-    ]
-    return min(near, key=lambda x: (abs(Fraction(float(x)) - exact), int(x.view(np.uint32)) & 1))
-
-
-def test_fma32_rounds_once():
-    rng = np.random.default_rng(0)
-    a, b, c = (rng.normal(size=3000).astype(np.float32) for _ in range(3))
-    # From sums that the product decides to sums that it barely touches.
-    b *= np.float32(2) ** rng.integers(-30, 30, size=b.size).astype(np.float32)
-    got = why.fma32(a, b, c)
-    for i in range(len(a)):
-        exact = Fraction(float(a[i])) * Fraction(float(b[i])) + Fraction(float(c[i]))
-        assert got[i] == nearest_float32(exact)
-
-
-@pytest.mark.parametrize("sign", [1, -1])
-def test_fma32_where_rounding_twice_is_wrong(sign):
-    # a * b = 2^-24 - 2^-60: in float64 the sum falls on the middle of two float32 numbers.
-    a = np.float32(sign * (1 + 2**-18))
-    b = np.float32(2**-24 * (1 - 2**-18))
-    c = np.float32(sign * (1 + 2**-23))
-    assert np.float32(np.float64(a) * np.float64(b) + np.float64(c)) == sign * (1 + 2**-22)
-    assert why.fma32(a, b, c) == c
-
-
-def test_fma_exact_rounds_once():
-    # (1 + 2^-30)^2 - 1 = 2^-29 + 2^-60; rounding the product first loses the second term.
-    a = np.array([1 + 2.0**-30])
-    assert a * a - 1 != 2.0**-29 + 2.0**-60
-    assert why.fma_exact(a, a, np.array([-1.0])) == 2.0**-29 + 2.0**-60
-
-
-def test_bits_differ_counts_signed_zeros_and_last_bits():
-    a = np.array([0.0, 1.0, 2.0])
-    assert why.bits_differ(a, a.copy()) == 0
-    assert why.bits_differ(a, np.array([-0.0, np.nextafter(1.0, 2.0), 2.0])) == 2
-
-
-# ---- the seven answers ----------------------------------------------------------------------
-
-
-def test_delta_rule_has_the_bits_of_sgd(results):
-    found = results["delta_rule"]
-    assert found.differing == 0
-    assert found.differing64 == 0
-    assert found.steps * found.weights > 900_000
-    # Were NumPy's rounding the same, the comparison would show nothing.
-    assert 0.001 < found.numpy_share < 0.5
-    assert 0 < found.numpy_ulp <= 1
-    # Half an ULP for each rounding of either side before the sum, and one for the sums.
-    assert found.textbook_ulp <= 3
-
-
-def test_output_derivative_left_out_is_no_gradient_of_the_loss(results):
-    found = results["output_derivative"]
-    assert found.from_differences[0] < 1e-7
-    assert found.from_differences[1] > 1
-    assert found.angles[0] < 45
-    assert found.angles[100] > 90
-    assert found.from_log_loss < 1e-7
-
-
-def test_output_derivative_left_out_ends_higher(results):
-    found = results["output_derivative"]
-    with_it, without = found.curves
-    assert without[10] < with_it[10]  # the shortcut is faster at first, as the page says
-    assert without[-1] > 1.1 * with_it[-1]
-    assert found.slope[1] > 10 * found.slope[0]
-    assert found.wrong[1] > found.wrong[0]
-
-
-def test_hidden_derivative_left_out_is_no_gradient_at_all(results):
-    found = results["hidden_derivative"]
-    assert found.from_differences[0] < 1e-7
-    assert found.from_differences[1] > 0.1
-    assert found.asymmetry[0] < 1e-7
-    assert found.asymmetry[1] > 0.1
-    assert found.second_direction[0] > 0.01
-    assert found.second_direction[1] < 1e-12
-
-
-def test_hidden_derivative_left_out_does_not_learn(results):
-    found = results["hidden_derivative"]
-    assert found.accuracy[0] == 1
-    assert found.accuracy[1] < 0.65
-    assert found.curves[0][-1] < 0.1
-    assert found.curves[1][-1] > 0.6
-
-
-def test_canonical_pairs_cancel(results):
-    found = results["canonical_pairs"]
-    # delta and the output come from different polynomials: a few ULP of 1 (and of 1 / 100 samples).
-    assert found.sigmoid_distance <= 4 * np.finfo(float).eps
-    assert found.softmax_distance <= 4 * np.finfo(float).eps / 100
-    # The long way divides by 1 - a, which has lost bits where a is near 1: 1 - a >= 3e-4 at z = 8.
-    assert found.long_way[0] < 4 * np.finfo(float).eps / 3e-4
-    assert found.long_way[1] < 40 * np.finfo(float).eps / 100
-    assert max(found.from_differences) < 1e-7
-
-
-def test_canonical_pairs_learn_from_big_mistakes(results):
-    found = results["canonical_pairs"]
-    assert found.log_loss_delta[-1] > 0.99
-    assert found.squared_delta[-1] < 0.001
-    assert found.steps_back[0] < 15
-    assert found.steps_back[1] > 2000
-    assert found.far_cancelled == 1
-    assert math.isnan(found.far_long_way)
-
-
-def test_depth_without_bends_is_one_linear_layer(results):
-    found = results["depth"]
-    # gamma_64 for each of 8 layers is 8 * 64 * 1.1e-16; the weights' condition is small.
-    assert found.collapse_distance < 1e-13
-    assert found.ring_loss["identity"] == pytest.approx(found.ring_loss["none"], rel=1e-3)
-    assert found.ring_right["identity"] < 0.65
-    for name in ("tanh", "relu"):
-        assert found.ring_loss[name] < 0.05
-        assert found.ring_right[name] == 1
-        assert found.digits_right[name] > found.digits_right["identity"] + 0.04
-        assert found.digits_right[name] > found.digits_right["none"] + 0.04
-
-
-def test_step_size_scales_and_shrinks(results):
-    found = results["step_size"]
-    assert found.doubled_exactly
-    for lr, first in found.first_steps.items():
-        assert first / lr == pytest.approx(found.first_steps[0.1] / 0.1, rel=1e-12)
-        assert found.shrinks_by[lr] == pytest.approx(1 - lr, abs=1e-6)
-    assert found.steps[0.3][-1] < 1e-3 * found.steps[0.3][0]
-    assert found.steps[2.1][-1] > 5 * found.steps[2.1][0]
-
-
-def test_constant_gradient_circles_in_proportion_to_lr(results):
-    found = results["constant_gradient"]
-    for lr in found.lrs:
-        assert found.mean_distance["absolute_error"][lr] == pytest.approx(lr / 2, rel=1e-6)
-        assert 0.9 * lr < found.max_distance["absolute_error"][lr] <= lr
-        assert found.mean_distance["squared_error"][lr] < 1e-13
-        assert found.swing["squared_error"][lr] < 1e-9
-        assert found.swing["huber"][lr] < 1e-9
-        per_lr = found.swing["absolute_error"][lr] / lr
-        assert per_lr == pytest.approx(found.swing["absolute_error"][0.4] / 0.4, rel=0.1)
-    assert found.decaying < 0.01 * found.mean_distance["absolute_error"][0.4]
-
-
-# ---- what is printed, drawn and written -----------------------------------------------------
-
-
-def test_main_prints_every_answer(run):
-    results, printed = run
-    assert len(results) == len(why.SECTIONS) == 7
-    for question in why.SECTIONS:
-        assert question in printed
-    for found in results.values():
-        assert str(found) in printed
-        assert max(map(len, str(found).splitlines())) <= 100
-
-
-@needs_extra("matplotlib", "plot")
-def test_save_plots_draws_every_plot(results, tmp_path):
-    files = why.save_plots(results, tmp_path / "new" / "folder")
-    assert len(files) == len(why.PLOTS)
-    for file in files:
-        data = file.read_bytes()
-        assert data.startswith(b"\x89PNG")
-        assert 5_000 < len(data) < 150_000
-    again = why.save_plots(results, tmp_path)
-    assert [file.read_bytes() for file in again] == [file.read_bytes() for file in files]
-
-
-@pytest.mark.parametrize("option", ["--plots", "--docs"])
-def test_main_without_matplotlib_says_how_to_get_it(option, monkeypatch, tmp_path, capsys, no_work):
-    for name in ("matplotlib", "matplotlib.figure"):
-        monkeypatch.setitem(sys.modules, name, None)
-    assert why.main([option, str(tmp_path / "new")]) == 1
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err == "the plots need matplotlib; install it with: pip install 'fastgd[plot]'\n"
-    assert not (tmp_path / "new").exists()
-
-
-def test_main_renews_the_page(tmp_path, no_work, capsys, results):
-    page = tmp_path / PAGE.name
-    stale = re.sub(r"```text\n.*?```", "```text\nstale\n```", PAGE.read_text("utf-8"), flags=re.S)
-    page.write_text(stale, "utf-8")
-    if not has("matplotlib"):
-        assert why.main(["--docs", str(tmp_path)]) == 1
-        assert page.read_text("utf-8") == stale
-        return
-    assert why.main(["--docs", str(tmp_path)]) == 0
-    assert page.read_text("utf-8") == why.renew_page(PAGE.read_text("utf-8"), results)
-    assert "stale" not in page.read_text("utf-8")
-    assert len(list((tmp_path / "img").glob("*.png"))) == len(why.PLOTS)
-
-
-def numbers_apart(text):
-    """Return the text with # for every number and one space for any, and the numbers."""
-    number = r"[-+]?\d+(?:\.\d+)?(?:e[-+]\d+)?"
-    words = re.sub(r"\s+", " ", re.sub(number, "#", text))
-    return words, [float(found) for found in re.findall(number, text)]
-
-
-def test_page_shows_current_numbers(results):
-    page = PAGE.read_text("utf-8")
-    words, numbers = numbers_apart(page)
-    renewed_words, renewed = numbers_apart(why.renew_page(page, results))
-    assert words == renewed_words
-    # Another machine's NumPy may round otherwise, which shows in what is rounding error itself.
-    for shown, current in zip(numbers, renewed, strict=True):
-        assert math.isclose(shown, current, rel_tol=0.05, abs_tol=1e-7)
-
-
-def test_page_has_every_section_and_plot():
-    page = PAGE.read_text("utf-8")
-    sections = [section.__name__ for section in why.SECTIONS.values()]
-    assert re.findall(r"<!-- numbers: (\w+) -->", page) == sections
-    shown = re.findall(r"!\[[^]]{40,}\]\((img/[\w-]+\.png)\)", page)
-    assert sorted(shown) == sorted(f"img/why-{name.replace('_', '-')}.png" for name in why.PLOTS)
-    for file in shown:
-        assert (PAGE.parent / file).read_bytes().startswith(b"\x89PNG")
+import gallery
+from block_extras import has
+
+# name -> (packages that it needs, in the order in which it asks for them; figures that it draws)
+RUNS = {
+    "digits": (["matplotlib"], 3),
+    "gradient_flow": (["matplotlib"], 4),
+    "imbalanced_classes": (["matplotlib", "statsmodels"], 2),
+    "in_place_of_scikit_learn": (["matplotlib", "sklearn"], 2),
+    "missing_values": (["matplotlib", "vega_datasets"], 2),
+    "multilabel": (["matplotlib", "vega_datasets"], 2),
+    "online_learning": (["matplotlib", "statsmodels"], 2),
+    "poisson_counts": (["matplotlib", "statsmodels"], 2),
+}
+# What has its test elsewhere, or is marked "data"
+OTHERS = {
+    "fashion_mnist": ["matplotlib"],
+    "torch_module": ["matplotlib", "torch"],
+    "why_derivatives": ["matplotlib"],
+}
+NEEDS = {name: needed for name, (needed, _) in RUNS.items()} | OTHERS
+# package -> what a message calls it and has the reader install
+CALLED = {
+    "matplotlib": ("matplotlib", "plot"),
+    "sklearn": ("scikit-learn", "sklearn"),
+    "statsmodels": ("statsmodels", "examples"),
+    "torch": ("PyTorch", "torch"),
+    "vega_datasets": ("vega_datasets", "examples"),
+}
+
+
+def message(package):
+    name, extra = CALLED[package]
+    return f"this example needs {name}: pip install 'fastgd[{extra}]'"
+
+
+def test_every_example_has_a_test():
+    assert sorted(NEEDS) == sorted(file.stem for file in gallery.EXAMPLES.glob("*.py"))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_example_draws_and_says_what_it_prints(name, tmp_path):
+    needed, n_figures = RUNS[name]
+    missing = [package for package in needed if not has(package)]
+    if missing:
+        done = gallery.run(name, tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"{message(missing[0])}\n"
+    else:
+        gallery.assert_runs(name, tmp_path, n_figures)
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [(name, package) for name, needed in NEEDS.items() for package in needed]
+)
+def test_example_without_a_package_says_how_to_get_it(name, package, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, package, None)  # neither imported nor found
+    if package == "matplotlib":
+        monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    # What is asked for first is missing first.
+    missing = next(p for p in NEEDS[name] if p == package or not has(p))
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(gallery.EXAMPLES / f"{name}.py"), run_name="__main__")
+    assert stopped.value.code == message(missing)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_example_without_fashion_mnist_names_the_package(tmp_path):
+    done = gallery.run("fashion_mnist", tmp_path, FASTGD_FASHION_MNIST=str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    if has("matplotlib"):
+        assert done.stderr == (
+            f"{tmp_path} does not have Fashion-MNIST: install Debian's package "
+            "dataset-fashion-mnist, or set FASTGD_FASHION_MNIST to the folder of its files\n"
+        )
+    else:
+        assert done.stderr == f"{message('matplotlib')}\n"
+
+
+@pytest.mark.data
+def test_fashion_mnist_draws_and_says_what_it_prints(tmp_path):
+    gallery.assert_runs("fashion_mnist", tmp_path, 3)
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_example_has_the_form_of_the_gallery(name):
+    text = gallery.text_of(name)
+    title, line = text.strip().splitlines()[:2]
+    assert line == "=" * len(title)
+    assert "The data are" in " ".join(text.split())
+    assert (gallery.EXAMPLES / f"{name}.py").read_text("utf-8").endswith("\nplt.show()\n")
+
+
+def test_text_that_is_not_printed_is_found(monkeypatch):
+    monkeypatch.setattr(gallery, "text_of", lambda name: "it reads ``0.97`` of them, or ``12%``")
+    gallery.assert_stated("any", "accuracy 0.97\n12% off")
+    for printed in ("accuracy 0.978, 12% off", "accuracy 0.97, 112% off", "10.97 12%", "0.97, 12"):
+        with pytest.raises(AssertionError):
+            gallery.assert_stated("any", printed)

@@ -2,9 +2,6 @@
 
 import copy
 import ctypes
-import doctest
-import importlib
-import os
 import pickle
 import signal
 import subprocess
@@ -952,44 +949,3 @@ def test_inputs_may_live_at_any_address():
         net = network()
         net.train_step(moved, y)
         assert_same(wanted, net)
-
-
-# ---- the examples in the docstrings ---------------------------------------------------------
-
-MODULES = ["_training", "callbacks", "config", "history", "io", "layers", "losses", "metrics"]
-MODULES += ["network", "optimizers", "schedules"]
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_examples_in_docstrings(name, monkeypatch):
-    # Its example needs onnx, and is run by the tests of that.
-    monkeypatch.setattr(Network.to_onnx, "__doc__", None)
-    monkeypatch.setattr(sys, "stderr", open(os.devnull, "w"))  # noqa: SIM115
-    found = doctest.DocTestFinder().find(importlib.import_module(f"fastgd.{name}"))
-    # Those of pictures need matplotlib: test_seeing.py has them.
-    results = [doctest.DocTestRunner().run(t) for t in found if not t.name.endswith(".plot")]
-    sys.stderr.close()
-    assert sum(result.attempted for result in results) > 0
-    assert sum(result.failed for result in results) == 0
-
-
-def described():
-    """Public classes and functions; exceptions of the core explain themselves in words."""
-    core = {"ModelFileError", "ValidationError"}
-    return [n for n in fastgd.__all__ if n not in core and callable(getattr(fastgd, n))]
-
-
-@pytest.mark.parametrize("name", described())
-def test_public_names_have_an_example(name):
-    assert ">>>" in getattr(fastgd, name).__doc__
-
-
-@pytest.mark.parametrize(
-    "method",
-    [
-        "evaluate", "fit", "get_weights", "gradient_flow", "loss_and_grad", "predict", "save",
-        "set_weights", "summary", "to_onnx", "train_step", "validate",
-    ],
-)  # fmt: skip
-def test_public_methods_have_an_example(method):
-    assert ">>>" in getattr(Network, method).__doc__

@@ -1,6 +1,5 @@
 """ONNX: what is written computes the same in onnxruntime, what is read is the same network."""
 
-import doctest
 import errno
 import json
 import os
@@ -17,7 +16,6 @@ import fastgd
 from doc_cells import assert_cells_print_what_is_shown
 from fastgd import Dense, ModelFileError, Network, activations, from_onnx
 from fastgd import _onnx_formulas as formulas
-from fastgd import _onnx_reader as reader
 from fastgd import _onnx_writer as writer
 from onnx_graphs import SPELLINGS, Graph, keras_layer, sklearn_layer, torch_layer, weights
 
@@ -823,15 +821,6 @@ def test_second_files_elsewhere_are_not_read(written, tmp_path):
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ModelFileError, match="cannot read"):
         from_onnx(folder / "model.onnx")
-
-
-@pytest.mark.parametrize("name", ["network", "_onnx_reader"])
-def test_examples_in_docstrings(name):
-    globs = {"__name__": "example"}
-    examined = {"network": Network.to_onnx, "_onnx_reader": reader.from_onnx}[name]
-    (example,) = doctest.DocTestFinder().find(examined, globs=globs)
-    assert example.examples
-    assert doctest.DocTestRunner().run(example).failed == 0
 
 
 # ---- the page --------------------------------------------------------------------------------

@@ -89,3 +89,25 @@ def test_makefile_names_each_command_once():
     targets = re.findall(r"^([a-z-]+):.*##", makefile, re.M)
     assert len(targets) == len(set(targets))
     assert {"demo", "test", "lint", "bench", "package-check"} <= set(targets)
+
+
+def test_typed_program_of_a_user_runs():
+    """`make lint` and `make package-check` have mypy and pyright look at it."""
+    program = ROOT / "tests" / "typing" / "user_program.py"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("layer  shape     activation  parameters")
+    assert "gradient of the kernels 50.508\n" in done.stdout
+
+
+def test_requirements_of_extras_are_those_of_the_project():
+    found = subprocess.run(
+        [sys.executable, ROOT / "tools" / "requirements.py", "all", "plot"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    extras = PROJECT["project"]["optional-dependencies"]
+    names = ("data", "plot", "sklearn", "onnx", "torch")
+    assert found == [one for name in names for one in extras[name]]

@@ -1,7 +1,6 @@
 """What shows a network and its training: numbers, words, pictures; looking changes nothing."""
 
 import copy
-import doctest
 import importlib
 import io
 import itertools
@@ -19,7 +18,7 @@ import fastgd
 from block_extras import needs_extra
 from doc_cells import DOCS, assert_cells_print_what_is_shown
 from fastgd import _flow, _verify, callbacks, reference
-from fastgd._html import table
+from fastgd._html import fold, table
 from fastgd._pairing import LOSSES, fitting_outputs
 from fastgd.callbacks import GradientFlowWarning
 from fastgd.datasets import load_digits_split
@@ -705,9 +704,8 @@ def test_html_of_a_network_shows_layers_parameters_and_memory(rng, capsys):
 
 
 def test_html_is_escaped():
-    texts = Tags(
-        table(("<b>", "&"), [("<script>", "1 < 2")], caption='"<i>"', foot=("<u>", ""))
-    ).texts
+    inner = table(("<b>", "&"), [("<script>", "1 < 2")], foot=("<u>", ""))
+    texts = Tags(fold('"<i>"', inner)).texts
     assert texts == ['"<i>"', "<b>", "&", "<script>", "1 < 2", "<u>"]
 
     class Sneaky:
@@ -1029,29 +1027,3 @@ def test_page_states_the_thresholds():
         "more than half", "below 5 % of the steepest", "more than 10 %", "more than 1/100,000",
     ):  # fmt: skip
         assert words in text
-
-
-def examples(name):
-    """The examples of a module: those that need nothing, and those of pictures."""
-    finder = doctest.DocTestFinder()
-    found = [t for t in finder.find(importlib.import_module(f"fastgd.{name}")) if t.examples]
-    drawing = [t for t in found if "matplotlib" in t.docstring and "Agg" in t.docstring]
-    return [t for t in found if t not in drawing], drawing
-
-
-@pytest.mark.parametrize("name", ["_flow", "_explain"])
-def test_examples_in_docstrings(name):
-    others, _ = examples(name)
-    assert others
-    for example in others:
-        assert doctest.DocTestRunner().run(example).failed == 0
-
-
-@pytest.mark.parametrize("name", ["_flow", "_plots", "history", "callbacks"])
-@with_plots
-def test_examples_of_pictures_in_docstrings(name):
-    importlib.import_module("fastgd._plots").pyplot("this test")
-    _, drawing = examples(name)
-    assert drawing
-    for example in drawing:
-        assert doctest.DocTestRunner().run(example).failed == 0

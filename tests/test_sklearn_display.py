@@ -1,6 +1,5 @@
 """LossCurveDisplay: what is drawn, of whose estimators, and what is said when there is nothing."""
 
-import doctest
 import sys
 import warnings
 
@@ -160,14 +159,3 @@ def test_without_matplotlib_one_line_says_how_to_get_it(monkeypatch):
     message = r"^LossCurveDisplay needs matplotlib: pip install 'fastgd\[plot\]'$"
     with pytest.raises(ImportError, match=message):
         LossCurveDisplay.from_estimator(fitted())
-
-
-@with_plots
-def test_docstring_examples_run():
-    LossCurveDisplay([1.0]).plot()
-    attempted = 0
-    for example in doctest.DocTestFinder().find(LossCurveDisplay, module=False):
-        result = doctest.DocTestRunner().run(example)
-        attempted += result.attempted
-        assert not result.failed
-    assert attempted > 12

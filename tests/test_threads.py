@@ -2,7 +2,6 @@
 
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -16,10 +15,10 @@ import pytest
 import threadpoolctl
 
 import fastgd
+from c_programs import ROOT, compile_and_run
 from fastgd import _imports, _kernels, _threads
 from fastgd.config import cgroup_quota
 
-ROOT = Path(__file__).resolve().parent.parent
 TASKS = Path("/proc/self/task")
 
 
@@ -67,20 +66,6 @@ def workers():
 
 def cpu_seconds(task):
     return int((TASKS / task / "schedstat").read_text().split()[0]) * 1e-9
-
-
-def compile_and_run(tmp_path, flags, *sources, arguments=()):
-    """Compile a program of tests/c and run it."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    binary = tmp_path / "test"
-    flags = f"-std=c11 {flags} -pthread -ffp-contract=off -Wall -Wextra -Werror -Icsrc".split()
-    command = [compiler, *flags, f"tests/c/{sources[0]}", *sources[1:], "-lm", "-o", str(binary)]
-    subprocess.run(command, cwd=ROOT, check=True)
-    # Older sanitizers do not know the address-space layout of newer kernels.
-    without = [which, "-R"] if (which := shutil.which("setarch")) else []
-    return subprocess.run(
-        [*without, str(binary), *arguments], capture_output=True, text=True, timeout=300
-    )
 
 
 # ---- parking --------------------------------------------------------------------------------

@@ -371,6 +371,84 @@ def test_progress_is_shown(capsys):
     assert capsys.readouterr().err.count("loss") == 2
 
 
+# ---- callbacks ---------------------------------------------------------------------------------
+
+
+def test_early_stopping_ends_where_a_loop_would():
+    """The same batches, and the random numbers go on as if no later epoch had been meant."""
+    stopping = fastgd.EarlyStopping("loss", patience=1, min_delta=0.05)
+    (mine, optimizer), (theirs, other) = pair = twins(
+        stack(nn.Tanh()), lambda m: optim.SGD(m.parameters(), 0.2, momentum=0.9)
+    )
+    history = fit(mine, X, Y, LOSS, optimizer, 60, 15, callbacks=stopping)
+    after = torch.rand(())
+    n_epochs = len(history.epoch)
+    assert 1 < n_epochs < 60
+    train(theirs, X, Y, LOSS, other, n_epochs, 15)
+    assert torch.equal(torch.rand(()), after)
+    best = stopping.best_epoch + 1
+    assert best == n_epochs - 1
+    # The best weights are those of the epoch before; the moments are of the last step.
+    assert far_apart(pair, 1e-12) != []
+    ((again, third),) = twins(stack(nn.Tanh()), lambda m: optim.SGD(m.parameters(), 0.2, 0.9))[:1]
+    train(again, X, Y, LOSS, third, best, 15)
+    for parameter, expected in zip(mine.parameters(), again.parameters(), strict=True):
+        assert distance(parameter, expected) <= 1e-12
+
+
+def test_callbacks_see_the_weights_in_training():
+    class Watch(fastgd.Callback):
+        def __init__(self):
+            self.weights, self.logs, self.steps = [], [], 0
+
+        def on_batch_end(self, step, loss):
+            self.steps += 1
+
+        def on_epoch_end(self, epoch, logs):
+            self.weights.append(self.network.layers[0].weight.copy())
+            self.logs.append(sorted(logs))
+
+    watch = Watch()
+    module = stack(nn.Tanh())
+    options = {"callbacks": [watch], "validation_data": (X, Y)}
+    fit(module, X, Y, LOSS, optim.Adam(module.parameters()), 3, 15, **options)
+    assert watch.logs == 3 * [["loss", "lr", "seconds", "val_loss"]]
+    assert watch.steps == 3 * 5
+    assert not np.array_equal(watch.weights[1], watch.weights[2])
+    assert np.array_equal(watch.weights[2], module[0].weight.detach().numpy().T)
+
+
+def test_a_callback_that_fails_leaves_module_and_optimizer_in_agreement():
+    class Fails(fastgd.Callback):
+        def on_epoch_end(self, epoch, logs):
+            if epoch == 1:
+                raise RuntimeError("full")
+
+    pair = twins(stack(nn.Tanh()), lambda m: optim.Adam(m.parameters()))
+    (mine, optimizer), (theirs, other) = pair
+    with pytest.raises(RuntimeError, match="full"):
+        fit(mine, X, Y, LOSS, optimizer, 5, 15, callbacks=Fails())
+    train(theirs, X, Y, LOSS, other, 2, 15)
+    assert far_apart(pair, 1e-11) == []
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        (fastgd.Checkpoint("absent"), "^callbacks: a Checkpoint keeps a fastgd.Network"),
+        ([fastgd.GradientFlow()], r"^callbacks: GradientFlow .*from_module\(module, loss\)"),
+        (fastgd.EarlyStopping("val_loss"), "monitors 'val_loss', which this fit does not record"),
+        (["loss"], "callbacks must be fastgd.Callback objects, not 'loss'"),
+    ],
+)
+def test_callbacks_that_cannot_be_used_are_refused(callbacks, message):
+    module = stack(nn.Tanh())
+    before = copy.deepcopy(module.state_dict())
+    with pytest.raises((ValueError, TypeError), match=message):
+        fit(module, X, Y, LOSS, optim.Adam(module.parameters()), 5, 15, callbacks=callbacks)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
 def test_threads_make_no_difference():
     ends = []
     for n_threads in (1, 3):

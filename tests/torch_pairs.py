@@ -20,13 +20,19 @@ TOLERANCES = {
 
 
 def train(module, X, y, loss, optimizer, epochs, batch_size, seed=0):
-    """Train as a program in PyTorch does."""
+    """Train as a program in PyTorch does; return the largest norm of each state over the steps."""
     torch.manual_seed(seed)
+    sizes = {}
     for _ in range(epochs):
         for x_batch, y_batch in DataLoader(TensorDataset(X, y), batch_size, shuffle=True):
             optimizer.zero_grad()
             loss(module(x_batch), y_batch).backward()
             optimizer.step()
+            for parameter, state in optimizer.state.items():
+                for key, value in state.items():
+                    size = torch.as_tensor(value).double().norm().item()
+                    sizes[parameter, key] = max(size, sizes.get((parameter, key), 0.0))
+    return sizes
 
 
 def fit(module, X, y, loss, optimizer, epochs, batch_size, seed=0, **options):
@@ -38,30 +44,37 @@ def fit(module, X, y, loss, optimizer, epochs, batch_size, seed=0, **options):
     )  # fmt: skip
 
 
-def distance(a, b):
-    """Return |a - b| / |b|, or |a - b| where b is zero."""
+def distance(a, b, size=None):
+    """Return |a - b| / |b|, or |a - b| where b is zero; or by a size other than |b|."""
     a, b = a.detach().double(), b.detach().double()
-    size = b.norm().item()
+    size = b.norm().item() if size is None else size
     return (a - b).norm().item() / (size if size > 0 else 1.0)
 
 
-def far_apart(pair, tolerance):
-    """Return what of two (module, optimizer) differs by more: parameters, and their states."""
+def far_apart(pair, tolerance, sizes=None):
+    """Return what of two (module, optimizer) differs by more: parameters, and their states.
+
+    States are sums over steps. By chance one may end near zero, where nothing but the rounding of
+    its terms is left: with sizes, those that `train` returns, an error is compared with the largest
+    that the state has been.
+    """
     (mine, of_mine), (theirs, of_theirs) = pair
     wrong = []
     named = zip(mine.named_parameters(), theirs.parameters(), strict=True)
     for (name, parameter), expected in named:
-        found = {"": (parameter, expected)}
+        found = {"": (parameter, expected, None)}
         state, other = of_mine.state.get(parameter, {}), of_theirs.state.get(expected, {})
         if set(state) != set(other):
             wrong.append((name, set(state) ^ set(other)))
             continue
-        found |= {key: (state[key], other[key]) for key in state}
+        for key in state:
+            size = None if sizes is None else sizes[expected, key]
+            found[key] = (state[key], other[key], size)
         wrong += [
-            (name, key, distance(*both)) for key, both in found.items()
-            if not distance(*both) <= tolerance
+            (name, key, distance(*three)) for key, three in found.items()
+            if not distance(*three) <= tolerance
         ]  # fmt: skip
-        if any(both[0].dtype != both[1].dtype for both in found.values()):
+        if any(mine.dtype != theirs.dtype for mine, theirs, _ in found.values()):
             wrong.append((name, "dtype"))
     return wrong
 

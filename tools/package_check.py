@@ -2,9 +2,13 @@
 
     python tools/package_check.py
 
-Needs `build`. The wheel must hold no sources of the compiled parts and stay below 2 MB.
+Needs `build`, mypy and pyright. The wheel must hold no sources of the compiled parts and stay below
+2 MB; a typed program is checked against what was installed, and every public name must have a type.
 """
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -30,6 +34,10 @@ assert accuracy >= 0.95, accuracy
 assert fastgd.check(verbose=False).passed
 print(f"installed: fastgd {fastgd.__version__}, accuracy {accuracy:.4f}, every kernel checked")
 """
+
+
+# Subclasses of scikit-learn's, which has no types.
+UNTYPED = ("fastgd.sklearn.", "fastgd.sklearn._estimators.")
 
 
 def run(*command, cwd):
@@ -59,6 +67,34 @@ def check_wheel(path):
     print(f"{path.name}: {size} bytes, {len(names)} files")
 
 
+def check_types(folder):
+    """See the installed package as a user's type checkers do."""
+    program = shutil.copy(ROOT / "tests" / "typing" / "user_program.py", folder)
+    scripts = Path(sys.executable).parent
+    python = folder / "env" / "bin" / "python"
+    run(python, "-W", "error", program, cwd=folder)
+    (folder / "mypy.ini").write_text("[mypy]\nstrict = true\n")
+    run(scripts / "mypy", "--python-executable", python, program, cwd=folder)
+    (folder / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
+    run(scripts / "pyright", "--pythonpath", python, program, cwd=folder)
+    # It finds a package through the python that is first on the path.
+    env = os.environ | {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        [scripts / "pyright", "--verifytypes", "fastgd", "--ignoreexternal", "--outputjson"],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    symbols = json.loads(done.stdout)["typeCompleteness"]["symbols"]
+    public = [symbol for symbol in symbols if symbol["isExported"]]
+    assert len(public) > 400, f"only {len(public)} public names are typed"
+    bad = [one["name"] for one in public if not one["isTypeKnown"]]
+    bad = [name for name in bad if not name.startswith(UNTYPED)]
+    assert not bad, f"names whose type is not known: {bad}"
+    print(f"{len(public)} public names have known types")
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -73,6 +109,7 @@ def main():
         run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", wheel, cwd=folder)
         run(python, "-W", "error", "-c", TRIAL, cwd=folder)
         run(folder / "env" / "bin" / "fastgd", "info", cwd=folder)
+        check_types(folder)
     print("package check passed")
 
 

@@ -7,15 +7,19 @@ import csv
 import io
 import math
 import os
+import shlex
 import sys
+import zlib
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
 from . import active_isa, optimizers, schedules, tables
-from .callbacks import EarlyStopping
+from ._plots import pyplot
+from .callbacks import Callback, Checkpoint, EarlyStopping
 from .config import threads_in_force
+from .history import History
 from .io import load, write_atomically
 from .layers import Dense
 from .network import Network
@@ -29,19 +33,37 @@ _LEARNING_RATES = {"sgd": 0.1, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 1e-3, "ad
 # Small files get more epochs, until there are about this many steps.
 _STEPS = 3000
 _CLASS_LOSSES = ("cross_entropy", "log_loss")
+_PICTURES = (".png", ".svg", ".pdf")
+# The options that a resumed training takes from the interrupted one. Where the files lie, and what
+# is shown, may differ.
+_KEPT = (
+    "target", "task", "validation_split", "hidden", "activation", "loss", "dropout", "l2", "dtype",
+    "optimizer", "lr", "schedule", "epochs", "batch_size", "early_stopping", "seed", "checkpoint",
+)  # fmt: skip
 
 
 def train(options: argparse.Namespace) -> int:
     """Train a network as the options say, print its metrics, and save it."""
-    out = checked_output(options.out)
+    out = checked_output(options.out or options.resume or "model.safetensors")
     if options.predictions:
         checked_output(options.predictions)
-    data = tables.read(options.file, target=options.target, labels=options.labels)
+    if options.plot:
+        _checked_picture(options.plot)
+    net = encoder = None
+    if options.resume:
+        net, encoder = _interrupted(options)
+    data = tables.read(
+        options.file,
+        target=options.target,
+        labels=options.labels,
+        text=() if encoder is None else encoder.text_columns,
+    )
     if isinstance(data, Arrays) and options.target and not options.file.endswith(".npz"):
         raise ValueError(f"{options.file}: has no columns, so --target does not go with it")
-    encoder = Preprocessor.fit(
-        data, target=options.target, task=options.task, scale_target=options.loss != "poisson"
-    )
+    if encoder is None:
+        encoder = Preprocessor.fit(
+            data, target=options.target, task=options.task, scale_target=options.loss != "poisson"
+        )
     loss = _loss_for(encoder.task, options.loss)
     test = None
     if options.test:
@@ -70,17 +92,25 @@ def train(options: argparse.Namespace) -> int:
     batch_size = min(batch_size, len(X))
     steps = -(-len(X) // batch_size)
     epochs = options.epochs or min(500, max(10, -(-_STEPS // steps)))
-    net = _network(options, encoder, loss, X.shape[1], epochs * steps)
+    if net is None:
+        net = _network(options, encoder, loss, X.shape[1], epochs * steps)
+        net.metadata = {"preprocessing": encoder.config}
+        if options.checkpoint:
+            net.metadata["training"] = _training_record(options, sets)
+    elif net.metadata["training"]["data"] != _fingerprint(sets):
+        raise ValueError(f"{options.file}: is not the data that {options.resume} was trained on")
     _describe(options, encoder, data, net, sets, epochs, batch_size)
 
     validation = None
     if "validation" in sets:
         Xv, yv = sets["validation"]
         validation = (Xv, _network_targets(net, yv))
-    callbacks = []
+    first_epoch = len(net.history.epoch) if options.resume and net.history is not None else 0
+    callbacks: list[Callback] = []
     if options.early_stopping:
         callbacks.append(EarlyStopping("val_loss", patience=options.early_stopping))
-    metadata = {"preprocessing": encoder.config}
+    if options.checkpoint:
+        callbacks.append(Checkpoint(out, every=options.checkpoint))
     try:
         history = net.fit(
             X,
@@ -91,24 +121,118 @@ def train(options: argparse.Namespace) -> int:
             callbacks=callbacks,
             verbose=0 if options.quiet else "auto",
             n_threads=options.threads,
+            resume=bool(options.resume),
         )
     except KeyboardInterrupt:
-        net.save(out, metadata=metadata)
-        print(
-            f"\nfastgd train: interrupted after {net.step} steps; {out} holds what was learned",
-            file=sys.stderr,
-        )
+        _keep_interrupted(options, net, out, first_epoch)
         return 130
     if len(history.epoch) < epochs:
         print(f"stopped early   after epoch {len(history.epoch)}, best weights restored")
     for name, (X, y) in sets.items():
         print(f"{name:<16}{_metrics(encoder, net.predict(X), y)}")
-    net.save(out, metadata=metadata)
+    # A training that has ended is not gone on with.
+    net.metadata.pop("training", None)
+    net.save(out)
     print(f"{'model':<16}{out}")
     if options.predictions:
         _write_predictions(options.predictions, encoder, net, data if test is None else test)
         print(f"{'predictions':<16}{options.predictions}")
+    if options.plot:
+        _write_picture(options.plot, history)
+        print(f"{'picture':<16}{options.plot}")
     return 0
+
+
+def _interrupted(options: argparse.Namespace) -> tuple[Network, Preprocessor]:
+    """Load the checkpoint of an interrupted training, and set the options to those of it."""
+    path = options.resume
+    net = load(path)
+    if not {"training", "preprocessing"} <= net.metadata.keys():
+        raise ValueError(
+            f"{path}: holds no interrupted training; fastgd train --checkpoint N keeps one, and a "
+            "network whose training has ended is trained further by fastgd.load and fit in Python"
+        )
+    training = net.metadata["training"]
+    try:
+        encoder = Preprocessor(net.metadata["preprocessing"])
+        if training.keys() != {"options", "data"} or not training["options"].keys() <= set(_KEPT):
+            raise ValueError
+        typed = [f"--{_dashed(name)}={text}" for name, text in training["options"].items()]
+    except (ValueError, AttributeError):
+        raise ValueError(f"{path}: malformed settings of an interrupted training") from None
+    # Read as they were when they were typed, so that they are checked in the same way.
+    before = options.parser.parse_args([options.file, *typed])
+    for name in _KEPT:
+        given, kept = getattr(options, name), getattr(before, name)
+        if given not in (kept, options.parser.get_default(name)):
+            had = "not given" if kept is None else _as_typed(kept)
+            raise ValueError(
+                f"--{_dashed(name)} is {_as_typed(given)}, but was {had} in the training that "
+                f"{path} goes on with; leave it out"
+            )
+        setattr(options, name, kept)
+    return net, encoder
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _as_typed(value: Any) -> str:
+    """Write the value of an option as the command line reads it."""
+    return ",".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+
+def _training_record(
+    options: argparse.Namespace, sets: dict[str, tuple[np.ndarray, np.ndarray]]
+) -> dict[str, Any]:
+    """Return what a later --resume must know: the options that matter, and what the data were."""
+    kept = {name: getattr(options, name) for name in _KEPT}
+    return {
+        "options": {name: _as_typed(kept[name]) for name in kept if kept[name] is not None},
+        "data": _fingerprint(sets),
+    }
+
+
+def _fingerprint(sets: dict[str, tuple[np.ndarray, np.ndarray]]) -> list[int]:
+    """Return checksums that tell whether the same samples are trained on, in the same order."""
+    return [zlib.crc32(np.ascontiguousarray(array).data) for array in sets["training"]]
+
+
+def _keep_interrupted(
+    options: argparse.Namespace, net: Network, out: str, first_epoch: int
+) -> None:
+    """Keep what was learned until Ctrl-C, and say how to go on."""
+    done = 0 if net.history is None else len(net.history.epoch)
+    held = done - done % options.checkpoint if options.checkpoint else 0
+    if held <= first_epoch:
+        out, held = options.resume or out, first_epoch
+    if held:
+        text = (
+            f"in epoch {done + 1}; {out} holds the network after epoch {held}. To go on: fastgd "
+            f"train {shlex.quote(options.file)} --resume {shlex.quote(out)}"
+        )
+    else:
+        net.metadata.pop("training", None)
+        net.save(out)
+        text = f"after {net.step} steps; {out} holds what was learned"
+    print(f"\nfastgd train: interrupted {text}", file=sys.stderr)
+
+
+def _checked_picture(path: str) -> None:
+    """Refuse, before the work is done, a picture that could not be drawn or written."""
+    pyplot("--plot")
+    checked_output(path)
+    if not path.endswith(_PICTURES):
+        raise ValueError(f"{path}: the name must end in {', '.join(_PICTURES)}")
+
+
+def _write_picture(path: str, history: History) -> None:
+    figure = history.plot().figure_
+    content = io.BytesIO()
+    figure.savefig(content, format=path.rpartition(".")[2], dpi=150)
+    pyplot("--plot").close(figure)
+    write_atomically(Path(path), content.getvalue())
 
 
 def predict(options: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import kernels, losses
 from ._flow import NextStep, cancels, slope
-from ._html import block, table
+from ._html import block, fold, table
 from ._validate import Array, is_table
 from .activations import Activation
 from .optimizers import SGD
@@ -136,10 +136,10 @@ class Explanation:
     ) -> None:  # fmt: skip
         self.x = x
         self.y = y
-        self.output = layers[-1].a
+        self.output: Array = layers[-1].a
         self.loss = loss
         self.lr = lr
-        self.layers = list(layers)
+        self.layers: list[LayerExplanation] = list(layers)
         self._loss_name = network.loss_name
         self._optimizer = network.optimizer.own_copy()
         self._has_penalties = any(layer.l1 or layer.l2 for layer in network.layers)
@@ -460,4 +460,4 @@ def _rows(value: Array | float) -> list[str]:
 
 def _formula_table(title: str, rows: Sequence[tuple[str, list[str]]]) -> str:
     shown = [(left, "\n".join(right)) for left, right in rows]
-    return table(("formula", "numbers"), shown, caption=title, n_text=2)
+    return fold(title, table(("formula", "numbers"), shown, n_text=2, wrap=True))

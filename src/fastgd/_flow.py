@@ -137,14 +137,24 @@ class GradientFlowReport:
         lr: float,
         values: Mapping[str, Array],
     ) -> None:
-        self.layers = list(layers)
+        self.layers: list[str] = list(layers)
         self.n_samples = n_samples
         self.loss = loss
         self.lr = lr
         self.__dict__.update(values)
 
     def values(self, name: str) -> Array:
-        """Return one of the arrays (n_layers,) by its name."""
+        """Return one of the arrays (n_layers,) by its name.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastgd
+        >>> net = fastgd.Network([fastgd.Dense(3, "relu"), fastgd.Dense(1)], "squared_error",
+        ...                      n_inputs=2)
+        >>> net.gradient_flow(np.eye(2), np.ones(2)).values("delta_norm").shape
+        (2,)
+        """
         found: Array = getattr(self, choice("name", name, QUANTITIES))
         return found
 
@@ -159,7 +169,8 @@ class GradientFlowReport:
         Returns
         -------
         Display
-            With figure_ and axes_ of matplotlib, and lines_ by the name of what they show.
+            With ``figure_`` and ``axes_`` of matplotlib, and ``lines_`` by the name of what they
+            show.
 
         Raises
         ------

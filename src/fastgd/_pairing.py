@@ -1,5 +1,7 @@
 """Which output activation each loss takes by default, and which ones it fits: the single place."""
 
+from __future__ import annotations
+
 _EVERY_ELEMENTWISE = (
     "identity", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign",
     "tanh", "sigmoid", "hard_sigmoid", "exp",
@@ -7,7 +9,7 @@ _EVERY_ELEMENTWISE = (
 
 # The first activation of each loss is its canonical one.  log_loss needs outputs within [0, 1] and
 # poisson outputs >= 0: on the range of the others these two are undefined.
-_FITS = {
+_FITS: dict[str, tuple[str, ...]] = {
     "squared_error": (*_EVERY_ELEMENTWISE, "softmax"),
     "absolute_error": _EVERY_ELEMENTWISE,
     "huber": _EVERY_ELEMENTWISE,
@@ -15,10 +17,10 @@ _FITS = {
     "cross_entropy": ("softmax",),
     "poisson": ("exp", "softplus", "sigmoid", "hard_sigmoid", "relu"),
 }
-LOSSES = tuple(_FITS)
+LOSSES: tuple[str, ...] = tuple(_FITS)
 
 
-def fitting_outputs(loss):
+def fitting_outputs(loss: str) -> tuple[str, ...]:
     """Return the names of the output activations that a loss fits, the canonical one first."""
     try:
         return _FITS[loss]
@@ -26,12 +28,12 @@ def fitting_outputs(loss):
         raise ValueError(f"unknown loss {loss!r}; choose from {', '.join(sorted(_FITS))}") from None
 
 
-def canonical_output(loss):
+def canonical_output(loss: str) -> str:
     """Return the name of the output activation that a loss takes when none is given."""
     return fitting_outputs(loss)[0]
 
 
-def check_pairing(loss, activation):
+def check_pairing(loss: str, activation: str) -> None:
     """Raise a ValueError that names the choices unless the loss fits the output activation."""
     choices = fitting_outputs(loss)
     if activation not in choices:

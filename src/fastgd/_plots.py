@@ -66,7 +66,7 @@ class Display:
 
     def __init__(self, figure: Figure, axes: Sequence[Axes]) -> None:
         self.figure_ = figure
-        self.axes_ = list(axes)
+        self.axes_: list[Axes] = list(axes)
         self.lines_: dict[str, Line2D] = {}
 
 
@@ -213,8 +213,9 @@ def one_legend(ax: Axes, right: Axes | None) -> None:
 def draw_flow(layers: Sequence[str], values: Mapping[str, Array]) -> Display:
     """Draw one look at a network: four panels over its layers."""
     plt = pyplot("GradientFlowReport.plot")
-    figure, grid = plt.subplots(2, 2, sharex=True, figsize=(9.0, 6.4), layout="constrained")
-    display = Display(figure, list(grid.flat))
+    # One below the other: side by side they are too small to be read on a phone.
+    figure, panels = plt.subplots(4, 1, sharex=True, figsize=(6.4, 8.8), layout="constrained")
+    display = Display(figure, list(panels))
     at = np.arange(len(layers))
     spread, flat, norms, ratio = display.axes_
     for name, color, shift, marker in (("z", BLUE, -0.08, "o"), ("a", ORANGE, 0.08, "s")):
@@ -251,8 +252,8 @@ def draw_flow(layers: Sequence[str], values: Mapping[str, Array]) -> Display:
         ax.grid(alpha=0.3)
         # Above the panel, where it covers nothing
         ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
-    for ax in (norms, ratio):
-        ax.set_xlabel("layer")
+    ratio.set_xlabel("layer")
+    figure.align_ylabels(display.axes_)
     return display
 
 
@@ -270,7 +271,7 @@ def draw_flow_over_time(
     plt = pyplot("GradientFlow.plot")
     height = 0.9 + max(1.2, 0.32 * len(layers) + 0.5) * len(names)
     figure, grid = plt.subplots(
-        len(names), 1, sharex=True, squeeze=False, figsize=(7.2, height), layout="constrained"
+        len(names), 1, sharex=True, squeeze=False, figsize=(6.4, height), layout="constrained"
     )
     display = Display(figure, list(grid[:, 0]))
     edges = np.array([0, *(epoch + 1 for epoch in epochs)])

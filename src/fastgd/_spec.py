@@ -26,7 +26,7 @@ class Spec:
             return NotImplemented
         return all(getattr(self, key) == getattr(other, key) for key in self._fields)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None]  # type: ignore[assignment]
 
     def _plain(self) -> dict[str, Any]:
         """Return the name and the settings as a dictionary of plain values."""

@@ -163,16 +163,16 @@ class EarlyStopping(Callback):
         restore_best: bool = True,
     ) -> None:
         self.monitor = _name("monitor", monitor)
-        self.min_delta = real("min_delta", min_delta, minimum=0)
-        self.patience = integer("patience", patience)
-        self.mode = choice("mode", mode, ("auto", "min", "max"))
-        self.restore_best = boolean("restore_best", restore_best)
+        self.min_delta: float = real("min_delta", min_delta, minimum=0)
+        self.patience: int = integer("patience", patience)
+        self.mode: str = choice("mode", mode, ("auto", "min", "max"))
+        self.restore_best: bool = boolean("restore_best", restore_best)
         self._reset()
 
     def _reset(self) -> None:
         self.best: float | None = None
         self.best_epoch: int | None = None
-        self.stopped = False
+        self.stopped: bool = False
         self._wait = 0
         self._best_weights: list[Array] | None = None
         self._resumed = False
@@ -270,11 +270,11 @@ class Checkpoint(Callback):
         every: int = 1,
         mode: str = "auto",
     ) -> None:
-        self.path = os.fspath(path)
-        self.monitor = None if monitor is None else _name("monitor", monitor)
-        self.save_best_only = boolean("save_best_only", save_best_only)
-        self.every = integer("every", every)
-        self.mode = choice("mode", mode, ("auto", "min", "max"))
+        self.path: str = os.fspath(path)
+        self.monitor: str | None = None if monitor is None else _name("monitor", monitor)
+        self.save_best_only: bool = boolean("save_best_only", save_best_only)
+        self.every: int = integer("every", every)
+        self.mode: str = choice("mode", mode, ("auto", "min", "max"))
         if self.save_best_only and self.monitor is None:
             raise ValueError("save_best_only=True needs a monitor, such as 'val_loss'")
         self._best: float | None = None
@@ -337,8 +337,8 @@ class CSVLog(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str], append: bool = False) -> None:
-        self.path = os.fspath(path)
-        self.append = boolean("append", append)
+        self.path: str = os.fspath(path)
+        self.append: bool = boolean("append", append)
         self._file: IO[str] | None = None
         self._named = False
 
@@ -423,8 +423,8 @@ class GradientFlow(Callback):
         else:
             self.interval = integer("every", every)
         self.every: int | Literal["auto"] = every
-        self.n_samples = integer("n_samples", n_samples)
-        self.warn = boolean("warn", warn)
+        self.n_samples: int = integer("n_samples", n_samples)
+        self.warn: bool = boolean("warn", warn)
         self._data: Data | None = None
         self._resumed = False
         self._reset()
@@ -519,6 +519,16 @@ class GradientFlow(Callback):
         ------
         ValueError
             If the name is unknown, or nothing was looked at yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastgd
+        >>> net = fastgd.Network([fastgd.Dense(3, "relu"), fastgd.Dense(1)], "squared_error")
+        >>> flow = fastgd.GradientFlow(every=2, warn=False)
+        >>> history = net.fit(np.eye(4), np.ones(4), epochs=6, callbacks=[flow], verbose=0)
+        >>> flow.values("delta_norm").shape
+        (3, 2)
         """
         from ._flow import QUANTITIES
 

@@ -1,4 +1,4 @@
-"""The command `fastgd`: arguments, messages and exit codes; what a command does is elsewhere.
+"""The command ``fastgd``: arguments, messages and exit codes; what a command does is elsewhere.
 
 Exit codes: 0 done; 1 a check has failed; 2 wrong arguments or data, with one line on stderr;
 130 stopped by Ctrl-C.
@@ -21,7 +21,8 @@ _EXAMPLES = {
     "train": """\
   fastgd demo --data digits.csv
   fastgd train digits.csv --target digit --out digits.safetensors
-  fastgd train digits.csv --target digit --hidden 100,50 --epochs 30 --early-stopping 5""",
+  fastgd train digits.csv --target digit --hidden 100,50 --epochs 30 --early-stopping 5
+  fastgd train digits.csv --target digit --checkpoint 5 --plot digits.png""",
     "predict": """\
   fastgd demo --data digits.csv
   fastgd train digits.csv --target digit --out digits.safetensors
@@ -31,7 +32,7 @@ _EXAMPLES = {
   fastgd train digits.npz --out digits.safetensors
   fastgd export digits.safetensors digits.onnx""",
     "check": "  fastgd check --dtype float32",
-    "info": "  fastgd info",
+    "info": "  fastgd info\n  fastgd info --measure",
     "bench": "  fastgd bench --rounds 3 --json bench.json",
     "demo": "  fastgd demo\n  fastgd demo --data digits.npz",
 }
@@ -180,8 +181,24 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--out",
         metavar="FILE",
-        default="model.safetensors",
-        help="model file (default model.safetensors)",
+        help="model file (default model.safetensors, with --resume that one)",
+    )
+    output.add_argument(
+        "--checkpoint",
+        type=positive,
+        metavar="N",
+        help="write the model file after every N epochs as well, with what --resume needs",
+    )
+    output.add_argument(
+        "--resume",
+        metavar="MODEL",
+        help="go on with an interrupted training from its checkpoint, with its options, to the "
+        "same bits as if it had not been interrupted; FILE must hold the same data",
+    )
+    output.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="draw loss and learning rate by epoch: .png, .svg or .pdf (needs matplotlib)",
     )
     output.add_argument(
         "--predictions", metavar="FILE", help="CSV of the predictions for --test, else for FILE"
@@ -217,7 +234,11 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_info(parser: argparse.ArgumentParser) -> None:
-    pass
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="measure the peak of each instruction set as well (takes a second)",
+    )
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
@@ -280,25 +301,9 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    import numpy as np
+    from ._command_info import info
 
-    from . import _kernels
-    from .config import default_n_threads
-
-    build = _kernels.build_info()
-    for name, value in (
-        ("fastgd", __version__),
-        ("python", sys.version.split()[0]),
-        ("numpy", np.__version__),
-        ("instruction sets built", " ".join(_kernels.built_isas())),
-        ("available here", " ".join(_kernels.available_isas())),
-        ("active", _kernels.active_isa()),
-        ("threads", default_n_threads()),
-        ("compiler", build["compiler"]),
-        ("flags", build["flags"]),
-    ):
-        print(f"{name:<24}{value}")
-    return 0
+    return info(options)
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -354,7 +359,7 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         add_arguments(command)
-        command.set_defaults(run=run, name=name)
+        command.set_defaults(run=run, name=name, parser=command)
     return parser
 
 

@@ -32,8 +32,8 @@ class Settings:
     __slots__ = ("n_threads", "validate")
 
     def __init__(self, validate: str, n_threads: int | None) -> None:
-        self.validate = validate
-        self.n_threads = n_threads
+        self.validate: str = validate
+        self.n_threads: int | None = n_threads
 
 
 class _Active:
@@ -42,10 +42,10 @@ class _Active:
     __slots__ = ("settings",)
 
     def __init__(self) -> None:
-        self.settings = Settings("first_step", None)
+        self.settings: Settings = Settings("first_step", None)
 
 
-active = _Active()
+active: _Active = _Active()
 
 
 class config:
@@ -61,7 +61,7 @@ class config:
         Threads for calls that do not name a number themselves. "auto" takes the number from the
         CPUs this process may use, its cgroup quota, then OMP_NUM_THREADS, then
         FASTGD_NUM_THREADS, each overriding the one before. The bits of a result never depend on it.
-        Above all of them, and above the argument of a call, stands `threadpoolctl`: within
+        Above all of them, and above the argument of a call, stands threadpoolctl: within
         ``threadpool_limits(1)`` no call uses more than one thread.
     isa : str, optional
         The instruction set, one of `available_isas`.
@@ -194,6 +194,19 @@ def default_n_threads() -> int:
     >>> default_n_threads() >= 1
     True
     """
+    of_environment = threads_of_environment()
+    if of_environment is not None:
+        return of_environment[0]
+    if hasattr(os, "sched_getaffinity"):
+        n_cpus = len(os.sched_getaffinity(0))
+    else:
+        n_cpus = os.cpu_count() or 1
+    quota = _cgroup_quota()
+    return n_cpus if quota is None else max(1, min(n_cpus, math.ceil(quota)))
+
+
+def threads_of_environment() -> tuple[int, str] | None:
+    """Return the number of threads that an environment variable asks for, and its name."""
     own = os.environ.get("FASTGD_NUM_THREADS", "").strip()
     if own:
         # Longer texts are not read at all: Python refuses some of them with another message.
@@ -202,17 +215,12 @@ def default_n_threads() -> int:
                 f"FASTGD_NUM_THREADS must be a positive integer, at most {_MAX_THREADS}, "
                 f"not {own!r}"
             )
-        return int(own)
+        return int(own), "FASTGD_NUM_THREADS"
     # OpenMP allows a list, one number for each level of nesting.
     openmp = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if openmp.isdecimal() and len(openmp) <= 10 and 1 <= int(openmp) <= _MAX_THREADS:
-        return int(openmp)
-    if hasattr(os, "sched_getaffinity"):
-        n_cpus = len(os.sched_getaffinity(0))
-    else:
-        n_cpus = os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return n_cpus if quota is None else max(1, min(n_cpus, math.ceil(quota)))
+        return int(openmp), "OMP_NUM_THREADS"
+    return None
 
 
 @cache

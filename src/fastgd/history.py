@@ -44,13 +44,31 @@ class History:
         self.history: dict[str, list[float]] = {}
 
     def append(self, epoch: int, logs: Mapping[str, float]) -> None:
-        """Add the values of one epoch."""
+        """Add the values of one epoch.
+
+        Examples
+        --------
+        >>> import fastgd
+        >>> history = fastgd.History()
+        >>> history.append(0, {"loss": 0.5})
+        >>> history.epoch, history.history
+        ([0], {'loss': [0.5]})
+        """
         self.epoch.append(epoch)
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
 
     def extend(self, first_epoch: int, logs: Mapping[str, Sequence[float]]) -> None:
-        """Add the values of consecutive epochs, a sequence of the same length for each name."""
+        """Add the values of consecutive epochs, a sequence of the same length for each name.
+
+        Examples
+        --------
+        >>> import fastgd
+        >>> history = fastgd.History()
+        >>> history.extend(3, {"loss": [0.5, 0.4]})
+        >>> history.epoch, history.history
+        ([3, 4], {'loss': [0.5, 0.4]})
+        """
         n_epochs = len(next(iter(logs.values())))
         self.epoch.extend(range(first_epoch, first_epoch + n_epochs))
         for name, values in logs.items():
@@ -68,8 +86,8 @@ class History:
         Parameters
         ----------
         names : str or sequence of str, optional
-            Names in `history`, without "val_": a panel for each, which shows the validation data
-            as well if they were recorded. By default the loss, all metrics, and lr.
+            Names in ``history``, without ``val_``: a panel for each, which shows the validation
+            data as well if they were recorded. By default the loss, all metrics, and lr.
         axes : matplotlib Axes or sequence of them, optional
             Where to draw, one for each panel; by default a new figure.
         log : bool, optional
@@ -80,7 +98,7 @@ class History:
         -------
         Display
             With ``figure_``, ``axes_`` (a list, one for each panel) and ``lines_`` (a dict, by the
-            names in `history`), all of matplotlib.
+            names in ``history``), all of matplotlib.
 
         Raises
         ------

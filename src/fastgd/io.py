@@ -74,7 +74,26 @@ def save(
     include_optimizer: bool = True,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a network to a file; see `Network.save`."""
+    """Write a network to a file, as `Network.save` does.
+
+    Parameters
+    ----------
+    network : Network
+    path, include_optimizer, metadata
+        As in `Network.save`, which says what is raised.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import fastgd
+    >>> from fastgd import io
+    >>> net = fastgd.Network([fastgd.Dense(1)], "squared_error", n_inputs=2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.safetensors")
+    ...     io.save(net, path)
+    ...     io.load(path).n_inputs
+    2
+    """
     include = boolean("include_optimizer", include_optimizer)
     kept = network.metadata if metadata is None else json_copy(metadata)
     tensors = {

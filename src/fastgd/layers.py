@@ -60,7 +60,7 @@ class Dense:
         "auto": He-uniform for relu, leaky_relu, elu, gelu, silu and mish, LeCun-normal for selu,
         Glorot-uniform for the others. Or one of "he_uniform", "he_normal", "glorot_uniform",
         "glorot_normal", "lecun_uniform", "lecun_normal", "zeros", "ones", an array
-        (fan_in, units), or a function of a `numpy.random.Generator` and the shape.
+        (fan_in, units), or a function of a ``numpy.random.Generator`` and the shape.
     bias_init : str or float or array or callable
         "zeros", "ones", a number, an array (units,), or a function as for weight_init.
 
@@ -103,14 +103,16 @@ class Dense:
         weight_init: Initial = "auto",
         bias_init: Initial = "zeros",
     ) -> None:
-        self.units = integer("units", units)
-        self.activation = None if activation is None else activations.get(activation)
-        self.l1 = real("l1", l1, minimum=0)
-        self.l2 = real("l2", l2, minimum=0)
-        self.dropout = real("dropout", dropout, minimum=0, below=1)
-        self.use_bias = boolean("bias", bias)
-        self.weight_init = _initial("weight_init", weight_init, _WEIGHT_INITS)
-        self.bias_init = _initial("bias_init", bias_init, _BIAS_INITS)
+        self.units: int = integer("units", units)
+        self.activation: Activation | None = (
+            None if activation is None else activations.get(activation)
+        )
+        self.l1: float = real("l1", l1, minimum=0)
+        self.l2: float = real("l2", l2, minimum=0)
+        self.dropout: float = real("dropout", dropout, minimum=0, below=1)
+        self.use_bias: bool = boolean("bias", bias)
+        self.weight_init: Initial = _initial("weight_init", weight_init, _WEIGHT_INITS)
+        self.bias_init: Initial = _initial("bias_init", bias_init, _BIAS_INITS)
         self._engine: Engine | None = None
         self._index = 0
 

@@ -145,7 +145,7 @@ class Huber(Loss):
     _fields = ("threshold",)
 
     def __init__(self, delta: float = 1.0) -> None:
-        self.threshold = real("delta", delta, above=0)
+        self.threshold: float = real("delta", delta, above=0)
 
     def __repr__(self) -> str:
         return f"Huber(delta={self.threshold!r})"
@@ -170,7 +170,7 @@ class _Clipped(Loss):
     """A loss of probabilities that may be clipped."""
 
     def __init__(self, clip: float = 0.0) -> None:
-        self.clip = real("clip", clip, minimum=0, below=0.5)
+        self.clip: float = real("clip", clip, minimum=0, below=0.5)
 
     _fields = ("clip",)
 
@@ -278,7 +278,7 @@ class Poisson(Loss):
     _fields = ("eps",)
 
     def __init__(self, eps: float = 0.0) -> None:
-        self.eps = real("eps", eps, minimum=0)
+        self.eps: float = real("eps", eps, minimum=0)
 
     def __repr__(self) -> str:
         return f"Poisson({f'eps={self.eps!r}' if self.eps else ''})"
@@ -346,7 +346,7 @@ class CustomAdapter:
     def __init__(self, loss: CustomLoss) -> None:
         self._loss = loss
         #: whether value has returned one number for all samples
-        self.returns_mean = False
+        self.returns_mean: bool = False
 
     def __call__(self, output: Array, y: Array) -> tuple[Any, Array]:
         value = np.asarray(self._loss.value(output, y), dtype=np.float64)

@@ -150,7 +150,7 @@ class Network:
         self._input_scale = _scale(input_scale, self._dtype)
         self.metadata: dict[str, Any] = {}
         self.history: History | None = None
-        self.stop_training = False
+        self.stop_training: bool = False
         self._engine: Engine | None = None
         self._training: Training | None = None
         # Held by the thread whose fit is running.
@@ -548,7 +548,7 @@ class Network:
         shuffle = boolean("shuffle", shuffle)
         threads = threads_in_force(n_threads)
         functions = self._metric_functions(metrics)
-        hooks = _callback_list(callbacks)
+        hooks = callback_list(callbacks)
         reporters = _callbacks.reporters(verbose)
         split = real("validation_split", validation_split, minimum=0, below=1)
         names = ["loss", "lr", "seconds", *functions]
@@ -584,7 +584,7 @@ class Network:
             validation = self._validation(validation_data, data, feature_names, left)
             if split:
                 data, validation = _split(data, split, self.dtype)
-            _check_monitors(self._optimizer.lr, hooks, names)
+            check_monitors(self._optimizer.lr, hooks, names)
             if resume and self._resume is not None:
                 restore_callbacks(hooks, self._resume["callbacks"])
 
@@ -1367,7 +1367,8 @@ def _scale(input_scale: float, dtype: np.dtype[Any]) -> float:
     return scale
 
 
-def _callback_list(callbacks: Callback | Sequence[Callback] | None) -> list[Callback]:
+def callback_list(callbacks: object) -> list[Callback]:
+    """Return callbacks as a list, or refuse what is none."""
     if callbacks is None:
         return []
     if not isinstance(callbacks, Callback | Iterable):
@@ -1379,7 +1380,8 @@ def _callback_list(callbacks: Callback | Sequence[Callback] | None) -> list[Call
     return found
 
 
-def _check_monitors(lr: object, callbacks: Sequence[Callback], names: Sequence[str]) -> None:
+def check_monitors(lr: object, callbacks: Sequence[Callback], names: Sequence[str]) -> None:
+    """Refuse a schedule or callback that waits for a value which the fit does not record."""
     for owner in (lr, *callbacks):
         monitor = getattr(owner, "monitor", None)
         if monitor not in (None, "auto", *names):

@@ -251,7 +251,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay: first w *= 1 - lr * weight_decay.
+    """Adam with decoupled weight decay: first w <- (1 - lr * weight_decay) w.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ class Preprocessor:
     Parameters
     ----------
     config : dict
-        As made by `fit`, in `config`, for instance from a model file.
+        As made by `fit`, in ``config``, for instance from a model file.
 
     Raises
     ------
@@ -112,7 +112,7 @@ class Preprocessor:
 
         Parameters
         ----------
-        data : what `tables.read` returns.
+        data : what `fastgd.tables.read` returns.
         target : name of the target's column; needed for a Table.
         task : "classification", "regression", or "auto": classification for text, booleans and at
             most 20 different whole numbers that occur five times each on average.

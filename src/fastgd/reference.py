@@ -21,6 +21,7 @@ from . import _validate_arrays as check
 from ._pairing import canonical_output
 from ._validate_arrays import Array
 from .activations import Activation
+from .activations import get as get_activation
 
 __all__ = [
     "Layer",
@@ -810,8 +811,8 @@ def sgd_update(
         w <- w + (momentum v - lr g).  The two differ when lr changes.
     dampening : float
         From 0 to 1; for the variant "torch" without Nesterov.  In the first step, where v is
-        zero, PyTorch takes 0 whatever it is set to: so does `train_step`, but not this function,
-        which does not count steps.
+        zero, PyTorch takes 0 whatever it is set to: so does `fastgd.reference.train_step`, but not
+        this function, which does not count steps.
 
     Raises
     ------
@@ -1336,7 +1337,7 @@ def _backpropagate(
     """Return sum of losses, sum of weights and (dW, db) of every layer, all without penalties."""
     if layers[-1].dropout:
         raise ValueError("dropout is not possible on the last layer")
-    acts = [check.activations.get(layer.activation) for layer in layers]
+    acts = [get_activation(layer.activation) for layer in layers]
     inputs, zs, activated, masks = [X], [], [], []
     for i, layer in enumerate(layers):
         z = np.empty((len(X), layer.W.shape[1]), dtype=X.dtype)

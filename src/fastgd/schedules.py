@@ -94,7 +94,7 @@ class Constant(Schedule):
     _fields = ("lr",)
 
     def __init__(self, lr: float) -> None:
-        self.lr = real("lr", lr, above=0)
+        self.lr: float = real("lr", lr, above=0)
 
     def _at(self, steps: Steps) -> NDArray[np.float64]:
         return np.full_like(steps, self.lr)
@@ -123,9 +123,9 @@ class Step(Schedule):
     _fields = ("lr", "every", "factor")
 
     def __init__(self, lr: float, every: int, factor: float = 0.1) -> None:
-        self.lr = real("lr", lr, above=0)
-        self.every = integer("every", every)
-        self.factor = real("factor", factor, above=0)
+        self.lr: float = real("lr", lr, above=0)
+        self.every: int = integer("every", every)
+        self.factor: float = real("factor", factor, above=0)
 
     def _at(self, steps: Steps) -> NDArray[np.float64]:
         return np.asarray(self.lr * self.factor ** np.floor(steps / self.every))
@@ -154,9 +154,9 @@ class Exponential(Schedule):
     _fields = ("lr", "factor", "every")
 
     def __init__(self, lr: float, factor: float, every: int = 1) -> None:
-        self.lr = real("lr", lr, above=0)
-        self.factor = real("factor", factor, above=0)
-        self.every = integer("every", every)
+        self.lr: float = real("lr", lr, above=0)
+        self.factor: float = real("factor", factor, above=0)
+        self.every: int = integer("every", every)
 
     def _at(self, steps: Steps) -> NDArray[np.float64]:
         return np.asarray(self.lr * self.factor ** (steps / self.every))
@@ -183,9 +183,9 @@ class Cosine(Schedule):
     _fields = ("lr", "steps", "final")
 
     def __init__(self, lr: float, steps: int, final: float = 0.0) -> None:
-        self.lr = real("lr", lr, above=0)
-        self.steps = integer("steps", steps)
-        self.final = real("final", final, minimum=0)
+        self.lr: float = real("lr", lr, above=0)
+        self.steps: int = integer("steps", steps)
+        self.final: float = real("final", final, minimum=0)
 
     def _at(self, steps: Steps) -> NDArray[np.float64]:
         done = np.minimum(steps / self.steps, 1.0)
@@ -206,8 +206,8 @@ class InverseScaling(Schedule):
     _fields = ("lr", "power")
 
     def __init__(self, lr: float, power: float = 0.5) -> None:
-        self.lr = real("lr", lr, above=0)
-        self.power = real("power", power, minimum=0)
+        self.lr: float = real("lr", lr, above=0)
+        self.power: float = real("power", power, minimum=0)
 
     def _at(self, steps: Steps) -> NDArray[np.float64]:
         return np.asarray(self.lr / (steps + 1) ** self.power)
@@ -253,11 +253,11 @@ class OneCycle(Schedule):
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
     ) -> None:
-        self.lr = real("lr", lr, above=0)
-        self.steps = integer("steps", steps, 2)
-        self.pct_start = real("pct_start", pct_start, minimum=0, below=1)
-        self.div_factor = real("div_factor", div_factor, minimum=1)
-        self.final_div_factor = real("final_div_factor", final_div_factor, minimum=1)
+        self.lr: float = real("lr", lr, above=0)
+        self.steps: int = integer("steps", steps, 2)
+        self.pct_start: float = real("pct_start", pct_start, minimum=0, below=1)
+        self.div_factor: float = real("div_factor", div_factor, minimum=1)
+        self.final_div_factor: float = real("final_div_factor", final_div_factor, minimum=1)
 
     def _at(self, steps: Steps) -> NDArray[np.float64]:
         first = self.lr / self.div_factor
@@ -293,9 +293,9 @@ class WarmUp(Schedule):
     _fields = ("schedule", "steps")
 
     def __init__(self, schedule: LearningRate, steps: int) -> None:
-        self.schedule = get(schedule)
-        self.steps = integer("steps", steps)
-        self.monitor = getattr(self.schedule, "monitor", None)
+        self.schedule: LearningRate = get(schedule)
+        self.steps: int = integer("steps", steps)
+        self.monitor: str | None = getattr(self.schedule, "monitor", None)
 
     def _at(self, steps: Steps) -> NDArray[np.float64]:
         rise = np.minimum((steps + 1) / (self.steps + 1), 1.0)
@@ -364,16 +364,16 @@ class ReduceOnPlateau(Schedule):
         monitor: str = "auto",
         mode: str = "auto",
     ) -> None:
-        self.lr = real("lr", lr, above=0)
-        self.factor = real("factor", factor, above=0, below=1)
-        self.patience = integer("patience", patience)
-        self.min_delta = real("min_delta", min_delta, minimum=0)
-        self.cooldown = integer("cooldown", cooldown, 0)
-        self.min_lr = real("min_lr", min_lr, minimum=0)
+        self.lr: float = real("lr", lr, above=0)
+        self.factor: float = real("factor", factor, above=0, below=1)
+        self.patience: int = integer("patience", patience)
+        self.min_delta: float = real("min_delta", min_delta, minimum=0)
+        self.cooldown: int = integer("cooldown", cooldown, 0)
+        self.min_lr: float = real("min_lr", min_lr, minimum=0)
         if not isinstance(monitor, str):
             raise TypeError(f"monitor must be a string, not {monitor!r}")
         self.monitor: str = monitor
-        self.mode = choice("mode", mode, ("auto", "min", "max"))
+        self.mode: str = choice("mode", mode, ("auto", "min", "max"))
         self._now = self.lr
         self._best: float | None = None
         self._wait = 0

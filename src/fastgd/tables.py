@@ -1,7 +1,7 @@
 """Read data files for the command line: CSV, Parquet, NPZ and IDX, recognised by their content.
 
-CSV and Parquet are read by pyarrow (the extra `data`); nothing here changes a value's meaning:
-encoding and scaling are `preprocess.Preprocessor`'s.
+CSV and Parquet are read by pyarrow (the extra ``data``); nothing here changes a value's meaning:
+encoding and scaling belong to `fastgd.preprocess.Preprocessor`.
 """
 
 import csv
@@ -39,6 +39,13 @@ class Table:
         The file that it came from, for messages.
     columns : dict of str to ndarray of shape (n_rows,)
         int64, bool, float64 (missing: NaN), or object holding str (missing: None).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.tables import Table
+    >>> Table("made by hand", {"size": np.array([1.5, np.nan])}).n_rows
+    2
     """
 
     source: str
@@ -60,6 +67,13 @@ class Arrays:
     X : ndarray of shape (n_rows, n_features)
         Real numbers; images are flattened.
     y : ndarray of shape (n_rows,) or None
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.tables import Arrays
+    >>> Arrays("made by hand", np.zeros((3, 2)), None).n_rows
+    3
     """
 
     source: str
@@ -102,6 +116,18 @@ def read(
         A file is not what it should be; the message names the file and, for CSV, the line.
     ImportError
         CSV or Parquet without pyarrow; the message holds the command that installs it.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> from fastgd import tables
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "data.npz")
+    ...     np.savez(path, X=np.zeros((3, 2)), y=np.arange(3))
+    ...     data = tables.read(path)
+    >>> data.X.shape, data.y
+    ((3, 2), array([0, 1, 2]))
     """
     name = os.fspath(path)
     with open(path, "rb") as file:

@@ -71,7 +71,9 @@ static void NAME(accuracy)(const fgd_kernels **isas, size_t n_isas, size_t n)
     NAME(fill)(z, n);
     for (size_t t = 0; t < N_ACTS; t++) {
         const fgd_act act = table[t].act;
-        const REAL param = act == FGD_ACT_ELU ? elu_alpha : leaky_alpha;
+        const REAL param = act == FGD_ACT_ELU          ? elu_alpha
+                           : act == FGD_ACT_LEAKY_RELU ? leaky_alpha
+                                                       : 0;
         isas[0]->TABLE.act[act](1, n, z, n, a, n, param);
         const REAL *x = table[t].slope_of_a ? a : z;
         for (size_t i = 0; i < n; i++) d[i] = 1;

@@ -109,7 +109,7 @@ static void NAME(test_losses)(const TABLE_TYPE *first, const TABLE_TYPE *t)
     for (size_t l = 0; l < sizeof losses / sizeof losses[0]; l++)
         for (size_t units = 1; units <= NAME(MAX_UNITS); units += 5) {
             const fgd_loss loss = losses[l].loss;
-            const REAL param = 1.5;
+            const REAL param = loss == FGD_LOSS_HUBER_A ? (REAL)1.5 : 0;
             const size_t n = NAME(N), ld = NAME(LD);
             NAME(fill_loss)(loss, units, x, y, coef);
             memset(delta, 0, sizeof delta);

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 try:
     import sklearn as _sklearn  # noqa: F401
-except ImportError as error:
-    raise ImportError("fastgd.sklearn needs scikit-learn: pip install 'fastgd[sklearn]'") from error
+except ImportError as _error:
+    raise ImportError(
+        "fastgd.sklearn needs scikit-learn: pip install 'fastgd[sklearn]'"
+    ) from _error
 
 from . import _onnx
 from ._display import LossCurveDisplay

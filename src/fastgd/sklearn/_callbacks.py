@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..callbacks import Callback, ProgressBar, overrides
-from ..network import _callback_list, _check_monitors
+from ..network import callback_list, check_monitors
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -60,14 +60,14 @@ def watchers(
     ValueError
         If a callback monitors a value that is not among the names.
     """
-    callbacks = _callback_list(estimator.callbacks)
+    callbacks = callback_list(estimator.callbacks)
     if estimator.progress_bar:
         callbacks.append(ProgressBar())
     if "_skl_callbacks" in vars(estimator):
         callbacks.append(_ScikitLearn(estimator, X, y, sample_weight))
     if not callbacks:
         return None
-    _check_monitors(None, callbacks, names)
+    check_monitors(None, callbacks, names)
     return Watchers(callbacks, network(), n_epochs, steps_per_epoch)
 
 

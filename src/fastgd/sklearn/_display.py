@@ -45,7 +45,7 @@ class LossCurveDisplay:
     validation_line_ : matplotlib Line2D or None
     ax_ : matplotlib Axes
     validation_ax_ : matplotlib Axes or None
-        The axes of validation_line_: ax_ itself for losses.
+        The axes of ``validation_line_``: ``ax_`` itself for losses.
     figure_ : matplotlib Figure
 
     Examples
@@ -76,7 +76,7 @@ class LossCurveDisplay:
     ) -> None:
         self.loss_curve = loss_curve
         self.validation_curve = validation_curve
-        self.validation = choice("validation", validation, _CURVES)
+        self.validation: str = choice("validation", validation, _CURVES)
         self.estimator_name = estimator_name
 
     def plot(

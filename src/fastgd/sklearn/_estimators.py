@@ -238,8 +238,8 @@ class FastMLP(CallbackSupport):
         self._no_improvement_count = 0
         early = self.early_stopping
         self.validation_scores_: list[float] | None = [] if early else None
-        self.best_validation_score_ = -np.inf if early else None
-        self.best_loss_ = None if early else np.inf
+        self.best_validation_score_: float | None = -np.inf if early else None
+        self.best_loss_: float | None = None if early else np.inf
 
     def _init_coef(self, fan_in: int, fan_out: int, dtype: Any) -> tuple[Any, Any]:
         # scikit-learn's own goes by the name "logistic" only.
@@ -608,8 +608,9 @@ class MLPRegressor(FastMLP, _originals.MLPRegressor):  # type: ignore[misc]
     >>> from fastgd.sklearn import MLPRegressor
     >>> X, y = load_diabetes(return_X_y=True)
     >>> X = StandardScaler().fit_transform(X)
-    >>> model = MLPRegressor(hidden_layer_sizes=(20,), solver="lbfgs", alpha=10, random_state=0)
-    >>> model.fit(X, y).score(X, y) > 0.5
+    >>> model = MLPRegressor(hidden_layer_sizes=(20,), solver="lbfgs", alpha=10, max_iter=1000,
+    ...                      random_state=0)
+    >>> model.fit(X, y / 100).score(X, y / 100) > 0.5
     True
     """
 

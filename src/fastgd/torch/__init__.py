@@ -8,8 +8,8 @@ from __future__ import annotations
 
 try:
     import torch as _torch  # noqa: F401
-except ImportError as error:
-    raise ImportError("fastgd.torch needs PyTorch (torch): pip install 'fastgd[torch]'") from error
+except ImportError as _error:
+    raise ImportError("fastgd.torch needs PyTorch (torch): pip install 'fastgd[torch]'") from _error
 
 from ._conversion import from_module, to_module
 from ._fit import fit

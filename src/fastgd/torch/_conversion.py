@@ -82,7 +82,7 @@ def to_module(network: Network, *, logits: bool = False) -> nn.Sequential:
     logits : bool
         Whether to leave out the output activation where it is the canonical one of the loss, as
         CrossEntropyLoss, BCEWithLogitsLoss and PoissonNLLLoss want it. Otherwise the module gives
-        what `predict` gives.
+        what `fastgd.Network.predict` gives.
 
     Returns
     -------

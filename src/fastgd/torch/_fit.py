@@ -17,10 +17,11 @@ from .. import callbacks as _callbacks
 from .._training import Data, Training
 from .._validate import boolean, features, integer
 from ..activations import Activation, HardSigmoid
+from ..callbacks import Callback, Checkpoint, GradientFlow
 from ..config import threads_in_force
 from ..history import History
 from ..layers import Dense
-from ..network import Network
+from ..network import Network, callback_list, check_monitors
 from . import _losses, _modules, _optimizers
 from ._losses import Objective, as_array
 from ._modules import Stack
@@ -40,6 +41,7 @@ def fit(
     shuffle: bool = True,
     generator: torch.Generator | None = None,
     validation_data: Sequence[Any] | None = None,
+    callbacks: Callback | Sequence[Callback] | None = (),
     verbose: Literal["auto", 0, 1, 2] = "auto",
     n_threads: int | None = None,
 ) -> History:
@@ -72,6 +74,10 @@ def fit(
         Where these come from; by default PyTorch's own, which torch.manual_seed sets.
     validation_data : (X, y), optional
         Evaluated after every epoch, without dropout.
+    callbacks : sequence of fastgd.Callback, optional
+        As in `fastgd.Network.fit`, such as `fastgd.EarlyStopping`; their ``network`` is one that
+        trains in the module's place, and the module gets its weights when the fit ends, also when a
+        callback ends it. `fastgd.Checkpoint` and `fastgd.GradientFlow` are refused.
     verbose, n_threads
         As in `fastgd.Network.fit`.
 
@@ -84,7 +90,8 @@ def fit(
     Raises
     ------
     ValueError, TypeError
-        For a module, loss, optimizer or data that are not supported. Nothing is changed then.
+        For a module, loss, optimizer, data or callbacks that are not supported. Nothing is changed
+        then.
     DivergenceError, ValidationError, KeyboardInterrupt
         As in `fastgd.Network.fit`. Module and optimizer are left as they were after the newest
         step, in agreement with each other.
@@ -118,6 +125,7 @@ def fit(
     shuffle = boolean("shuffle", shuffle)
     threads = threads_in_force(n_threads)
     reporters = _callbacks.reporters(verbose)
+    hooks = _hooks(callbacks, validation_data is not None)
     if generator is not None and not isinstance(generator, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator, not {generator!r}")
     stack = _modules.read(module)
@@ -145,7 +153,7 @@ def fit(
         batch_size=batch_size,
         shuffle=False,
         functions={},
-        callbacks=(),
+        callbacks=hooks,
         reporters=reporters,
         history=history,
         first_epoch=0,
@@ -205,6 +213,25 @@ def _data(stack: Stack, objective: Objective, X: Any, y: Any, prefix: str) -> Da
     rows = features(rows, stack.n_inputs, np.dtype(stack.dtype), name)
     targets = objective.prepare(y, len(rows), f"{prefix}y")
     return Data(rows, targets.y, targets.weight)
+
+
+def _hooks(callbacks: object, has_validation: bool) -> list[Callback]:
+    """Return the callbacks, checked."""
+    hooks = callback_list(callbacks)
+    for hook in hooks:
+        if isinstance(hook, Checkpoint):
+            raise ValueError(
+                "callbacks: a Checkpoint keeps a fastgd.Network, not a module and its optimizer; "
+                "call fit for some epochs at a time, and torch.save between"
+            )
+        if isinstance(hook, GradientFlow):
+            raise ValueError(
+                "callbacks: GradientFlow knows fastgd's losses and optimisers only; look at "
+                "fastgd.torch.from_module(module, loss).gradient_flow(X, y)"
+            )
+    names = ["loss", "lr", "seconds", *(["val_loss"] if has_validation else [])]
+    check_monitors(None, hooks, names)
+    return hooks
 
 
 def _draw(generator: torch.Generator | None) -> int:

@@ -1,0 +1,156 @@
+"""The pages run as printed, their links lead somewhere, and what tools have put in is current.
+
+Pages that need an extra are run by the tests of their subject.
+"""
+
+import re
+import sys
+import unicodedata
+from pathlib import Path
+
+import mpmath
+import pytest
+
+from doc_cells import DOCS, assert_cells_print_what_is_shown
+from fastgd import _kernels
+
+ROOT = DOCS.parent
+TEXTS = [
+    *sorted(DOCS.glob("*.md")),
+    *sorted((DOCS / "api").glob("*.md")),
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+]
+
+# Scripts of the repository, not modules of the package: imported after their path is known.
+sys.path.insert(0, str(ROOT / "tools"))
+import docs_charts  # noqa: E402
+import readme_numbers  # noqa: E402
+import ulp_table  # noqa: E402
+
+
+def run_elsewhere():
+    """Return the pages whose cells other tests run."""
+    found = set()
+    for path in Path(__file__).parent.glob("test_*.py"):
+        text = path.read_text(encoding="utf-8")
+        if path != Path(__file__) and "assert_cells_print_what_is_shown(" in text:
+            found.update(re.findall(r'"([\w-]+\.md)"', text))
+    return found
+
+
+PAGES = [
+    path.name
+    for path in sorted(DOCS.glob("*.md"))
+    if "```python" in path.read_text(encoding="utf-8") and path.name not in run_elsewhere()
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_cells_of_the_page_print_what_it_shows(page, tmp_path):
+    assert_cells_print_what_is_shown(page, tmp_path)
+
+
+def test_pages_with_cells_are_known():
+    assert {"index.md", "quickstart.md", "choosing.md", "why-derivatives.md"} <= {*PAGES}
+    assert {"seeing.md", "onnx.md", "from-scikit-learn.md", "from-pytorch.md"} <= run_elsewhere()
+
+
+# ---- links -----------------------------------------------------------------------------------
+
+
+def prose(text):
+    """Return a page without its blocks of code and its comments."""
+    return re.sub(r"```.*?```|<!--.*?-->", "", text, flags=re.S)
+
+
+def anchors(path):
+    """Return the anchors of a page's headings, as repository browsers and MyST make them."""
+    found = []
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.S)
+    for heading in re.findall(r"^#+ (.+)$", text, re.M):
+        plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
+        kept = [c for c in plain if c in "-_ " or unicodedata.category(c)[0] in "LN"]
+        slug = "".join(kept).replace(" ", "-")
+        found.append(slug if slug not in found else f"{slug}-{found.count(slug)}")
+    return found
+
+
+def broken_links(path):
+    """Return the relative links of a page that lead nowhere."""
+    text = prose(path.read_text(encoding="utf-8"))
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file).resolve() if file else path
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    return broken
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    assert broken_links(path) == []
+
+
+def test_a_broken_link_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A (b) & c_d!\n\n## A (b) & c_d!\n\n[x](#a-b--c_d) [x](page.md#a-b--c_d-1)\n"
+        "[x](#nowhere) [x](absent.md) [x](https://example.org) `[x](code.md)`\n\n"
+        "```text\n[x](block.md)\n```\n"
+    )
+    assert broken_links(page) == ["#nowhere", "absent.md"]
+
+
+def test_every_page_is_in_the_contents():
+    contents = "\n".join(
+        re.findall(r"```\{toctree\}.*?```", (DOCS / "index.md").read_text(encoding="utf-8"), re.S)
+    )
+    listed = set(re.findall(r"^([\w/-]+)$", contents, re.M))
+    assert {path.stem for path in DOCS.glob("*.md")} - {"index"} <= listed
+
+
+# ---- what tools have put in ------------------------------------------------------------------
+
+
+def test_charts_are_of_the_newest_benchmark_file():
+    result = readme_numbers.newest(ROOT / "benchmarks" / "results")
+    charts = docs_charts.charts(result)
+    assert sorted(charts) == ["share-of-peak", "speed"]
+    for name, shown in charts.items():
+        assert docs_charts.is_current(result, name, shown)
+        shown[next(iter(shown))]["jax"] *= 1.01
+        assert not docs_charts.is_current(result, name, shown)
+
+
+def rows_of_errors(text):
+    rows = re.findall(r"^\| (\w+) \| (value|slope) \| ([\w ]+) \| (.+) \|$", text, re.M)
+    return {
+        (name, what, unit): [*map(float, cells.split(" | "))] for name, what, unit, cells in rows
+    }
+
+
+def test_errors_of_the_page_are_within_their_bounds():
+    page = ulp_table.PAGE.read_text(encoding="utf-8")
+    shown, measured = rows_of_errors(page), rows_of_errors(ulp_table.table(share=400))
+    assert list(shown) == list(measured)
+    assert {name for name, _, _ in shown} == {*_kernels.ACTIVATIONS} - {"identity", "softmax"}
+    for row, (single, double, bound) in shown.items():
+        assert bound == measured[row][2]
+        assert max(single, double) <= bound
+        # Fewer arguments find no larger errors, up to the two digits that are shown.
+        assert measured[row][0] <= single + 0.011
+        assert measured[row][1] <= double + 0.011
+
+
+def test_errors_beyond_a_bound_are_refused(monkeypatch):
+    monkeypatch.setitem(ulp_table.EXACT, "tanh", (mpmath.atan, lambda a: 1 - a * a))
+    with pytest.raises(AssertionError, match="value of tanh at"):
+        ulp_table.table(share=4000)
+
+
+def test_table_of_errors_needs_its_markers():
+    with pytest.raises(ValueError, match="markers"):
+        ulp_table.updated("no markers here", "")
