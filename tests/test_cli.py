@@ -459,44 +459,65 @@ def test_ctrl_c_keeps_what_was_learned(digits, tmp_path):
 
 @pytest.fixture
 def interrupt(monkeypatch):
-    """Let Ctrl-C come at the end of the epoch of this number, once."""
+    """Let Ctrl-C come in the epoch of this number, once: before its checkpoint, or after."""
 
-    def interrupt(number):
+    def interrupt(number, before=False):
         class Interrupted(fastgd.Checkpoint):
             def on_epoch_end(self, epoch, logs):
-                super().on_epoch_end(epoch, logs)
+                if not before:
+                    super().on_epoch_end(epoch, logs)
                 if epoch + 1 == number:
                     monkeypatch.setattr(_command_train, "Checkpoint", fastgd.Checkpoint)
                     raise KeyboardInterrupt
+                if before:
+                    super().on_epoch_end(epoch, logs)
 
         monkeypatch.setattr(_command_train, "Checkpoint", Interrupted)
 
     return interrupt
 
 
+def command_to_go_on(err):
+    """Return the command that the message of an interrupted training shows."""
+    return re.search(r"To go on: fastgd (.*)\n$", err)[1]
+
+
 RESUMED = "--hidden 20 --dropout 0.2 --epochs 12 --early-stopping 3 --checkpoint 3"
 
 
-def test_resumed_training_ends_with_the_same_bits(run, digits, tmp_path, interrupt):
+@pytest.mark.parametrize(("at", "before", "held"), [(8, False, 6), (9, False, 9), (9, True, 6)])
+def test_resumed_training_ends_with_the_same_bits(run, digits, interrupt, at, before, held):
     code, whole, _ = run(f"train train.npz {RESUMED} --out whole --quiet")
     assert code == 0
-    for at, held in ((8, 6), (9, 9)):
-        interrupt(at)
-        code, _, err = run(f"train train.npz {RESUMED} --quiet")
-        assert code == 130
-        command = "fastgd train train.npz --resume model.safetensors"
-        place = f"in epoch {at + 1}; model.safetensors holds the network after epoch {held}."
-        assert err.endswith(f"{place} To go on: {command}\n")
-        assert fastgd.load("model.safetensors").epoch == held
-        code, out, _ = run(command.removeprefix("fastgd ") + " --quiet")
-        assert code == 0
-        assert out == whole.replace("whole", "model.safetensors")
-        expected, net = fastgd.load("whole"), fastgd.load("model.safetensors")
-        for a, b in zip(expected.get_weights(), net.get_weights(), strict=True):
-            np.testing.assert_array_equal(a, b)
-        assert (expected.step, expected.history.epoch) == (net.step, net.history.epoch)
-        assert expected.history.history["val_loss"] == net.history.history["val_loss"]
-        assert net.metadata.keys() == {"preprocessing"}
+    interrupt(at, before)
+    code, _, err = run(f"train train.npz {RESUMED} --quiet")
+    assert code == 130
+    message = f"interrupted; model.safetensors holds the network after epoch {held} of 12. To go on"
+    assert message in err
+    assert fastgd.load("model.safetensors").epoch == held
+    assert command_to_go_on(err) == "train --quiet --resume model.safetensors train.npz"
+    code, out, _ = run(command_to_go_on(err))
+    assert code == 0
+    assert out == whole.replace("whole", "model.safetensors")
+    expected, net = fastgd.load("whole"), fastgd.load("model.safetensors")
+    for a, b in zip(expected.get_weights(), net.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (expected.step, expected.history.epoch) == (net.step, net.history.epoch)
+    assert expected.history.history["val_loss"] == net.history.history["val_loss"]
+    assert net.metadata.keys() == {"preprocessing"}
+
+
+def test_the_command_to_go_on_names_all_files(run, digits, interrupt, tmp_path):
+    Path("train.npz").rename("-a b.npz")
+    options = "--epochs 4 --checkpoint 1 --test=test.npz --predictions=p.csv --threads=1"
+    assert run(f"train {options} --out whole --quiet -- '-a b.npz'")[0] == 0
+    expected = Path("p.csv").read_bytes()
+    interrupt(2)
+    code, _, err = run(f"train {options} --quiet -- '-a b.npz'")
+    assert code == 130
+    Path("p.csv").unlink()
+    assert run(command_to_go_on(err))[0] == 0
+    assert Path("p.csv").read_bytes() == expected
 
 
 def test_training_can_be_interrupted_again_and_go_to_another_file(run, digits, interrupt):
@@ -505,51 +526,87 @@ def test_training_can_be_interrupted_again_and_go_to_another_file(run, digits, i
     interrupt(5)
     code, _, err = run("train train.npz --resume model.safetensors --out other --quiet")
     assert code == 130
-    assert "in epoch 6; model.safetensors holds the network after epoch 3" in err
+    assert "; model.safetensors holds the network after epoch 3 of 12. To go on" in err
     assert not Path("other").exists()
     interrupt(7)
     code, _, err = run("train train.npz --resume model.safetensors --out other --quiet")
-    assert "in epoch 8; other holds the network after epoch 6" in err
+    assert "; other holds the network after epoch 6 of 12. To go on" in err
     assert run("train train.npz --resume other --quiet")[0] == 0
     assert fastgd.load("model.safetensors").epoch == 3
 
 
-def test_ctrl_c_before_the_first_checkpoint_keeps_what_was_learned(run, digits, interrupt):
-    interrupt(2)
+@pytest.mark.parametrize("at", [2, 3])
+@pytest.mark.parametrize("older", [None, "--epochs 1", "--epochs 1 --checkpoint 1"])
+def test_ctrl_c_before_the_first_checkpoint_keeps_what_was_learned(
+    run, digits, interrupt, at, older
+):
+    if older:  # a file of another training is not taken for a checkpoint of this one
+        assert run(f"train train.npz {older} --quiet")[0] == 0
+    interrupt(at, before=True)
     code, _, err = run(f"train train.npz {RESUMED} --quiet")
     assert code == 130
     assert "model.safetensors holds what was learned" in err
-    assert fastgd.load("model.safetensors").metadata.keys() == {"preprocessing"}
+    net = fastgd.load("model.safetensors")
+    assert net.metadata.keys() == {"preprocessing"}
+    assert net.epoch == at
     code, _, err = run("train train.npz --resume model.safetensors")
     assert code == 2
     assert "holds no interrupted training; fastgd train --checkpoint N keeps one" in err
+
+
+def changed_validation():
+    """The file of the training with another label in one row, which is kept for validation."""
+    with np.load("train.npz") as file:
+        X, y = file["X"], file["y"]
+    held = np.random.default_rng(0).permutation(600)[:60]
+    y[held[0]] = (y[held[0]] + 1) % 10
+    np.savez("changed.npz", X=X, y=y)
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("test.npz --resume model.safetensors", "test.npz: is not the data that model.safe"),
+        ("changed.npz --resume model.safetensors", "changed.npz: is not the data that model.safe"),
         ("train.npz --resume model.safetensors --hidden 30", "--hidden is 30, but was 20 in"),
+        ("train.npz --resume model.safetensors --hidden 128,64", "--hidden is 128,64, but was 20"),
         ("train.npz --resume model.safetensors --lr 1", "--lr is 1.0, but was not given in"),
         ("train.npz --resume model.safetensors --hidden none", "--hidden is none, but was 20"),
         ("train.npz --resume absent", "absent"),
         ("train.npz --resume train.npz", "train.npz"),
-        ("train.npz --resume strange", "strange: malformed settings of an interrupted training"),
-        ("train.npz --resume stranger", "stranger: malformed settings of an interrupted training"),
+        ("train.npz --resume number", "number: malformed settings of an interrupted training"),
+        ("train.npz --resume unknown", "unknown: malformed settings of an interrupted training"),
+        ("train.npz --resume empty", "empty: malformed settings of an interrupted training"),
+        ("train.npz --resume value", "value: malformed settings of an interrupted training"),
     ],
 )
 def test_resume_refuses_what_it_cannot_go_on_with(run, digits, interrupt, line, message):
     interrupt(4)
     run(f"train train.npz {RESUMED} --quiet")
+    changed_validation()
     net = fastgd.load("model.safetensors")
-    for name, training in (("strange", 3), ("stranger", {"options": {"rate": "3"}, "data": []})):
-        net.save(name, metadata=net.metadata | {"training": training})
+    training = net.metadata["training"]
+    kept = training["options"]
+    for name, other in {
+        "number": 3,
+        "unknown": training | {"options": kept | {"rate": "3"}},
+        "empty": training | {"options": {}},
+        "value": training | {"options": kept | {"hidden": "x"}},
+    }.items():
+        net.save(name, metadata=net.metadata | {"training": other})
     before = Path("model.safetensors").read_bytes()
     code, _, err = run(f"train {line} --quiet")
     assert code == 2
     assert message in err
     assert err.count("\n") == 1
     assert Path("model.safetensors").read_bytes() == before
+
+
+def test_resume_takes_options_that_say_the_same(run, digits, interrupt):
+    interrupt(4)
+    run(f"train train.npz {RESUMED} --quiet")
+    same = f"{RESUMED} --validation-split 0.1 --batch-size 16 --seed 0"
+    assert run(f"train train.npz {same} --resume model.safetensors --quiet")[0] == 0
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])

@@ -432,6 +432,20 @@ def test_a_callback_that_fails_leaves_module_and_optimizer_in_agreement():
     assert far_apart(pair, 1e-11) == []
 
 
+@pytest.mark.parametrize("other", ["sgd", fastgd.Adam(0.1)])
+def test_a_callback_cannot_take_the_optimizer_away(other):
+    class Replaces(fastgd.Callback):
+        def on_epoch_end(self, epoch, logs):
+            self.network.optimizer = other
+
+    pair = twins(stack(nn.Tanh()), lambda m: optim.SGD(m.parameters(), 0.1, momentum=0.9))
+    (mine, optimizer), (theirs, third) = pair
+    with pytest.raises(ValueError, match=r"the optimizer of fastgd\.torch\.fit is PyTorch's"):
+        fit(mine, X, Y, LOSS, optimizer, 5, 15, callbacks=Replaces())
+    train(theirs, X, Y, LOSS, third, 1, 15)
+    assert far_apart(pair, 1e-12) == []
+
+
 @pytest.mark.parametrize(
     ("callbacks", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import io
 import math
@@ -40,6 +41,7 @@ _KEPT = (
     "target", "task", "validation_split", "hidden", "activation", "loss", "dropout", "l2", "dtype",
     "optimizer", "lr", "schedule", "epochs", "batch_size", "early_stopping", "seed", "checkpoint",
 )  # fmt: skip
+_NOT_TYPED = object()
 
 
 def train(options: argparse.Namespace) -> int:
@@ -77,11 +79,10 @@ def train(options: argparse.Namespace) -> int:
         raise ValueError("--test-labels needs --test")
 
     sets = {"training": _encoded(encoder, data, options.dtype)}
-    split = options.validation_split
-    if split is None:
-        split = 0.0 if test is not None else 0.1
-    if split:
-        sets |= _split(*sets["training"], split, options.seed)
+    if options.validation_split is None:
+        options.validation_split = 0.0 if test is not None else 0.1
+    if options.validation_split:
+        sets |= _split(*sets["training"], options.validation_split, options.seed)
     if test is not None:
         sets["test"] = _encoded(encoder, test, options.dtype)
     if options.early_stopping and "validation" not in sets:
@@ -92,6 +93,7 @@ def train(options: argparse.Namespace) -> int:
     batch_size = min(batch_size, len(X))
     steps = -(-len(X) // batch_size)
     epochs = options.epochs or min(500, max(10, -(-_STEPS // steps)))
+    options.batch_size, options.epochs = batch_size, epochs
     if net is None:
         net = _network(options, encoder, loss, X.shape[1], epochs * steps)
         net.metadata = {"preprocessing": encoder.config}
@@ -105,7 +107,6 @@ def train(options: argparse.Namespace) -> int:
     if "validation" in sets:
         Xv, yv = sets["validation"]
         validation = (Xv, _network_targets(net, yv))
-    first_epoch = len(net.history.epoch) if options.resume and net.history is not None else 0
     callbacks: list[Callback] = []
     if options.early_stopping:
         callbacks.append(EarlyStopping("val_loss", patience=options.early_stopping))
@@ -124,7 +125,7 @@ def train(options: argparse.Namespace) -> int:
             resume=bool(options.resume),
         )
     except KeyboardInterrupt:
-        _keep_interrupted(options, net, out, first_epoch)
+        _keep_interrupted(options, net, out)
         return 130
     if len(history.epoch) < epochs:
         print(f"stopped early   after epoch {len(history.epoch)}, best weights restored")
@@ -152,19 +153,31 @@ def _interrupted(options: argparse.Namespace) -> tuple[Network, Preprocessor]:
             f"{path}: holds no interrupted training; fastgd train --checkpoint N keeps one, and a "
             "network whose training has ended is trained further by fastgd.load and fit in Python"
         )
+    malformed = ValueError(f"{path}: malformed settings of an interrupted training")
     training = net.metadata["training"]
     try:
         encoder = Preprocessor(net.metadata["preprocessing"])
-        if training.keys() != {"options", "data"} or not training["options"].keys() <= set(_KEPT):
-            raise ValueError
-        typed = [f"--{_dashed(name)}={text}" for name, text in training["options"].items()]
+        if training.keys() != {"options", "data"} or training["options"].keys() != set(_KEPT):
+            raise malformed
     except (ValueError, AttributeError):
-        raise ValueError(f"{path}: malformed settings of an interrupted training") from None
+        raise malformed from None
     # Read as they were when they were typed, so that they are checked in the same way.
-    before = options.parser.parse_args([options.file, *typed])
+    typed = [
+        f"--{_dashed(name)}={text}"
+        for name, text in training["options"].items()
+        if text is not None
+    ]
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            before = options.parser.parse_args([*typed, "--", options.file])
+    except SystemExit:
+        raise malformed from None
+    # An option that was not typed keeps the value that it has here.
+    now = argparse.Namespace(**dict.fromkeys(_KEPT, _NOT_TYPED))
+    options.parser.parse_args(options.arguments, now)
     for name in _KEPT:
-        given, kept = getattr(options, name), getattr(before, name)
-        if given not in (kept, options.parser.get_default(name)):
+        given, kept = getattr(now, name), getattr(before, name)
+        if given is not _NOT_TYPED and given != kept:
             had = "not given" if kept is None else _as_typed(kept)
             raise ValueError(
                 f"--{_dashed(name)} is {_as_typed(given)}, but was {had} in the training that "
@@ -189,34 +202,60 @@ def _training_record(
     """Return what a later --resume must know: the options that matter, and what the data were."""
     kept = {name: getattr(options, name) for name in _KEPT}
     return {
-        "options": {name: _as_typed(kept[name]) for name in kept if kept[name] is not None},
+        "options": {
+            name: None if value is None else _as_typed(value) for name, value in kept.items()
+        },
         "data": _fingerprint(sets),
     }
 
 
-def _fingerprint(sets: dict[str, tuple[np.ndarray, np.ndarray]]) -> list[int]:
+def _fingerprint(sets: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, list[int]]:
     """Return checksums that tell whether the same samples are trained on, in the same order."""
-    return [zlib.crc32(np.ascontiguousarray(array).data) for array in sets["training"]]
+    return {
+        name: [zlib.crc32(np.ascontiguousarray(array).data) for array in arrays]
+        for name, arrays in sets.items()
+        if name != "test"
+    }
 
 
-def _keep_interrupted(
-    options: argparse.Namespace, net: Network, out: str, first_epoch: int
-) -> None:
+def _keep_interrupted(options: argparse.Namespace, net: Network, out: str) -> None:
     """Keep what was learned until Ctrl-C, and say how to go on."""
-    done = 0 if net.history is None else len(net.history.epoch)
-    held = done - done % options.checkpoint if options.checkpoint else 0
-    if held <= first_epoch:
-        out, held = options.resume or out, first_epoch
-    if held:
-        text = (
-            f"in epoch {done + 1}; {out} holds the network after epoch {held}. To go on: fastgd "
-            f"train {shlex.quote(options.file)} --resume {shlex.quote(out)}"
-        )
+    for path in dict.fromkeys((out, options.resume or out)):
+        epoch = _checkpointed(path, net)
+        if epoch:
+            text = f"; {path} holds the network after epoch {epoch} of {options.epochs}. "
+            text += f"To go on: {_resuming_command(options, path)}"
+            break
     else:
         net.metadata.pop("training", None)
         net.save(out)
-        text = f"after {net.step} steps; {out} holds what was learned"
-    print(f"\nfastgd train: interrupted {text}", file=sys.stderr)
+        text = f" after {net.step} steps; {out} holds what was learned"
+    print(f"\nfastgd train: interrupted{text}", file=sys.stderr)
+
+
+def _checkpointed(path: str, net: Network) -> int:
+    """Return the number of epochs after which a file holds the training of a network, or 0.
+
+    The file itself is asked: Ctrl-C may have come before the checkpoint of the newest epoch.
+    """
+    training = net.metadata.get("training")
+    try:
+        held = load(path)
+    except (OSError, ValueError):
+        return 0
+    return held.epoch if training and held.metadata.get("training") == training else 0
+
+
+def _resuming_command(options: argparse.Namespace, path: str) -> str:
+    """Return the command that goes on with a training, with what the file does not hold."""
+    words = ["fastgd", "train"]
+    for name in ("labels", "test", "test_labels", "threads", "predictions", "plot"):
+        value = getattr(options, name)
+        if value is not None:
+            words.append(f"--{_dashed(name)}={value}")
+    words += ["--quiet"] * options.quiet
+    words += ["--resume", path, *(["--"] if options.file.startswith("-") else []), options.file]
+    return shlex.join(words)
 
 
 def _checked_picture(path: str) -> None:

@@ -72,9 +72,13 @@ def _check_not_lazy(name: str, value: object) -> None:
 
 def _labels(table: Any) -> list[Any]:
     """Return the names of the columns as the table has them; pandas takes any object."""
-    if hasattr(table, "column_names"):
-        return list(table.column_names)
+    if _is_of_pyarrow(table):
+        return list(table.schema.names)  # sooner than its column_names, of hundreds of columns
     return list(table.columns)
+
+
+def _is_of_pyarrow(table: object) -> bool:
+    return type(table).__module__.partition(".")[0] == "pyarrow"
 
 
 def _check_unique(name: str, labels: list[Any]) -> None:
@@ -154,16 +158,18 @@ def to_array(name: str, table: Any, dtype: np.dtype[Any] | None = None) -> Array
 
     Without dtype a table whose columns differ has the dtype that NumPy finds for all of them.
     """
-    found = _read(name, table)
     if not is_frame(table):
-        return _column(name, None, found)
+        return _column(name, None, _read(name, table))
     labels = _labels(table)
-    columns = _arrow_columns(found.to_native()) or [
-        _column(name, label, series)
-        for label, series in zip(labels, found.iter_columns(), strict=True)
-    ]
-    if not columns:
-        return np.empty((len(found), 0), np.float32 if dtype is None else dtype)
+    columns = _arrow_columns(name, table)
+    if columns is None:
+        found = _read(name, table)
+        columns = [
+            _column(name, label, series)
+            for label, series in zip(labels, found.iter_columns(), strict=True)
+        ]
+        if not columns:
+            return np.empty((len(found), 0), np.float32 if dtype is None else dtype)
     view = _as_one(columns)
     if view is not None:
         return view
@@ -181,25 +187,25 @@ def to_array(name: str, table: Any, dtype: np.dtype[Any] | None = None) -> Array
     return rows
 
 
-def _arrow_columns(table: Any) -> list[Array] | None:
-    """Return the columns of a table of pyarrow if all are numbers without gaps.
+def _arrow_columns(name: str, table: Any) -> list[Array] | None:
+    """Return the columns of a table of pyarrow if it has some and all are numbers without gaps.
 
     It is the same as `_column` of each, and of hundreds of columns much sooner.
     """
-    if type(table).__module__.partition(".")[0] != "pyarrow":
+    if not _is_of_pyarrow(table):
         return None
     from pyarrow import types
 
-    if not all(
-        types.is_integer(column.type)
-        or types.is_float32(column.type)
-        or types.is_float64(column.type)
-        for column in table.columns
+    if not table.schema.types or not all(
+        types.is_integer(kind) or types.is_float32(kind) or types.is_float64(kind)
+        for kind in set(table.schema.types)
     ):
         return None
-    if any(column.null_count for column in table.columns):
+    _check_unique(name, _labels(table))
+    columns = table.columns
+    if any(column.null_count for column in columns):
         return None
-    return [column.to_numpy() for column in table.columns]
+    return [column.to_numpy() for column in columns]
 
 
 def _column(name: str, label: object, series: Any) -> Array:
@@ -318,11 +324,15 @@ def select(name: str, table: Any, wanted: Sequence[str]) -> Any:
     """Return a table of the wanted columns, or the table itself if these are all of its own."""
     if _labels(table) == list(wanted):
         return table
+    if _is_of_pyarrow(table):
+        return table.select(list(wanted))
     return _read(name, table).select(list(wanted)).to_native()
 
 
 def column_of(name: str, table: Any, label: str) -> Any:
     """Return one column of a table."""
+    if _is_of_pyarrow(table):
+        return table.column(label)
     return _read(name, table).get_column(label).to_native()
 
 

@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Blocks", "Windows"]
 
-# What is read at a time where a source leaves the choice: this much, in at least so many rows.
-_READ_BYTES = 1 << 23
-_READ_ROWS = 256
+# What is read at a time where a source leaves the choice: about so many bytes; of long rows
+# more, since each of their hundreds of columns takes time in each batch of Parquet.
+_READ_BYTES, _MOST_READ_BYTES = 1 << 22, 1 << 24
+_READ_ROWS, _LEAST_ROWS = 1 << 14, 256
 
 
 class Blocks:
@@ -261,7 +262,8 @@ def _source_of(source: Any, y: Any, sample_weight: Any, chosen: _Chosen) -> _Sou
 
 
 def _rows_at_a_time(row_bytes: int) -> int:
-    return max(_READ_ROWS, _READ_BYTES // max(1, row_bytes))
+    few, most = (size // max(1, row_bytes) for size in (_READ_BYTES, _MOST_READ_BYTES))
+    return max(_LEAST_ROWS, min(most, max(few, _READ_ROWS)))
 
 
 def _byte_width(arrow_type: Any) -> int:

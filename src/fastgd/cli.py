@@ -193,7 +193,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--resume",
         metavar="MODEL",
         help="go on with an interrupted training from its checkpoint, with its options, to the "
-        "same bits as if it had not been interrupted; FILE must hold the same data",
+        "same bits as if it had not been interrupted; FILE must hold the same data, and --labels, "
+        "--test, --predictions and --plot are to be given again",
     )
     output.add_argument(
         "--plot",
@@ -381,7 +382,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["predict", "absent.safetensors", "absent.csv"])
     2
     """
-    options = _parser().parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    options = _parser().parse_args(arguments)
+    options.arguments = arguments[1:]
     try:
         code = options.run(options)
         sys.stdout.flush()

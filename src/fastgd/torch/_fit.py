@@ -22,6 +22,7 @@ from ..config import threads_in_force
 from ..history import History
 from ..layers import Dense
 from ..network import Network, callback_list, check_monitors
+from ..optimizers import Optimizer
 from . import _losses, _modules, _optimizers
 from ._losses import Objective, as_array
 from ._modules import Stack
@@ -190,6 +191,16 @@ class Trainee(Network):
         account = "sum" if objective.is_sum else "mean"
         engine.set_account(account, objective.scale, objective.scale)
         plan.put_into(engine)
+
+    @property
+    def optimizer(self) -> Optimizer:
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: str | Optimizer) -> None:
+        raise ValueError(
+            "the optimizer of fastgd.torch.fit is PyTorch's: give another one to another call"
+        )
 
     def _evaluate(self, data: Any, functions: Any, prefix: str = "") -> dict[str, float]:
         total, weight = self._live().evaluate(*data)
