@@ -22,7 +22,7 @@ SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd 
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-grid test-data test-extras test-sklearn-versions test-torch \
-        test-notebooks lint format docs bench why-page readme package-check clean
+        test-notebooks test-counts lint format docs bench why-page readme package-check clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 24
@@ -89,6 +89,9 @@ $(VENV)/.notebooks: $(VENV)/.test
 test-notebooks: $(VENV)/.notebooks  ## run the notebooks of examples/notebooks
 	$(BIN)/python -m pytest tests/test_notebooks.py $(PYTEST_ARGS)
 
+test-counts: $(VENV)/.test  ## put the number of tests of each command into docs/reliability.md
+	$(BIN)/python tools/count_tests.py
+
 lint: $(VENV)/.dev  ## check layout, style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -98,6 +101,7 @@ lint: $(VENV)/.dev  ## check layout, style and types
 	$(BIN)/mypy --strict tests/typing
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	MYPYPATH=src $(BIN)/stubtest --allowlist tools/stubtest-allowlist.txt fastgd._kernels fastgd._engine
+	$(BIN)/python tools/count_tests.py --check
 
 format: $(VENV)/.dev  ## lay out Python and C
 	$(BIN)/ruff check --fix .

@@ -151,8 +151,15 @@ def resolve_public_name(app, env, node, contnode):
 
 
 def keep_bars(app, what, name, obj, options, lines):
-    """Let the |z| of formulas be bars: the docstrings use no substitutions."""
-    lines[:] = [line if ">>>" in line else line.replace("|", r"\|") for line in lines]
+    """Let the |z| of formulas be bars: the docstrings use no substitutions.
+
+    An example, from its first >>> to the next blank line, is literal anyway.
+    """
+    in_example = False
+    for i, line in enumerate(lines):
+        in_example = bool(line.strip()) and (in_example or line.lstrip().startswith(">>>"))
+        if not in_example:
+            lines[i] = line.replace("|", r"\|")
 
 
 def setup(app):

@@ -33,7 +33,7 @@ print(f"{len(X)} images to train on, {len(X_test)} to test on")
 # The network
 # -----------
 # The last layer has one unit for each digit. It names no activation: with ``cross_entropy`` that
-# is softmax. In a notebook a network shows as a table.
+# is softmax. ``summary`` prints its layers; a notebook shows ``net`` as a table.
 
 net = fastgd.Network(
     [fastgd.Dense(128, "relu"), fastgd.Dense(10)],
@@ -42,7 +42,7 @@ net = fastgd.Network(
     n_inputs=64,
     input_scale=1 / 16,
 )
-net
+net.summary()
 
 # %%
 # Training

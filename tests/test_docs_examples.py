@@ -16,18 +16,13 @@ import fastgd
 from block_extras import needs_extra
 from doc_examples import run, run_drawing
 
-PUBLIC = {
-    name: importlib.import_module(name).__all__
-    for name in (
-        "fastgd", "fastgd.activations", "fastgd.callbacks", "fastgd.cli", "fastgd.config",
-        "fastgd.datasets", "fastgd.kernels", "fastgd.layers", "fastgd.losses", "fastgd.metrics",
-        "fastgd.network", "fastgd.optimizers", "fastgd.preprocess", "fastgd.reference",
-        "fastgd.schedules",
-    )
-}  # fmt: skip
-# These two have helpers of other modules besides.
-PUBLIC |= {"fastgd.io": ["load", "save"], "fastgd.tables": ["Arrays", "Table", "read"]}
 PAGES = Path(__file__).parents[1] / "docs" / "api"
+# In __all__ for other modules of the package, not for users
+INTERNAL = {
+    "fastgd.blocks": {"Windows"},
+    "fastgd.io": {"json_copy", "loss_of", "plain_loss", "write_atomically"},
+    "fastgd.tables": {"import_pyarrow"},
+}
 
 
 def modules():
@@ -36,6 +31,15 @@ def modules():
         for found in pkgutil.iter_modules(fastgd.__path__)
         if found.name not in ("sklearn", "torch", "__main__")
     ]
+
+
+PUBLIC = {
+    module.__name__: [
+        name for name in module.__all__ if name not in INTERNAL.get(module.__name__, ())
+    ]
+    for module in (fastgd, *modules())
+    if not module.__name__.startswith("fastgd._")
+}
 
 
 def examples():

@@ -3,6 +3,7 @@
 Pages that need an extra are run by the tests of their subject.
 """
 
+import json
 import re
 import sys
 import unicodedata
@@ -19,11 +20,14 @@ TEXTS = [
     *sorted(DOCS.glob("*.md")),
     *sorted((DOCS / "api").glob("*.md")),
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "examples" / "notebooks").glob("*.ipynb")),
 ]
 
 # Scripts of the repository, not modules of the package: imported after their path is known.
 sys.path.insert(0, str(ROOT / "tools"))
+import count_tests  # noqa: E402
 import docs_charts  # noqa: E402
+import marked  # noqa: E402
 import readme_numbers  # noqa: E402
 import ulp_table  # noqa: E402
 
@@ -58,6 +62,15 @@ def test_pages_with_cells_are_known():
 # ---- links -----------------------------------------------------------------------------------
 
 
+def text_of(path):
+    """Return the Markdown of a page, or of a notebook's cells."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return text
+    cells = json.loads(text)["cells"]
+    return "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+
+
 def prose(text):
     """Return a page without its blocks of code and its comments."""
     return re.sub(r"```.*?```|<!--.*?-->", "", text, flags=re.S)
@@ -66,7 +79,7 @@ def prose(text):
 def anchors(path):
     """Return the anchors of a page's headings, as repository browsers and MyST make them."""
     found = []
-    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.S)
+    text = re.sub(r"```.*?```", "", text_of(path), flags=re.S)
     for heading in re.findall(r"^#+ (.+)$", text, re.M):
         plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
         kept = [c for c in plain if c in "-_ " or unicodedata.category(c)[0] in "LN"]
@@ -77,9 +90,10 @@ def anchors(path):
 
 def broken_links(path):
     """Return the relative links of a page that lead nowhere."""
-    text = prose(path.read_text(encoding="utf-8"))
+    text = re.sub(r"`[^`\n]*`", "", prose(text_of(path)))
     broken = []
-    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text)):
+    for markdown, html in re.findall(r"\]\(([^)\s]+)\)|\b(?:src|href)=\"([^\"]+)\"", text):
+        link = markdown or html
         if re.match(r"[a-z]+:", link):
             continue
         file, _, anchor = link.partition("#")
@@ -99,9 +113,22 @@ def test_a_broken_link_is_found(tmp_path):
     page.write_text(
         "# A (b) & c_d!\n\n## A (b) & c_d!\n\n[x](#a-b--c_d) [x](page.md#a-b--c_d-1)\n"
         "[x](#nowhere) [x](absent.md) [x](https://example.org) `[x](code.md)`\n\n"
+        '<img src="absent.png"\nwidth="1"> <a href="page.md"><img src="page.md"></a>\n'
+        '<a href="page.md#gone">x</a>\n\n'
         "```text\n[x](block.md)\n```\n"
     )
-    assert broken_links(page) == ["#nowhere", "absent.md"]
+    assert broken_links(page) == ["#nowhere", "absent.md", "absent.png", "page.md#gone"]
+
+
+def test_a_broken_link_of_a_notebook_is_found(tmp_path):
+    notebook = tmp_path / "page.ipynb"
+    cells = [
+        {"cell_type": "markdown", "source": ["# A (b)\n", "[x](#a-b) [x](absent.md)"]},
+        {"cell_type": "code", "source": ["# [x](code.md)"]},
+        {"cell_type": "markdown", "source": ['<img src="absent.png">']},
+    ]
+    notebook.write_text(json.dumps({"cells": cells}))
+    assert broken_links(notebook) == ["absent.md", "absent.png"]
 
 
 def test_every_page_is_in_the_contents():
@@ -151,6 +178,30 @@ def test_errors_beyond_a_bound_are_refused(monkeypatch):
         ulp_table.table(share=4000)
 
 
-def test_table_of_errors_needs_its_markers():
-    with pytest.raises(ValueError, match="markers"):
-        ulp_table.updated("no markers here", "")
+def test_what_a_tool_puts_in_needs_its_markers():
+    page = "a\n<!-- x: made by tools/y.py -->\nold\n<!-- end of x -->\nb"
+    assert marked.updated(page, "x", "y", "new\n") == page.replace("old", "\nnew\n")
+    for without in ("a", page.replace("end of", ""), page.replace("made by", "")):
+        with pytest.raises(ValueError, match=r"lacks the markers <!-- x: made by tools/y\.py -->"):
+            marked.updated(without, "x", "y", "new\n")
+
+
+def test_counts_of_tests_that_are_stale_are_found():
+    commands = [command for command, *_ in count_tests.COMMANDS]
+    found = dict(zip(commands, (7_654, 5_001, 4_200, 2), strict=True))
+    page = count_tests.table(found)
+    assert re.findall(r"\| ([^|]*\d) \|$", page, re.M) == [
+        "over 7,600", "over 5,000", "over 4,100", "2",
+    ]  # fmt: skip
+    assert count_tests.stale(page, found) == []
+    assert count_tests.stale(page, found | {commands[0]: 8_100}) == []
+    for command, number in zip(commands, (8_101, 5_000, 4_100, 3), strict=True):
+        assert count_tests.stale(page, found | {command: number}) == [command]
+    assert count_tests.stale("no table", found) == commands
+
+
+def test_page_about_reliability_has_a_count_for_each_command():
+    page = count_tests.PAGE.read_text(encoding="utf-8")
+    assert marked.updated(page, "counts", "count_tests", "") != page
+    rows = re.findall(r"^\| `(make [\w-]+)` \| (.*) \| (?:over [\d,]+00|\d{1,2}) \|$", page, re.M)
+    assert rows == [(command, what) for command, what, *_ in count_tests.COMMANDS]

@@ -3,6 +3,7 @@
 Those of test_why_derivatives.py and test_torch_gallery.py have more to them, or need more.
 """
 
+import re
 import runpy
 import sys
 
@@ -39,6 +40,26 @@ CALLED = {
 }
 
 
+def assert_the_same(printed):
+    """What is said of the two packages is true."""
+    assert "False" not in printed
+    assert printed.count("True") == 3
+
+
+def assert_better_than_the_climate(printed):
+    """The network's log loss is the lower one for all four labels."""
+    losses = re.findall(r"log loss (\d\.\d{3}) -> (\d\.\d{3})", printed)
+    assert len(losses) == 4
+    assert all(float(network) < float(climate) for climate, network in losses)
+
+
+# What a text claims besides its figures
+CLAIMS = {
+    "in_place_of_scikit_learn": assert_the_same,
+    "multilabel": assert_better_than_the_climate,
+}
+
+
 def message(package):
     name, extra = CALLED[package]
     return f"this example needs {name}: pip install 'fastgd[{extra}]'"
@@ -57,7 +78,8 @@ def test_example_draws_and_says_what_it_prints(name, tmp_path):
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == f"{message(missing[0])}\n"
     else:
-        gallery.assert_runs(name, tmp_path, n_figures)
+        printed = gallery.assert_runs(name, tmp_path, n_figures)
+        CLAIMS.get(name, lambda printed: None)(printed)
 
 
 @pytest.mark.parametrize(

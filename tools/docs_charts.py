@@ -57,44 +57,50 @@ def draw(name: str, result: dict[str, Any], shown: dict[str, dict[str, float]], 
     """Draw one picture: a row for each network, a marker for each peer."""
     from matplotlib.figure import Figure
 
-    # Narrow, so that the letters are legible where a telephone scales it down.
-    figure = Figure(figsize=(4.8, 0.55 * len(shown) + 1.9), dpi=160, layout="constrained")
+    # Wide and low, with letters that are legible where a telephone scales it down.
+    figure = Figure(figsize=(7, 3.4), dpi=160, layout="constrained")
     ax = figure.subplots()
-    scale = 1 if name == "speed" else 100
+    is_speed = name == "speed"
+    if is_speed:
+        ax.axvline(1, color=LOOKS["fastgd"][0], linewidth=1.5, label=NAMES["fastgd"])
     for place, (peer, (colour, marker)) in enumerate(LOOKS.items()):
         # A little apart, so that no marker hides another.
-        apart = 0 if peer == "fastgd" else (place - 2.5) * 0.16
+        apart = 0 if peer == "fastgd" else (place - 2.5) * 0.2
         points = [
-            (of[peer] * scale, row + apart) for row, of in enumerate(shown.values()) if peer in of
+            (of[peer] * (1 if is_speed else 100), row + apart)
+            for row, of in enumerate(shown.values())
+            if peer in of
         ]
         if points:
-            size = {"markersize": 14, "markeredgewidth": 3} if peer == "fastgd" else {}
+            size = (
+                {"markersize": 12, "markeredgewidth": 2.5, "zorder": 3} if peer == "fastgd" else {}
+            )
             x, y = zip(*points, strict=True)
             ax.plot(x, y, marker, color=colour, label=NAMES[peer], linestyle="none",
-                    **{"markersize": 6, **size})  # fmt: skip
-    ax.set_yticks(range(len(shown)), [case.replace(", ", "\nbatch ") for case in shown])
-    ax.tick_params(axis="y", labelsize=8, length=0)
-    ax.tick_params(axis="x", labelsize=8)
-    ax.set_ylim(len(shown) - 0.6, -0.4)
-    ax.grid(axis="y", color="#dddddd")
-    ax.set_axisbelow(True)
+                    **{"markersize": 5, **size})  # fmt: skip
+    ax.set_yticks(range(len(shown)), [case.replace(", ", ", batch ") for case in shown])
+    ax.tick_params(axis="y", labelsize=9.5, length=0)
+    ax.tick_params(axis="x", labelsize=9.5)
+    ax.set_ylim(len(shown) - 0.5, -0.5)
+    for row in range(0, len(shown), 2):
+        ax.axhspan(row - 0.5, row + 0.5, color="#f0f0f0", linewidth=0, zorder=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
-    if name == "speed":
+    if is_speed:
         ax.set_xscale("log")
-        ax.axvline(1, color="#000000", linewidth=1)
-        ax.text(1, -0.4, "fastgd", ha="center", va="bottom", fontsize=8)
         ticks = (1, 10, 100, 1000)
         ax.set_xticks(ticks, [f"{tick:,}x" for tick in ticks])
-        ax.set_xlabel("time of a step / fastgd's (left of the line: faster)", fontsize=8)
-        title = "One training step, one thread"
+        title = "Time of a training step over fastgd's (left of the line: faster)"
     else:
-        ax.set_xlim(-2, 102)
-        ax.set_xlabel("share of the measured FMA peak, %", fontsize=8)
-        title = "Arithmetic of one training step, one thread"
-    figure.suptitle(f"{title}\n{result['machine']}, {result['isa']}, float32", fontsize=9)
-    figure.legend(
-        loc="outside lower center", ncols=3, fontsize=8, frameon=False, handletextpad=0.3,
-        columnspacing=1.2,
+        ax.set_xlim(-1, 101)
+        ax.xaxis.set_major_formatter("{x:.0f} %")
+        title = "Share of the measured FMA peak that a training step reaches"
+    figure.suptitle(title, fontsize=11)
+    figure.supxlabel(
+        f"one thread, float32, {result['machine']}, {result['isa']}", fontsize=9, color="#444444"
+    )
+    ax.legend(
+        loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=5, fontsize=9.5,
+        frameon=False, handlelength=1, handletextpad=0.3, columnspacing=1.2,
     )  # fmt: skip
     figure.savefig(path, metadata={"Software": None, "Description": fingerprint(result, shown)})
 

@@ -13,8 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from marked import updated
+
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- numbers: made by tools/readme_numbers.py -->\n", "<!-- end of numbers -->"
 PEERS = {"jax": "JAX", "torch": "PyTorch", "sklearn": "scikit-learn", "numpy": "NumPy loop"}
 
 
@@ -114,19 +115,11 @@ def section(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def updated(readme: str, result: dict[str, Any]) -> str:
-    """Return the README's text with the tables of these figures."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError("README.md lacks the markers of the table")
-    return before + begin + "\n" + section(result) + "\n" + end + after
-
-
 def main(argv: list[str]) -> None:
     path = ROOT / "README.md"
     old = path.read_text(encoding="utf-8")
-    new = updated(old, newest(ROOT / "benchmarks" / "results"))
+    made = section(newest(ROOT / "benchmarks" / "results"))
+    new = updated(old, "numbers", "readme_numbers", made)
     if "--check" in argv:
         if new != old:
             sys.exit("README.md does not show the newest benchmark file: run make readme")

@@ -48,7 +48,7 @@ def _extras() -> dict[str, str]:
     found: dict[str, str] = {}
     for requirement in importlib.metadata.requires("fastgd") or ():
         match = re.match(r"([\w.-]+).*extra == [\"']([\w-]+)[\"']", requirement)
-        if match is None or match[2] in _NOT_SHOWN:
+        if match is None or match[2] not in _SHOWN:
             continue
         package, extra = match.groups()
         try:
@@ -59,8 +59,8 @@ def _extras() -> dict[str, str]:
     return found
 
 
-# Of the developers, and the sum of the others.
-_NOT_SHOWN = ("all", "dev", "docs", "examples", "test")
+# Those that add something to the package; the others are for its development and its examples.
+_SHOWN = ("data", "plot", "sklearn", "onnx", "torch")
 
 
 def _print_peaks() -> None:
