@@ -61,6 +61,7 @@ def draw(name: str, result: dict[str, Any], shown: dict[str, dict[str, float]], 
     figure = Figure(figsize=(7, 3.4), dpi=160, layout="constrained")
     ax = figure.subplots()
     is_speed = name == "speed"
+    bar = {"markersize": 12, "markeredgewidth": 2.5, "zorder": 3}
     if is_speed:
         ax.axvline(1, color=LOOKS["fastgd"][0], linewidth=1.5, label=NAMES["fastgd"])
     for place, (peer, (colour, marker)) in enumerate(LOOKS.items()):
@@ -72,12 +73,9 @@ def draw(name: str, result: dict[str, Any], shown: dict[str, dict[str, float]], 
             if peer in of
         ]
         if points:
-            size = (
-                {"markersize": 12, "markeredgewidth": 2.5, "zorder": 3} if peer == "fastgd" else {}
-            )
             x, y = zip(*points, strict=True)
             ax.plot(x, y, marker, color=colour, label=NAMES[peer], linestyle="none",
-                    **{"markersize": 5, **size})  # fmt: skip
+                    **(bar if peer == "fastgd" else {"markersize": 5}))  # fmt: skip
     ax.set_yticks(range(len(shown)), [case.replace(", ", ", batch ") for case in shown])
     ax.tick_params(axis="y", labelsize=9.5, length=0)
     ax.tick_params(axis="x", labelsize=9.5)
