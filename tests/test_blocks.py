@@ -370,6 +370,66 @@ def test_a_folder_of_parquet_files_and_one_of_them(X, y, tmp_path):
 
 
 @needs_parquet
+@pytest.mark.parametrize("named", [True, False])
+def test_the_index_of_a_pandas_frame_is_no_feature(X, y, tmp_path, named):
+    import pandas as pd
+    import pyarrow as pa
+
+    frame = pd.DataFrame(X, columns=["a", "b", "c"]).assign(y=y).sample(frac=1, random_state=0)
+    if named:
+        frame.index.name = "id"
+    frame.to_parquet(tmp_path / "a.parquet")
+    table = pa.Table.from_pandas(frame)
+    assert len(table.column_names) == 5
+    plain = network()
+    plain.fit(frame[["a", "b", "c"]], frame["y"], verbose=0)
+    for data in (
+        Blocks(tmp_path / "a.parquet", "y"),
+        Blocks(table, "y"),
+        Blocks([table[:100], table[100:]], "y"),
+    ):
+        net = network()
+        net.fit(data, verbose=0)
+        assert net.feature_names == ("a", "b", "c")
+        assert_same(net, plain)
+    net = network()
+    net.fit(table.drop_columns("y"), frame["y"], verbose=0)
+    assert_same(net, plain)
+    if named:  # asked for by its name it is a column like others
+        for data in (Blocks(tmp_path / "a.parquet", "y", columns=["a", "id"]),
+                     Blocks(table, "y", columns=["a", "id"])):  # fmt: skip
+            net = network()
+            net.fit(data, verbose=0)
+            assert net.feature_names == ("a", "id")
+
+
+@needs_narwhals
+@pytest.mark.parametrize("name", ["column_names", "num_rows", "schema", "columns", "shape"])
+def test_columns_may_be_called_as_attributes_are(X, y, name):
+    import pandas as pd
+
+    table = pd.DataFrame({name: X[:, 0], "b": X[:, 1], "t": y})
+    plain = network()
+    plain.fit(X[:, :2], y, verbose=0)
+    for data in ((table[[name, "b"]], table["t"]), (Blocks(table, "t"),), (Blocks([table], "t"),)):
+        net = network()
+        net.fit(*data, verbose=0)
+        assert_same(net, plain)
+
+
+@needs_parquet
+def test_columns_of_one_name_are_refused(X, y, tmp_path):
+    import pyarrow as pa
+
+    columns = [pa.array(X[:, 0]), pa.array(X[:, 1]), pa.array(y)]
+    for names in (["a", "a", "t"], ["a", "t", "t"]):
+        table = pa.Table.from_arrays(columns, names=names)
+        twice = max(names, key=names.count)
+        with pytest.raises(ValueError, match=f"has several columns of the name '{twice}'"):
+            network().fit(Blocks([table], "t"), verbose=0)
+
+
+@needs_parquet
 def test_parquet_that_cannot_be_used_is_refused_before_anything_is_read(X, y, tmp_path):
     import pyarrow
     import pyarrow.parquet
@@ -464,7 +524,7 @@ def test_a_first_block_that_does_not_fit_leaves_everything_as_it_was(X, y):
     with pytest.raises(ValueError, match="block 0: X has 3 features, but the network takes 4"):
         net.fit(Blocks([(X, y)]), verbose=0)
     net = network()
-    with pytest.raises(ValueError, match="validation block 0: X has 2 features, but the network"):
+    with pytest.raises(ValueError, match="validation X has 2 features, but X has 3"):
         net.fit(X, y, validation_data=Blocks([(X[:, :2], y)]), verbose=0)
     assert (net.n_inputs, net.step) == (None, 0)
 
@@ -518,6 +578,78 @@ def test_weights_that_are_all_zero_are_refused_and_those_of_one_block_are_not(X,
     net.fit(Blocks(cut([100] * 4, X, y, weight)), verbose=0)
     plain.fit(X, y, sample_weight=weight, verbose=0)
     assert_same(net, plain)
+
+
+def test_weights_that_the_dtype_takes_for_zero_are_refused(X, y):
+    tiny = np.full(N, 1e-60)
+    net = network()
+    for use in (net.fit, net.evaluate):
+        options = {"verbose": 0} if use == net.fit else {}
+        with pytest.raises(ValueError, match=r"^all of sample_weight are below 1\.18e-38"):
+            use(Blocks(X, y, tiny), **options)
+        net.fit(X, y, verbose=0)
+
+
+def test_validation_data_are_looked_at_before_the_fit_reads(X, y):
+    """With prefetch=False one pass ends before the next begins: they may share a place to read."""
+    place = []
+
+    def shared():
+        place[:] = [0]
+        while place[0] < N:
+            place[0] += 50
+            yield X[place[0] - 50 : place[0]], y[place[0] - 50 : place[0]]
+
+    data = [Blocks(shared, buffer_rows=64, prefetch=False) for _ in range(2)]
+    net, plain = network(), network()
+    net.fit(data[0], epochs=2, validation_data=data[1], shuffle=False, verbose=0)
+    plain.fit(X, y, epochs=2, validation_data=(X, y), shuffle=False, verbose=0)
+    assert_same(net, plain)
+
+
+def test_errors_of_validation_data_say_so(X, y):
+    many = np.tile(X, (4, 1))
+    many[1500, 1] = np.nan
+    with pytest.raises(ValueError, match=r"^validation block 1: X\[500, 1\] is nan"):
+        network().fit(X, y, validation_data=Blocks(cut([1000], many, np.tile(y, 4))), verbose=0)
+    wide = np.ones((N, 5))
+    with pytest.raises(ValueError, match=r"^validation X has 5 features, but X has 3$"):
+        network().fit(X, y, validation_data=Blocks(wide, y), verbose=0)
+
+
+def test_what_is_refused_before_reading_does_not_use_up_an_iterator(X, y):
+    blocks = Blocks(iter([(X, y)]))
+    with pytest.raises(ValueError, match="which this fit does not record"):
+        network().fit(blocks, callbacks=fastgd.EarlyStopping("val_loss"), verbose=0)
+    network().fit(blocks, verbose=0)
+
+
+def test_one_batch_of_blocks_is_refused(X, y):
+    net = network()
+    net.fit(X, y, verbose=0)
+    with pytest.raises(TypeError, match="x is Blocks, which Network"):
+        fastgd.explain(net, Blocks(X, y), 1)
+
+
+def test_an_error_of_the_source_holds_no_buffers(X, y):
+    import gc
+    import tracemalloc
+
+    def source():
+        yield np.ones((100_000, 50), np.float32), np.ones(100_000)
+        raise OSError("gone")
+
+    net = Network([Dense(1)], "squared_error")
+    gc.disable()
+    tracemalloc.start()
+    try:
+        with pytest.raises(OSError, match="gone"):
+            net.fit(Blocks(source, buffer_rows=100_000), verbose=0)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert held < 5e6
 
 
 @pytest.mark.parametrize("prefetch", [True, False])
@@ -636,12 +768,20 @@ def test_callbacks_hear_what_they_hear_of_arrays(X, y):
 
 
 def test_gradient_flow_early_stopping_and_the_plateau(X, y):
-    flow, stop = fastgd.GradientFlow(every=1, warn=False), fastgd.EarlyStopping(patience=1)
-    blocks = Blocks(cut([50] * 6, X, y), buffer_rows=64)
-    net = network()
-    settings = {"validation_data": Blocks(X, y), "callbacks": [flow, stop]}
-    history = net.fit(blocks, epochs=30, verbose=0, **settings)
-    assert len(flow.reports) == len(history.epoch)
+    found = []
+    for data in ((X, y), (Blocks(cut([50] * 6, X, y), buffer_rows=64),)):
+        flow = fastgd.GradientFlow(every=1, warn=False)
+        stop = fastgd.EarlyStopping("loss", patience=2, min_delta=0.05)
+        plateau = fastgd.schedules.ReduceOnPlateau(0.01, patience=1, min_delta=0.1)
+        net = Network([Dense(6, "relu"), Dense(2)], "cross_entropy", fastgd.Adam(plateau))
+        history = net.fit(*data, epochs=60, shuffle=False, callbacks=[flow, stop], verbose=0)
+        assert stop.stopped
+        assert len(flow.reports) == len(history.epoch) < 60
+        assert history.history["lr"][-1] < 0.01
+        found.append((net, values(history), flow))
+    (plain, expected, _), (net, given, flow) = found
+    assert_same(net, plain)
+    assert given == expected
     assert flow.reports[0].n_samples <= 64
 
 
@@ -717,6 +857,44 @@ except KeyboardInterrupt:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.stdout, done.stderr) == ("interrupted []\n", "")
+
+
+def test_ctrl_c_does_not_wait_for_a_block_that_does_not_come():
+    code = """
+import os, signal, sys, threading, time
+import numpy as np, fastgd
+def source():
+    yield np.ones((256, 2), dtype=np.float32), np.ones(256)
+    time.sleep(100)
+net = fastgd.Network([fastgd.Dense(1)], "squared_error")
+threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    net.fit(fastgd.Blocks(source, buffer_rows=128), verbose=0)
+except KeyboardInterrupt:
+    print("interrupted", net.predict(np.ones((4, 2))).shape)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.stdout, done.stderr) == ("interrupted (4, 1)\n", "")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_fit_that_began_on_arrays_goes_on_with_blocks(X, y, tmp_path, known):
+    path = tmp_path / "model.safetensors"
+    network().fit(X, y, 2, BATCH, callbacks=[fastgd.Checkpoint(path)], verbose=0)
+    steps = []
+
+    class Steps(fastgd.Callback):
+        def on_batch_end(self, step, loss):
+            steps.append(step)
+
+    net, plain = fastgd.load(path), network()
+    data = Blocks(X, y) if known else Blocks(cut([33] * 9, X, y))
+    net.fit(data, epochs=3, batch_size=BATCH, callbacks=[Steps()], verbose=0, resume=True)
+    plain.fit(X, y, 3, BATCH, verbose=0)
+    assert_same(net, plain)
+    assert steps == list(range(2 * 16, 3 * 16))
 
 
 def test_divergence_says_where(X):

@@ -15,7 +15,7 @@ import numpy as np
 from . import kernels, losses
 from ._flow import NextStep, cancels, slope
 from ._html import block, fold, table
-from ._validate import Array, is_table
+from ._validate import Array, is_blocks, is_table, real_array
 from .activations import Activation
 from .optimizers import SGD
 
@@ -431,6 +431,8 @@ def _abbreviated(items: Sequence[Any]) -> list[Any]:
 
 def _array(name: str, value: ArrayLike, network: Network) -> ArrayLike:
     """Return a table, or a column of one, as an array, and anything else as it is."""
+    if is_blocks(value):
+        return real_array(name, value)  # refuses them
     if not is_table(value):
         return value
     from ._frames import is_frame, to_array

@@ -23,6 +23,8 @@ __all__ = [
     "column_of",
     "features_among",
     "is_frame",
+    "is_of_pyarrow",
+    "labels_of_schema",
     "names_line",
     "names_of",
     "plain_names",
@@ -72,13 +74,27 @@ def _check_not_lazy(name: str, value: object) -> None:
 
 def _labels(table: Any) -> list[Any]:
     """Return the names of the columns as the table has them; pandas takes any object."""
-    if _is_of_pyarrow(table):
-        return list(table.schema.names)  # sooner than its column_names, of hundreds of columns
+    if is_of_pyarrow(table):
+        return labels_of_schema(table.schema)
     return list(table.columns)
 
 
-def _is_of_pyarrow(table: object) -> bool:
+def is_of_pyarrow(table: object) -> bool:
     return type(table).__module__.partition(".")[0] == "pyarrow"
+
+
+def labels_of_schema(schema: Any) -> list[str]:
+    """Return the names of the columns but those that hold the index of a pandas frame."""
+    names: list[str] = schema.names
+    index = (schema.pandas_metadata or {}).get("index_columns", ()) if schema.metadata else ()
+    left_out = {label for label in index if isinstance(label, str)}
+    return [label for label in names if label not in left_out] if left_out else names
+
+
+def _without_index(table: Any) -> Any:
+    """Return a table of pyarrow without the columns that hold the index of a pandas frame."""
+    labels = labels_of_schema(table.schema)
+    return table if len(labels) == table.num_columns else table.select(labels)
 
 
 def _check_unique(name: str, labels: list[Any]) -> None:
@@ -160,6 +176,8 @@ def to_array(name: str, table: Any, dtype: np.dtype[Any] | None = None) -> Array
     """
     if not is_frame(table):
         return _column(name, None, _read(name, table))
+    if is_of_pyarrow(table):
+        table = _without_index(table)
     labels = _labels(table)
     columns = _arrow_columns(name, table)
     if columns is None:
@@ -192,7 +210,7 @@ def _arrow_columns(name: str, table: Any) -> list[Array] | None:
 
     It is the same as `_column` of each, and of hundreds of columns much sooner.
     """
-    if not _is_of_pyarrow(table):
+    if not is_of_pyarrow(table):
         return None
     from pyarrow import types
 
@@ -309,11 +327,18 @@ def rows_into(rows: Array, values: Array) -> None:
 
 
 def features_among(
-    name: str, labels: Sequence[str], chosen: Sequence[str] | None, others: Sequence[str]
+    name: str,
+    labels: Sequence[str],
+    chosen: Sequence[str] | None,
+    others: Sequence[str],
+    every: Sequence[str] | None = None,
 ) -> list[str]:
-    """Return which columns are X: the chosen ones, or all but the others; none may be missing."""
+    """Return which columns are X: the chosen ones, or all but the others; none may be missing.
+
+    every: names that may be asked for, if these are more than the labels.
+    """
     wanted = [label for label in labels if label not in others] if chosen is None else list(chosen)
-    known = set(labels)
+    known = set(labels if every is None else every)
     missing = [label for label in (*wanted, *others) if label not in known]
     if missing:
         raise ValueError(f"{name} lacks {_columns(missing)}; it has {_listed(labels)}")
@@ -324,14 +349,17 @@ def select(name: str, table: Any, wanted: Sequence[str]) -> Any:
     """Return a table of the wanted columns, or the table itself if these are all of its own."""
     if _labels(table) == list(wanted):
         return table
-    if _is_of_pyarrow(table):
-        return table.select(list(wanted))
+    if is_of_pyarrow(table):
+        _check_unique(name, table.schema.names)
+        # What has been asked for by name stays, though it be an index.
+        return table.select(list(wanted)).replace_schema_metadata(None)
     return _read(name, table).select(list(wanted)).to_native()
 
 
 def column_of(name: str, table: Any, label: str) -> Any:
     """Return one column of a table."""
-    if _is_of_pyarrow(table):
+    if is_of_pyarrow(table):
+        _check_unique(name, table.schema.names)
         return table.column(label)
     return _read(name, table).get_column(label).to_native()
 

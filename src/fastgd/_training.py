@@ -286,6 +286,7 @@ class Training:
         return {
             "done": self.done,
             "stopped": self.network.stop_training,
+            "steps": self.steps_done,
             "callbacks": [
                 {"name": type(callback).__name__, "state": callback.state_dict()}
                 for callback in self.callbacks
@@ -345,10 +346,6 @@ class BlockTraining(Training):
         parts, found = [part for part, _ in seen], [outputs for _, outputs in seen]
         data = Data.joined(parts) if seen else self.data
         self._end_epoch(logs, data, np.concatenate(found) if seen else None)
-
-    def state(self) -> dict[str, Any]:
-        # The number of steps in an epoch need not be known where the fit is resumed.
-        return super().state() | {"steps": self.steps_done}
 
 
 def window_seed(seed: int, number: int) -> int:

@@ -409,8 +409,13 @@ def sample_weights(
     if not 0 < total < np.inf:
         raise ValueError(f"the sum of {name} must be positive and finite")
     if count_as_zero(array, dtype):
-        raise ValueError(
-            f"all of {name} are below {np.finfo(dtype).tiny:.3g}, the smallest number that {dtype} "
-            "tells from 0; multiply them by a constant"
-        )
+        raise ValueError(too_small(name, dtype))
     return array
+
+
+def too_small(name: str, dtype: np.dtype[Any]) -> str:
+    """Return what is said of weights all of which count as zero."""
+    return (
+        f"all of {name} are below {np.finfo(dtype).tiny:.3g}, the smallest number that {dtype} "
+        "tells from 0; multiply them by a constant"
+    )

@@ -20,12 +20,14 @@ from ._training import Data
 from ._validate import (
     Array,
     boolean,
+    count_as_zero,
     features,
     integer,
     is_table,
     real_array,
     sample_weights,
     targets,
+    too_small,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ __all__ = ["Blocks", "Windows"]
 # more, since each of their hundreds of columns takes time in each batch of Parquet.
 _READ_BYTES, _MOST_READ_BYTES = 1 << 22, 1 << 24
 _READ_ROWS, _LEAST_ROWS = 1 << 14, 256
+# Seconds that the end of a fit waits for a block that is being read
+_WAITED = 1.0
 
 
 class Blocks:
@@ -62,7 +66,8 @@ class Blocks:
         Rows that are held, and shuffled, at a time; rounded up to whole batches.
     prefetch : bool
         Whether a thread reads the next buffer while this one is trained on. The results are the
-        same.
+        same. Passes may then overlap, with validation data and the next epoch, so each needs a
+        place to read of its own.
 
     Attributes
     ----------
@@ -173,24 +178,34 @@ class _Chosen:
     def __bool__(self) -> bool:
         return self.columns is not None or bool(self.others)
 
-    def features(self, name: str, labels: Sequence[str], with_target: bool) -> list[str]:
-        """Return the columns that are X; all that is asked for must be among the labels."""
+    def features(
+        self,
+        name: str,
+        labels: Sequence[str],
+        with_target: bool,
+        every: Sequence[str] | None = None,
+    ) -> list[str]:
+        """Return the columns that are X; all that is asked for must be among the labels.
+
+        every: these and the columns that are not X unless they are chosen.
+        """
         from ._frames import features_among
 
         others = self.others
         if not with_target:
             labels = [label for label in labels if label not in others]
             others = []
-        return features_among(name, labels, self.columns, others)
+        return features_among(name, labels, self.columns, others, every)
 
     def split(self, label: str, table: Any, with_target: bool) -> _Block:
         """Return the parts of a table."""
-        from ._frames import _labels, column_of, is_frame, select
+        from ._frames import _labels, column_of, is_frame, is_of_pyarrow, select
 
         name = f"{label}: X"
         if not is_frame(table):
             return _Block(label, table)
-        X = select(name, table, self.features(name, _labels(table), with_target))
+        every = table.schema.names if is_of_pyarrow(table) else None
+        X = select(name, table, self.features(name, _labels(table), with_target, every))
         y = weight = None
         if with_target:
             if isinstance(self.y, str):
@@ -308,28 +323,29 @@ class _ArraySource(_Source):
             rows = slice(first, last)
             y = None if self.y is None or not with_target else self.y[rows]
             weight = None if self.weight is None or not with_target else self.weight[rows]
-            yield _Block(f"rows {first} to {last - 1}", self.X[rows], y, weight)
+            yield _Block(f"block of rows {first} to {last - 1}", self.X[rows], y, weight)
 
 
 class _TableSource(_Source):
     """One table."""
 
     def __init__(self, table: Any, y: Any, sample_weight: Any, chosen: _Chosen) -> None:
-        from ._frames import _check_not_lazy, _labels, is_frame
+        from ._frames import _check_not_lazy, _labels, is_frame, is_of_pyarrow
 
         _check_not_lazy("source", table)
         if not is_frame(table):
             raise ValueError("source is a single column; give a table")
         self.table, self.chosen = table, chosen
         self.y = self.weight = None
-        self.n_rows = int(table.num_rows if hasattr(table, "num_rows") else len(table))
+        self.n_rows = len(table)
         if y is not None and chosen.y is None:
             self.y = real_array("y", y)
             _check_beside("y", self.y, self.n_rows)
         if sample_weight is not None and chosen.sample_weight is None:
             self.weight = real_array("sample_weight", sample_weight)
             _check_beside("sample_weight", self.weight, self.n_rows)
-        self.n_columns = len(chosen.features("source", _labels(table), False))
+        every = table.schema.names if is_of_pyarrow(table) else None
+        self.n_columns = len(chosen.features("source", _labels(table), False, every))
         self.name = f"{type(table).__module__.partition('.')[0]} {type(table).__name__}"
 
     def blocks(self, with_target: bool) -> Iterator[_Block]:
@@ -340,7 +356,8 @@ class _TableSource(_Source):
         for first in range(0, self.n_rows, step):
             last = min(first + step, self.n_rows)
             part = rows_of("source", self.table, first, last)
-            block = self.chosen.split(f"rows {first} to {last - 1}", part, with_target)
+            label = f"block of rows {first} to {last - 1}"
+            block = self.chosen.split(label, part, with_target)
             if self.y is not None and with_target:
                 block = block._replace(y=self.y[first:last])
             if self.weight is not None and with_target:
@@ -352,7 +369,7 @@ class _ParquetSource(_Source):
     """A Parquet file, or those in a folder, read batch by batch."""
 
     def __init__(self, path: Path, chosen: _Chosen) -> None:
-        from ._frames import check_names, to_array
+        from ._frames import check_names, labels_of_schema, to_array
         from .tables import import_pyarrow
 
         pa, self._pq = import_pyarrow(str(path), "parquet")
@@ -379,12 +396,13 @@ class _ParquetSource(_Source):
                     raise ValueError(f"{file}: {str(error).partition(chr(10))[0]}") from None
                 schema = about.schema_arrow
                 self.n_rows += about.metadata.num_rows
+            own = labels_of_schema(schema)
             if not labels:
-                labels = list(schema.names)
-            check_names(str(file), schema.names, labels, f"{self.files[0].name} has")
-            wanted = chosen.features(str(file), schema.names, bool(chosen.others))
+                labels = own
+            check_names(str(file), own, labels, f"{self.files[0].name} has")
+            wanted = chosen.features(str(file), own, bool(chosen.others), schema.names)
             # Without rows it has all that can be refused by its types.
-            to_array(str(file), schema.empty_table().select(wanted))
+            to_array(str(file), schema.remove_metadata().empty_table().select(wanted))
         self.wanted = wanted
         self.row_bytes = sum(_byte_width(schema.field(label).type) for label in wanted)
 
@@ -396,7 +414,7 @@ class _ParquetSource(_Source):
                 first = 0
                 batches = opened.iter_batches(step, columns=columns, use_threads=False)
                 for batch in _noted(batches, str(file)):
-                    label = f"{file.name}, rows {first} to {first + len(batch) - 1}"
+                    label = f"{file.name}, block of rows {first} to {first + len(batch) - 1}"
                     yield self.chosen.split(label, batch, with_target)
                     first += len(batch)
 
@@ -592,17 +610,23 @@ class Windows:
         item = self._ready.get()
         self._is_begun = item is not None  # the end of a pass takes no buffer
         if isinstance(item, _Failure):
-            raise item.error
+            try:
+                raise item.error
+            finally:
+                # The error's traceback holds this frame, which would hold the error.
+                del item
         return item
 
     def close(self) -> None:
-        """End reading; waits for the block that is being read."""
+        """End reading; waits for a block that is being read, but not for long."""
         self._is_closed = True
         if self._thread is None:
             self._items.close()
         else:
             self._free.release()
-            self._thread.join()
+            # A source that takes its time must not keep Ctrl-C waiting. What it brings then goes
+            # nowhere, and its thread ends.
+            self._thread.join(_WAITED)
 
     # -- reading, on the thread of its own if there is one
 
@@ -620,7 +644,7 @@ class Windows:
         number = 0  # of the windows so far
         for _ in range(self._n_passes):
             filled = total = 0
-            weight_sum = 0.0
+            weight_sum, counts = 0.0, False
             for data in self._checked_blocks():
                 total += len(data.X)
                 first = 0
@@ -635,13 +659,14 @@ class Windows:
                         filled, number = 0, number + 1
                 if data.sample_weight is not None:
                     weight_sum += float(data.sample_weight.sum())
+                    counts = counts or not count_as_zero(data.sample_weight, self._network.dtype)
             if filled:
                 yield buffer.rows(slice(filled))
                 number += 1
-            self._check_pass(total, weight_sum)
+            self._check_pass(total, weight_sum, counts)
             yield None
 
-    def _check_pass(self, total: int, weight_sum: float) -> None:
+    def _check_pass(self, total: int, weight_sum: float, counts: bool) -> None:
         blocks = self.blocks
         if total == 0:
             raise ValueError(f"{self._prefix}X is empty: its blocks brought no rows")
@@ -653,6 +678,8 @@ class Windows:
         like = self._like
         if like is not None and like.sample_weight is not None and not 0 < weight_sum < np.inf:
             raise ValueError(f"the sum of {self._prefix}sample_weight must be positive and finite")
+        if like is not None and like.sample_weight is not None and not counts:
+            raise ValueError(too_small(f"{self._prefix}sample_weight", self._network.dtype))
         blocks._counted = total
 
     def _checked_blocks(self) -> Iterator[Data]:
@@ -687,6 +714,7 @@ class Windows:
             names = _frames.names_of(x_name, X)
             if names is not None and self.names is not None:
                 _frames.check_names(x_name, names, self.names)
+            self.names = names if self.names is None else self.names
             X = _frames.to_features(x_name, X, network.dtype)
         X = real_array(x_name, X)
         if X.shape[:1] == (0,):
@@ -716,7 +744,6 @@ class Windows:
         data = Data(X, y, weight)
         if like is None:
             self._like, self._is_table = data.evenly_spaced(1), from_table
-            self.names = names if self.names is None else self.names
         else:
             self._check_like(data, like, x_name, y_name, w_name)
         return data

@@ -231,9 +231,8 @@ def _plain_resume(
                 value = {_TENSORS: len(value)}
             state[key] = value
         states.append({"name": callback["name"], "state": state})
-    plain = {"done": resume["done"], "stopped": resume["stopped"], "callbacks": states}
-    # Of a fit on blocks; left out otherwise, so that older versions read the file.
-    return plain | ({"steps": resume["steps"]} if "steps" in resume else {})
+    counts = {name: resume[name] for name in ("done", "stopped", "steps") if name in resume}
+    return counts | {"callbacks": states}
 
 
 def json_copy(metadata: object) -> dict[str, Any]:

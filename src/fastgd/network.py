@@ -566,6 +566,9 @@ class Network:
             history, first_epoch = self.history, self._resume["done"]
             stopped, first_step = self._resume["stopped"], self._resume.get("steps", 0)
         left = max(1, epochs - first_epoch)
+        check_monitors(self._optimizer.lr, hooks, names)
+        # Before X is opened: both may read from the same place.
+        looked = self._look_at(validation_data, left) if is_blocks(validation_data) else None
 
         with ExitStack() as stack:
             windows = None
@@ -581,10 +584,9 @@ class Network:
             else:
                 data = self._check(X, y, sample_weight)
                 feature_names = self._names_of(X)
-            validation = self._validation(validation_data, data, feature_names, left)
+            validation = self._validation(validation_data, looked, data, feature_names)
             if split:
                 data, validation = _split(data, split, self.dtype)
-            check_monitors(self._optimizer.lr, hooks, names)
             if resume and self._resume is not None:
                 restore_callbacks(hooks, self._resume["callbacks"])
 
@@ -630,42 +632,47 @@ class Network:
             return names_of("X", X) or self._feature_names
         return self._feature_names
 
+    def _look_at(self, blocks: Blocks, times: int) -> tuple[int, Sequence[str] | None] | None:
+        """Check the first buffer of validation data; return its features' number and names.
+
+        None of what can be read only once. times: how often they are to be read afterwards.
+        """
+        from .blocks import Windows
+
+        looks = int(blocks._source.is_repeatable)
+        with Windows(
+            self,
+            blocks,
+            _VALIDATED_SAMPLES,
+            n_passes=times + looks,
+            prefix="validation ",
+            prefetch=False,
+        ) as windows:
+            return (windows.peek().X.shape[1], windows.names) if looks else None
+
     def _validation(
         self,
         given: Sequence[ArrayLike] | Blocks | None,
+        looked: tuple[int, Sequence[str] | None] | None,
         data: Data,
         names: Sequence[str] | None,
-        times: int,
     ) -> Data | Blocks | None:
         n_inputs = data.X.shape[1]
         if given is None:
             return None
         if is_blocks(given):
-            from .blocks import Windows
+            if looked is not None:
+                if names is not None and looked[1] is not None:
+                    from ._frames import check_names
 
-            # A look at its first buffer, unless that would use up what can be read once.
-            looks = int(given._source.is_repeatable)
-            with Windows(
-                self,
-                given,
-                _VALIDATED_SAMPLES,
-                n_passes=times + looks,
-                prefix="validation ",
-                names=names,
-                n_inputs=n_inputs,
-                prefetch=False,
-            ) as windows:
-                if looks:
-                    windows.peek()
+                    check_names("validation X", looked[1], names)
+                _check_widths(looked[0], n_inputs)
             return given
         if not isinstance(given, tuple | list) or len(given) not in (2, 3):
             raise TypeError("validation_data must be (X, y), (X, y, sample_weight) or Blocks")
         weight = given[2] if len(given) == 3 else None
         checked = self._check(given[0], given[1], weight, "validation ", names)
-        if checked.X.shape[1] != n_inputs:
-            raise ValueError(
-                f"validation X has {checked.X.shape[1]} features, but X has {n_inputs}"
-            )
+        _check_widths(checked.X.shape[1], n_inputs)
         return checked
 
     def _metric_functions(self, given: Metrics | None) -> dict[str, MetricFunction]:
@@ -993,7 +1000,8 @@ class Network:
 
         loss = weight = 0.0
         seen: list[tuple[Data, Array]] = []
-        with Windows(self, blocks, blocks.buffer_rows) as windows:
+        data_name = "validation " if prefix == "val_" else ""
+        with Windows(self, blocks, blocks.buffer_rows, prefix=data_name) as windows:
             for data in windows.one_pass():
                 outputs = None
                 if functions:
@@ -1389,6 +1397,11 @@ def check_monitors(lr: object, callbacks: Sequence[Callback], names: Sequence[st
                 f"{type(owner).__name__} monitors {monitor!r}, which this fit does not record; "
                 f"choose from {', '.join(names)}"
             )
+
+
+def _check_widths(validated: int, n_inputs: int) -> None:
+    if validated != n_inputs:
+        raise ValueError(f"validation X has {validated} features, but X has {n_inputs}")
 
 
 def _check_beside_blocks(y: object, sample_weight: object, split: float = 0.0) -> None:
