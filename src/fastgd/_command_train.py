@@ -260,10 +260,10 @@ def _resuming_command(options: argparse.Namespace, path: str) -> str:
 
 def _checked_picture(path: str) -> None:
     """Refuse, before the work is done, a picture that could not be drawn or written."""
-    pyplot("--plot")
     checked_output(path)
     if not path.endswith(_PICTURES):
         raise ValueError(f"{path}: the name must end in {', '.join(_PICTURES)}")
+    pyplot("--plot")
 
 
 def _write_picture(path: str, history: History) -> None:

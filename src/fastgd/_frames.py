@@ -176,6 +176,7 @@ def to_array(name: str, table: Any, dtype: np.dtype[Any] | None = None) -> Array
     """
     if not is_frame(table):
         return _column(name, None, _read(name, table))
+    _narwhals()  # also for what does without it below: a table either can be read or not
     if is_of_pyarrow(table):
         table = _without_index(table)
     labels = _labels(table)
