@@ -17,12 +17,6 @@ from block_extras import needs_extra
 from doc_examples import run, run_drawing
 
 PAGES = Path(__file__).parents[1] / "docs" / "api"
-# In __all__ for other modules of the package, not for users
-INTERNAL = {
-    "fastgd.blocks": {"Windows"},
-    "fastgd.io": {"json_copy", "loss_of", "plain_loss", "write_atomically"},
-    "fastgd.tables": {"import_pyarrow"},
-}
 
 
 def modules():
@@ -34,9 +28,7 @@ def modules():
 
 
 PUBLIC = {
-    module.__name__: [
-        name for name in module.__all__ if name not in INTERNAL.get(module.__name__, ())
-    ]
+    module.__name__: list(module.__all__)
     for module in (fastgd, *modules())
     if not module.__name__.startswith("fastgd._")
 }

@@ -33,7 +33,7 @@ from ._validate import (
 if TYPE_CHECKING:
     from .network import Network
 
-__all__ = ["Blocks", "Windows"]
+__all__ = ["Blocks"]
 
 # What is read at a time where a source leaves the choice: about so many bytes; of long rows
 # more, since each of their hundreds of columns takes time in each batch of Parquet.
@@ -44,7 +44,7 @@ _WAITED = 1.0
 
 
 class Blocks:
-    """Data that are read block by block: X of `Network.fit`, `evaluate` and `predict`.
+    """Data that are read block by block, in place of X in `Network.fit` and its kin.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Blocks:
         that y is a column of. Blocks may have any number of rows, also none.
     y : array, str or list of str, optional
         Beside an array or a table, the targets of its rows. Otherwise the column, or the columns,
-        of the tables that are the target. `predict` does without.
+        of the tables that are the target. `Network.predict` does without.
     sample_weight : array or str, optional
         In the same way, the samples' weights.
     columns : list of str, optional
@@ -122,8 +122,8 @@ class Blocks:
         buffer_rows: int = 65_536,
         prefetch: bool = True,
     ) -> None:
-        self.buffer_rows = integer("buffer_rows", buffer_rows)
-        self.prefetch = boolean("prefetch", prefetch)
+        self.buffer_rows: int = integer("buffer_rows", buffer_rows)
+        self.prefetch: bool = boolean("prefetch", prefetch)
         self._chosen = _Chosen(columns, y, sample_weight)
         self._source = _source_of(source, y, sample_weight, self._chosen)
         self._counted = self._source.n_rows
@@ -560,7 +560,8 @@ class Windows:
                 f"{prefix}X is Blocks of an iterator ({blocks._source.name}), which can be read "
                 f"once, not {n_passes} times: give a callable that returns a new one"
             )
-        self._network, self.blocks, self._n_passes = network, blocks, n_passes
+        self.blocks: Blocks = blocks
+        self._network, self._n_passes = network, n_passes
         self._with_target, self._prefix = with_target, prefix
         self._n_rows = n_rows if blocks.n_rows is None else max(1, min(n_rows, blocks.n_rows))
         self.names = network._feature_names if names is None else tuple(names)

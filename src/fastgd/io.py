@@ -29,7 +29,7 @@ from .schedules import LearningRate, Schedule
 if TYPE_CHECKING:
     from .network import Network
 
-__all__ = ["json_copy", "load", "loss_of", "plain_loss", "save", "write_atomically"]
+__all__ = ["load", "save"]
 
 _FORMAT = "fastgd 1"
 # that of safetensors itself

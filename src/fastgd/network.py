@@ -479,7 +479,7 @@ class Network:
             An array of any real dtype and memory layout, read-only or memory-mapped; not copied
             unless its dtype needs it (float16, long double, another byte order), and never changed.
             A table of pandas, polars or pyarrow with columns of numbers, whose names are kept in
-            `feature_names`. Data larger than memory: `Blocks`, which bring y and sample_weight.
+            ``feature_names``. Data larger than memory: `Blocks`, which bring y and sample_weight.
         y : array, column or table
             Targets (n_samples, units), or (n_samples,) for one unit. cross_entropy: class labels
             (n_samples,) of an integer dtype, bool, or floats with integer values; or rows of

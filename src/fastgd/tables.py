@@ -21,7 +21,7 @@ import numpy as np
 from ._idx import read_idx
 from ._imports import needed
 
-__all__ = ["Arrays", "Table", "import_pyarrow", "read"]
+__all__ = ["Arrays", "Table", "read"]
 
 # Read as missing in every column of a CSV file, whatever their case.
 MISSING = ("", "?", "na", "n/a", "#n/a", "nan", "-nan", "null", "none")
