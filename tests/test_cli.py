@@ -430,6 +430,76 @@ def test_wrong_arguments_give_one_line_and_code_2(capsys, line, message):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train train.npz --out train.npz",
+        "train train.npz --out ./folder/../train.npz",
+        "train train.npz --out link.npz",
+        "train train.npz --test test.npz --out test.npz",
+        "train train.npz --predictions train.npz",
+        "train train.npz --out m --predictions m",
+        "train train.npz --plot m.png --predictions m.png",
+        "train train.npz --out unrelated.txt",
+        "train unrelated.txt --labels labels --out labels",
+        "predict model.safetensors test.npz --out test.npz",
+        "predict model.safetensors test.npz --out model.safetensors",
+        "export model.safetensors model.safetensors",
+    ],
+)
+def test_no_file_that_is_needed_is_overwritten(run, digits, tmp_path, line):
+    fastgd.Network([fastgd.Dense(2)], "squared_error", n_inputs=3).save("model.safetensors")
+    Path("unrelated.txt").write_text("precious")
+    Path("labels").write_text("precious")
+    Path("folder").mkdir()
+    Path("link.npz").symlink_to("train.npz")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    code, _, err = run(line)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert re.search(r"choose another name(, or remove it)?$", err)
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert after == before
+
+
+@needs_pyarrow
+def test_columns_that_are_nearly_numbers_are_named(run):
+    rows = [f"{i % 7 + 0.5},{i % 5},{i}.25" for i in range(60)]
+    rows[9] = "2o.5,1,3.5"
+    rows[20] = "3.5,4,"
+    Path("a.csv").write_text("\n".join(["size,count,price", *rows]))
+    code, out, _ = run("train a.csv --target price --epochs 1 --quiet")
+    assert code == 0
+    notice = "'size' holds numbers but for 1 of 60 values, such as '2o.5' in row 10"
+    assert f"read as text    {notice}\n" in out
+    assert "left out        1 rows without a target\n" in out
+
+
+@needs_pyarrow
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("{i}.5", None),
+        ("${i}", "holds numbers but for signs around them, such as '$0' in row 1"),
+        ("{i},000", "holds numbers but for signs around them, such as '0,000' in row 1"),
+        ("{odd}", "holds numbers but for 1 of 60 values, such as '5o' in row 6"),
+        ("word {i}", "holds 60 different texts in 60 rows"),
+    ],
+)
+def test_a_target_of_text_that_is_no_class_is_refused(run, value, message):
+    lines = ["a,price"]
+    for i in range(60):
+        lines.append(f'{i % 7},"{value.format(i=i, odd="5o" if i == 5 else i)}"')
+    Path("a.csv").write_text("\n".join(lines))
+    code, _, err = run("train a.csv --target price --epochs 1 --quiet")
+    if message is None:
+        assert code == 0
+        return
+    assert code == 2
+    assert f"a.csv: the target 'price' {message}. Correct it, or ask for classification" in err
+    assert run("train a.csv --target price --epochs 1 --quiet --task classification")[0] == 0
+
+
 def test_existing_model_survives_a_failed_training(run, digits, tmp_path):
     assert run("train train.npz --epochs 1 --quiet")[0] == 0
     before = (tmp_path / "model.safetensors").read_bytes()
@@ -545,7 +615,7 @@ def test_ctrl_c_before_the_first_checkpoint_keeps_what_was_learned(
     interrupt(at, before=True)
     code, _, err = run(f"train train.npz {RESUMED} --quiet")
     assert code == 130
-    assert "model.safetensors holds what was learned" in err
+    assert "holds what was learned, but no checkpoint to go on from: the first comes after" in err
     net = fastgd.load("model.safetensors")
     assert net.metadata.keys() == {"preprocessing"}
     assert net.epoch == at

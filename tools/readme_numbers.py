@@ -111,7 +111,11 @@ def section(result: dict[str, Any]) -> str:
     judged = [bar for bar in result["bars"] if bar["met"] is not None]
     if judged:
         met = sum(bar["met"] for bar in judged)
-        lines += [f"Of {len(judged)} bars for this release, {met} are met.", ""]
+        lines += [
+            f"Of {len(judged)} goals set for the speed of this release, {met} are met on this "
+            "machine; benchmarks/results has each of them.",
+            "",
+        ]
     return "\n".join(lines)
 
 

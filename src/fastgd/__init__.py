@@ -88,6 +88,9 @@ _LAZY = {
     "kernels": ("kernels", None),
     "load": ("io", "load"),
     "reference": ("reference", None),
+    # Of extras, so not among the names that `from fastgd import *` brings.
+    "sklearn": ("sklearn", None),
+    "torch": ("torch", None),
 }
 
 

@@ -13,7 +13,7 @@ __all__ = ["export"]
 
 def export(options: argparse.Namespace) -> int:
     """Write a network as an ONNX model, with the names of its inputs and classes."""
-    out = checked_output(options.out)
+    out = checked_output(options.out, options.model)
     net = load(options.model)
     metadata, inputs = net.metadata, f"{net.n_inputs}"
     if "preprocessing" in metadata:

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from . import active_isa, optimizers, schedules, tables
+from . import ModelFileError, active_isa, optimizers, schedules, tables
 from ._plots import pyplot
 from .callbacks import Callback, Checkpoint, EarlyStopping
 from .config import threads_in_force
@@ -46,11 +46,13 @@ _NOT_TYPED = object()
 
 def train(options: argparse.Namespace) -> int:
     """Train a network as the options say, print its metrics, and save it."""
-    out = checked_output(options.out or options.resume or "model.safetensors")
+    read = (options.file, options.labels, options.test, options.test_labels)
+    out = checked_output(options.out or options.resume or "model.safetensors", *read)
+    _check_replaces_model(out)
     if options.predictions:
-        checked_output(options.predictions)
+        checked_output(options.predictions, *read, options.resume, out)
     if options.plot:
-        _checked_picture(options.plot)
+        _checked_picture(options.plot, *read, options.resume, out, options.predictions)
     net = encoder = None
     if options.resume:
         net, encoder = _interrupted(options)
@@ -230,6 +232,9 @@ def _keep_interrupted(options: argparse.Namespace, net: Network, out: str) -> No
         net.metadata.pop("training", None)
         net.save(out)
         text = f" after {net.step} steps; {out} holds what was learned"
+        if options.checkpoint:
+            text += ", but no checkpoint to go on from: the first comes after epoch "
+            text += str(options.checkpoint)
     print(f"\nfastgd train: interrupted{text}", file=sys.stderr)
 
 
@@ -258,9 +263,9 @@ def _resuming_command(options: argparse.Namespace, path: str) -> str:
     return shlex.join(words)
 
 
-def _checked_picture(path: str) -> None:
+def _checked_picture(path: str, *others: str | None) -> None:
     """Refuse, before the work is done, a picture that could not be drawn or written."""
-    checked_output(path)
+    checked_output(path, *others)
     if not path.endswith(_PICTURES):
         raise ValueError(f"{path}: the name must end in {', '.join(_PICTURES)}")
     pyplot("--plot")
@@ -277,7 +282,7 @@ def _write_picture(path: str, history: History) -> None:
 def predict(options: argparse.Namespace) -> int:
     """Write the predictions of a saved network as CSV."""
     if options.out:
-        checked_output(options.out)
+        checked_output(options.out, options.model, options.file)
     net = load(options.model)
     try:
         encoder = Preprocessor(net.metadata["preprocessing"])
@@ -299,9 +304,14 @@ def predict(options: argparse.Namespace) -> int:
     return 0
 
 
-def checked_output(path: str) -> str:
-    """Refuse, before the work is done, a path to which its result could not be written."""
+def checked_output(path: str, *others: str | None) -> str:
+    """Refuse, before the work is done, a path to which its result could not be written.
+
+    others: files that the command reads, or writes besides; none of them may be the same.
+    """
     target = Path(path)
+    if os.path.realpath(path) in {os.path.realpath(other) for other in others if other}:
+        raise ValueError(f"{path}: is read, or also written, by this command; choose another name")
     if target.exists() and not target.is_file():
         raise ValueError(f"{path}: is not a file that could be replaced")
     folder = target.parent
@@ -310,6 +320,17 @@ def checked_output(path: str) -> str:
     if not os.access(folder, os.W_OK):
         raise ValueError(f"{path}: the folder {folder} cannot be written to")
     return path
+
+
+def _check_replaces_model(path: str) -> None:
+    """Refuse to let a model take the place of a file that is none."""
+    if Path(path).exists():
+        try:
+            load(path)
+        except ModelFileError:
+            raise ValueError(
+                f"{path}: is there already and is no model file; choose another name, or remove it"
+            ) from None
 
 
 def _loss_for(task: str, loss: str) -> str:
@@ -399,6 +420,11 @@ def _describe(
         print(f"{'columns':<16}{len(used)} used, {net.n_inputs} inputs")
         if left:
             print(f"{'left out':<16}{', '.join(map(repr, left))}: nothing can be learned from them")
+        for notice in encoder.notices(data):
+            print(f"{'read as text':<16}{notice}")
+    without = data.n_rows - sum(len(X) for name, (X, _) in sets.items() if name != "test")
+    if without:
+        print(f"{'left out':<16}{without} rows without a target")
     print(f"{'task':<16}{encoder.task} ({found})")
     print(f"{'network':<16}{units}, {options.activation}, {net.loss_name}, {net.dtype}")
     print(

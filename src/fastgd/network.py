@@ -1393,9 +1393,12 @@ def check_monitors(lr: object, callbacks: Sequence[Callback], names: Sequence[st
     for owner in (lr, *callbacks):
         monitor = getattr(owner, "monitor", None)
         if monitor not in (None, "auto", *names):
+            hint = ""
+            if str(monitor).startswith("val_") and "val_loss" not in names:
+                hint = ", or give validation data"
             raise ValueError(
                 f"{type(owner).__name__} monitors {monitor!r}, which this fit does not record; "
-                f"choose from {', '.join(names)}"
+                f"choose from {', '.join(names)}{hint}"
             )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .tables import Arrays, Table
+from .tables import Arrays, Table, is_number
 
 __all__ = ["Preprocessor"]
 
@@ -132,6 +132,8 @@ class Preprocessor:
         config: dict[str, Any] = {"target": target if isinstance(data, Table) else None}
         if task == "auto":
             task = _guess_task(values)
+            if values.dtype.kind == "O":
+                _check_are_classes(data.source, target, values)
         config["task"] = task
         if task == "classification":
             classes = sorted(
@@ -167,6 +169,28 @@ class Preprocessor:
         else:
             config |= _fit_features(data)
         return cls(config)
+
+    def notices(self, data: Table) -> list[str]:
+        """Name the columns that are read as text although most of their values are numbers.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastgd.preprocess import Preprocessor
+        >>> from fastgd.tables import Table
+        >>> size = np.array(["1", "2", "2", "1o"], dtype=object)
+        >>> data = Table("a.csv", {"size": size, "y": np.array([0.5, 1.0, 1.2, 2.0])})
+        >>> Preprocessor.fit(data, target="y").notices(data)
+        ["'size' holds numbers but for 1 of 4 values, such as '1o' in row 4"]
+        """
+        found = []
+        for column in self.config["columns"]:
+            notice = None
+            if column["kind"] == "text":
+                notice = _nearly_numbers(data.columns[column["name"]])
+            if notice is not None:
+                found.append(f"{column['name']!r} {notice}")
+        return found
 
     @property
     def task(self) -> str:
@@ -392,6 +416,37 @@ def _standardise(values: np.ndarray, center: Any, scale: Any) -> np.ndarray:
     """Centre and scale; what lies absurdly far out is held where float32 does not overflow."""
     with np.errstate(over="ignore"):
         return np.clip((values - center) / scale, -FARTHEST, FARTHEST)
+
+
+def _check_are_classes(source: str, target: str | None, values: np.ndarray) -> None:
+    """Refuse text as classes by itself where it rather looks like something else."""
+    notice = _nearly_numbers(values)
+    n_classes = len(set(values.tolist()))
+    if notice is None and n_classes > MAX_INTEGER_CLASSES and 2 * n_classes > len(values):
+        notice = f"holds {n_classes:,} different texts in {len(values):,} rows"
+    if notice is not None:
+        raise ValueError(
+            f"{source}: the target {target!r} {notice}. Correct it, or ask for classification if "
+            "these are classes"
+        )
+
+
+# What people write around numbers
+_AROUND_NUMBERS = str.maketrans("", "", ",'$€£¥% ")
+
+
+def _nearly_numbers(values: np.ndarray) -> str | None:
+    """Describe what keeps a column of text from being one of numbers; None if it is not near it."""
+    counts = Counter(value for value in values.tolist() if isinstance(value, str))
+    odd = [value for value in counts if not is_number(value)]
+    plain = sum(counts.values()) - sum(counts[value] for value in odd)
+    marked = sum(counts[v] for v in odd if is_number(v.translate(_AROUND_NUMBERS)))
+    total = sum(counts.values())
+    if not odd or 2 * (plain + marked) <= total:
+        return None
+    row = values.tolist().index(odd[0]) + 1
+    which = f"{total - plain:,} of {total:,} values" if plain else "signs around them"
+    return f"holds numbers but for {which}, such as {odd[0]!r} in row {row}"
 
 
 def _fit_column(source: str, name: str, values: np.ndarray) -> dict[str, Any] | None:

@@ -258,13 +258,13 @@ def _csv_header(name: str, compressed: bool) -> tuple[list[str], str]:
     except (UnicodeDecodeError, EOFError, zlib.error, csv.Error) as error:
         raise ValueError(f"{name}: not UTF-8 text ({_one_line(error)})") from None
     _check_names(name, [column.strip() for column in header])
-    numbers = [_is_number(column) for column in header]
+    numbers = [is_number(column) for column in header]
     if all(numbers) and header != [str(i) for i in range(len(header))]:
         raise ValueError(f"{name}: line 1 holds numbers where the column names should be")
     return header, delimiter
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:
