@@ -3,6 +3,7 @@
 import io
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -371,6 +372,15 @@ def test_auto_is_lines_elsewhere(stderr):
     assert lines[0].startswith("epoch 1/200  loss ")
     assert lines[-1].startswith("epoch 200/200  loss ")
     assert len(lines) < 20, "at most one a second"
+
+
+def test_a_program_that_starts_notebooks_is_none(stderr, monkeypatch):
+    """Such as nbclient, which imports a part of ipykernel."""
+    stream = stderr(io.StringIO())
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))
+    network().fit(X, Y, epochs=2, verbose="auto")
+    assert stream.getvalue().startswith("epoch 1/2  loss ")
 
 
 def test_auto_without_any_stderr_is_silent(stderr):

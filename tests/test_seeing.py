@@ -7,6 +7,7 @@ import itertools
 import pickle
 import re
 import sys
+import types
 import warnings
 from html.parser import HTMLParser
 from pathlib import Path
@@ -989,7 +990,9 @@ def test_bar_of_a_resumed_fit_begins_where_it_stopped(monkeypatch, tmp_path, rng
 
 def test_bar_in_a_notebook_is_a_widget_without_a_thread(monkeypatch):
     notebook = importlib.import_module("tqdm.notebook")
-    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    shell = types.SimpleNamespace(kernel=None)
+    ipython = types.SimpleNamespace(get_ipython=lambda: shell)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: sys if name == "ipywidgets" else found(name)

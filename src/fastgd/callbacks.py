@@ -730,7 +730,7 @@ class EpochLines(Callback):
 def reporters(verbose: object) -> list[Callback]:
     """Return the callbacks that fit's ``verbose`` stands for."""
     if verbose == "auto":
-        if "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty()):
+        if _is_in_notebook() or (sys.stderr is not None and sys.stderr.isatty()):
             return [ProgressBar()]
         return [] if sys.stderr is None else [EpochLines(pause=1.0)]
     if isinstance(verbose, str) or integer("verbose", verbose, 0) > 2:
@@ -745,8 +745,14 @@ def overrides(callback: Callback, hook: str) -> bool:
     return getattr(type(callback), hook, None) is not getattr(Callback, hook)
 
 
+def _is_in_notebook() -> bool:
+    """Return whether this process is a notebook's kernel, and not one that merely starts some."""
+    get_shell = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return get_shell is not None and hasattr(get_shell(), "kernel")
+
+
 def _bar_class() -> Any:
-    if "ipykernel" in sys.modules:
+    if _is_in_notebook():
         from importlib.util import find_spec
 
         if find_spec("ipywidgets") is not None:
