@@ -170,26 +170,20 @@ def drop_in(options: Options, rounds: int) -> list[dict[str, Any]]:
 
 def torch_fit(options: Options, rounds: int) -> list[dict[str, Any]]:
     """Time fastgd.torch beside PyTorch, with one thread and with all, each in a process."""
-    rows: list[dict[str, Any]] = []
-    for threads in sorted({1, max(options.threads)}):
-        command = [str(ROOT / "benchmarks" / "torch_fit.py"), "--rounds", str(rounds)]
-        command += ["--threads", str(threads), *(["--quick"] if options.quick else [])]
-        done = subprocess.run(
-            [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise WorkerError(done.stderr.strip().rpartition("\n")[2])
-        rows += json.loads(done.stdout)
-    return rows
+    return _in_processes("torch_fit.py", options, rounds)
 
 
 def blocks(options: Options, rounds: int) -> list[dict[str, Any]]:
     """Time fits on blocks beside fits on arrays, with one thread and with all, in processes."""
+    return _in_processes("blocks.py", options, rounds, "--fashion", str(options.fashion))
+
+
+def _in_processes(script: str, options: Options, rounds: int, *more: str) -> list[dict[str, Any]]:
+    """Run a script with one thread and with all, and return the rows that it prints as JSON."""
     rows: list[dict[str, Any]] = []
     for threads in sorted({1, max(options.threads)}):
-        command = [str(ROOT / "benchmarks" / "blocks.py"), "--rounds", str(rounds)]
-        command += ["--threads", str(threads), "--fashion", str(options.fashion)]
-        command += ["--quick"] if options.quick else []
+        command = [str(ROOT / "benchmarks" / script), "--rounds", str(rounds)]
+        command += ["--threads", str(threads), *more, *(["--quick"] if options.quick else [])]
         done = subprocess.run(
             [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False
         )

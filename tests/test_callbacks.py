@@ -374,6 +374,11 @@ def test_auto_is_lines_elsewhere(stderr):
     assert len(lines) < 20, "at most one a second"
 
 
+def test_a_monitor_of_validation_data_says_to_give_some():
+    with pytest.raises(ValueError, match=r"does not record; .*, or give validation data$"):
+        network().fit(X, Y, callbacks=fastgd.EarlyStopping("val_loss"), verbose=0)
+
+
 def test_a_program_that_starts_notebooks_is_none(stderr, monkeypatch):
     """Such as nbclient, which imports a part of ipykernel."""
     stream = stderr(io.StringIO())

@@ -3,10 +3,12 @@
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import fastgd
+from block_extras import has
 
 
 def test_fastgd_does_not_import_scikit_learn():
@@ -14,6 +16,23 @@ def test_fastgd_does_not_import_scikit_learn():
         "import fastgd, sys; sys.exit(any(m.partition('.')[0] == 'sklearn' for m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("name", "package"), [("sklearn", "sklearn"), ("torch", "torch")])
+def test_modules_of_extras_need_no_import_of_their_own(name, package):
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import block_extras
+block_extras.install()
+import fastgd
+print(fastgd.{name}.__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if has(package):
+        assert done.stdout == f"fastgd.{name}\n", done.stderr
+    else:
+        assert f"pip install 'fastgd[{name}]'" in done.stderr
 
 
 def test_torch_says_how_to_install_what_it_needs(monkeypatch):

@@ -20,10 +20,12 @@ from ._validate import _NATIVE, Array, _finite
 
 __all__ = [
     "check_names",
+    "check_not_lazy",
     "column_of",
     "features_among",
     "is_frame",
     "is_of_pyarrow",
+    "labels_of",
     "labels_of_schema",
     "names_line",
     "names_of",
@@ -54,7 +56,7 @@ def _narwhals() -> ModuleType:
 def _read(name: str, value: Any) -> Any:
     """Return a table as narwhals has it: a DataFrame or a Series."""
     nw = _narwhals()
-    _check_not_lazy(name, value)
+    check_not_lazy(name, value)
     kinds = [kind.__name__ for kind in type(value).__mro__]
     root = type(value).__module__.partition(".")[0]
     if root == "pyarrow" and "Table" not in kinds and "ChunkedArray" not in kinds:
@@ -62,17 +64,17 @@ def _read(name: str, value: Any) -> Any:
 
         is_batch = "RecordBatch" in kinds
         value = pa.Table.from_batches([value]) if is_batch else pa.chunked_array([value])
-    _check_unique(name, _labels(value) if is_frame(value) else [])
+    _check_unique(name, labels_of(value) if is_frame(value) else [])
     return nw.from_native(value, eager_only=True, allow_series=True, pass_through=False)
 
 
-def _check_not_lazy(name: str, value: object) -> None:
+def check_not_lazy(name: str, value: object) -> None:
     if any(kind.__name__ == "LazyFrame" for kind in type(value).__mro__):
         own = name.split()[-1]
         raise ValueError(f"{name} is a LazyFrame, which holds no rows yet; give {own}.collect()")
 
 
-def _labels(table: Any) -> list[Any]:
+def labels_of(table: Any) -> list[Any]:
     """Return the names of the columns as the table has them; pandas takes any object."""
     if is_of_pyarrow(table):
         return labels_of_schema(table.schema)
@@ -107,7 +109,7 @@ def names_of(name: str, table: Any) -> tuple[str, ...] | None:
     """Return the names of a table's columns; None if none of them is text, as by default."""
     if not is_frame(table):
         return None
-    labels = _labels(table)
+    labels = labels_of(table)
     texts = [isinstance(label, str) for label in labels]
     if not any(texts):
         return None
@@ -162,7 +164,7 @@ def to_features(name: str, table: Any, dtype: np.dtype[Any]) -> Array:
     one array is, and often one that was read at once. Otherwise X is a copy in rows: in the
     columns' dtype if they share one that is not wider than the network's, else in the network's.
     """
-    _check_not_lazy(name, table)
+    check_not_lazy(name, table)
     if not is_frame(table):
         own = name.split()[-1]
         raise ValueError(f"{name} is a single column; give a table, such as {own}.to_frame()")
@@ -179,7 +181,7 @@ def to_array(name: str, table: Any, dtype: np.dtype[Any] | None = None) -> Array
     _narwhals()  # also for what does without it below: a table either can be read or not
     if is_of_pyarrow(table):
         table = _without_index(table)
-    labels = _labels(table)
+    labels = labels_of(table)
     columns = _arrow_columns(name, table)
     if columns is None:
         found = _read(name, table)
@@ -220,7 +222,7 @@ def _arrow_columns(name: str, table: Any) -> list[Array] | None:
         for kind in set(table.schema.types)
     ):
         return None
-    _check_unique(name, _labels(table))
+    _check_unique(name, labels_of(table))
     columns = table.columns
     if any(column.null_count for column in columns):
         return None
@@ -348,7 +350,7 @@ def features_among(
 
 def select(name: str, table: Any, wanted: Sequence[str]) -> Any:
     """Return a table of the wanted columns, or the table itself if these are all of its own."""
-    if _labels(table) == list(wanted):
+    if labels_of(table) == list(wanted):
         return table
     if is_of_pyarrow(table):
         _check_unique(name, table.schema.names)

@@ -199,13 +199,13 @@ class _Chosen:
 
     def split(self, label: str, table: Any, with_target: bool) -> _Block:
         """Return the parts of a table."""
-        from ._frames import _labels, column_of, is_frame, is_of_pyarrow, select
+        from ._frames import column_of, is_frame, is_of_pyarrow, labels_of, select
 
         name = f"{label}: X"
         if not is_frame(table):
             return _Block(label, table)
         every = table.schema.names if is_of_pyarrow(table) else None
-        X = select(name, table, self.features(name, _labels(table), with_target, every))
+        X = select(name, table, self.features(name, labels_of(table), with_target, every))
         y = weight = None
         if with_target:
             if isinstance(self.y, str):
@@ -330,9 +330,9 @@ class _TableSource(_Source):
     """One table."""
 
     def __init__(self, table: Any, y: Any, sample_weight: Any, chosen: _Chosen) -> None:
-        from ._frames import _check_not_lazy, _labels, is_frame, is_of_pyarrow
+        from ._frames import check_not_lazy, is_frame, is_of_pyarrow, labels_of
 
-        _check_not_lazy("source", table)
+        check_not_lazy("source", table)
         if not is_frame(table):
             raise ValueError("source is a single column; give a table")
         self.table, self.chosen = table, chosen
@@ -345,7 +345,7 @@ class _TableSource(_Source):
             self.weight = real_array("sample_weight", sample_weight)
             _check_beside("sample_weight", self.weight, self.n_rows)
         every = table.schema.names if is_of_pyarrow(table) else None
-        self.n_columns = len(chosen.features("source", _labels(table), False, every))
+        self.n_columns = len(chosen.features("source", labels_of(table), False, every))
         self.name = f"{type(table).__module__.partition('.')[0]} {type(table).__name__}"
 
     def blocks(self, with_target: bool) -> Iterator[_Block]:
