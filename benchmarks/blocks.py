@@ -60,6 +60,7 @@ def _sources(X: np.ndarray, y: np.ndarray, folder: Path) -> dict[str, Callable[[
     return {
         "memory map": lambda: fastgd.Blocks(X_map, y_map, **settings),
         "Parquet": lambda: fastgd.Blocks(parquet, "y", **settings),
+        "Parquet, cached": lambda: fastgd.Blocks(parquet, "y", cache=folder, **settings),
         "generator": lambda: fastgd.Blocks(generate, **settings),
     }
 

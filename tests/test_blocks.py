@@ -1,6 +1,7 @@
 """Fits on data that are read block by block: the same numbers, whatever the blocks."""
 
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -1014,6 +1015,175 @@ def test_memory_of_parquet_stays_near_two_buffers(tmp_path):
     n_rows, megabytes = peak("", small, large, 20_000)
     assert n_rows == 1_000_000
     assert megabytes < 80
+
+
+# ---- rows that are kept in a file -----------------------------------------------------------
+
+
+def counted(blocks, passes):
+    def source():
+        passes.append(0)
+        yield from blocks()
+
+    return source
+
+
+@pytest.mark.parametrize("prefetch", [True, False])
+@pytest.mark.parametrize("rows", [64, 10 * N])
+def test_a_cache_reads_the_source_once_and_changes_no_bit(X, y, weight, tmp_path, rows, prefetch):
+    passes, settings = [], {"epochs": 3, "batch_size": BATCH, "verbose": 0}
+    source = counted(cut([7, 0, 33], X, y, weight), passes)
+    plain, net = network(), network()
+    expected = plain.fit(Blocks(source, buffer_rows=rows), **settings)
+    passes.clear()
+    blocks = Blocks(source, buffer_rows=rows, prefetch=prefetch, cache=tmp_path)
+    assert values(net.fit(blocks, **settings)) == values(expected)
+    assert_same(net, plain)
+    assert len(passes) == 1
+    assert blocks.n_rows == N
+    assert list(tmp_path.iterdir()) == []  # the file has no name that could be left behind
+
+    # Other fits, evaluation and validation read the same file, with whatever buffers.
+    other = network()
+    blocks.buffer_rows = 100
+    history = other.fit(blocks, validation_data=blocks, shuffle=False, **settings)
+    assert history.history["val_loss"][-1] == other.evaluate(blocks)
+    plain = network()
+    plain.fit(X, y, sample_weight=weight, shuffle=False, **settings)
+    assert_same(other, plain)
+    assert len(passes) == 1
+    # What is checked in another way is read anew, once.
+    for _ in range(2):
+        np.testing.assert_array_equal(net.predict(blocks), net.predict(X))
+        double = network(dtype="float64")
+        double.fit(blocks, **settings)
+    assert len(passes) == 3
+    plain = network(dtype="float64")
+    plain.fit(Blocks(X, y, weight, buffer_rows=100), **settings)
+    assert_same(double, plain)
+
+
+def test_a_cache_keeps_bytes_and_several_targets(rng, tmp_path):
+    X = rng.integers(0, 256, (N, 9), dtype=np.uint8)
+    Y = X[:, :2] / 255
+    nets = [Network([Dense(2, "sigmoid")], "squared_error", input_scale=1 / 255) for _ in range(2)]
+    blocks = Blocks(X, Y, cache=tmp_path)
+    for net, data in zip(nets, [(blocks,), (X, Y)], strict=True):
+        net.fit(*data, epochs=3, verbose=0)
+    assert_same(*nets)
+    (stored,) = blocks._stored.values()
+    assert (stored._data.X.dtype, stored._data.y.shape) == (np.uint8, (N, 2))
+
+
+def test_an_iterator_with_a_cache_trains_for_several_epochs(X, y, tmp_path):
+    net, plain = network(), network()
+    blocks = Blocks(cut([100] * 4, X, y)(), cache=tmp_path)
+    net.fit(blocks, epochs=3, validation_data=blocks, verbose=0)
+    plain.fit(X, y, epochs=3, verbose=0)
+    assert_same(net, plain)
+    with pytest.raises(ValueError, match=r"iterator \(generator\) that was read already"):
+        network(dtype="float64").fit(blocks, verbose=0)
+
+
+def test_what_a_cache_holds_does_not_let_an_unfit_network_pass(X, y, tmp_path):
+    blocks = Blocks(X, y, cache=tmp_path)
+    network().fit(blocks, verbose=0)
+    with pytest.raises(ValueError, match="X has 3 features, but the network takes 4"):
+        network(n_inputs=4).fit(blocks, verbose=0)
+
+
+@needs_narwhals
+def test_a_cache_keeps_the_names_of_columns(X, y, tmp_path):
+    import pandas
+
+    table = pandas.DataFrame(X, columns=list("abc")).assign(y=y)
+    passes = []
+    blocks = Blocks(counted(lambda: iter([table[:200], table[200:]]), passes), "y", cache=tmp_path)
+    net, plain = network(), network()
+    net.fit(blocks, epochs=2, verbose=0)
+    plain.fit(table[list("abc")], table["y"], epochs=2, verbose=0)
+    assert_same(net, plain)
+    other = network()
+    other.fit(blocks, verbose=0)
+    assert net.feature_names == other.feature_names == ("a", "b", "c")
+    assert len(passes) == 1
+    other = network()
+    other.fit(table[list("cba")], table["y"], verbose=0)
+    with pytest.raises(ValueError, match="columns in another order"):
+        other.evaluate(blocks)
+
+
+@needs_parquet
+def test_a_cache_of_parquet(X, y, tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({name: X[:, i] for i, name in enumerate("abc")} | {"y": y})
+    file, net, plain = tmp_path / "a.parquet", network(), network()
+    pyarrow.parquet.write_table(table, file)
+    blocks = Blocks(file, "y", cache=tmp_path)
+    net.fit(blocks, verbose=0)
+    file.unlink()
+    net.fit(blocks, epochs=2, verbose=0)
+    plain.fit(X, y, epochs=3, verbose=0)
+    assert_same(net, plain)
+
+
+def test_a_pass_that_ends_early_leaves_nothing_in_the_cache(X, y, tmp_path):
+    class Stop(fastgd.Callback):
+        def on_batch_end(self, batch, logs):
+            raise RuntimeError("enough")
+
+    blocks = Blocks(X, y, buffer_rows=64, cache=tmp_path)
+    with pytest.raises(RuntimeError, match="enough"):
+        network().fit(blocks, batch_size=BATCH, callbacks=[Stop()], verbose=0)
+    assert blocks._stored == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+FULL = """
+import resource, numpy as np, fastgd
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+X = np.zeros((10_000, 8), "f4"); y = np.zeros(10_000)
+net = fastgd.Network([fastgd.Dense(1)], "squared_error")
+blocks = fastgd.Blocks(X, y, buffer_rows=1024, cache=".")
+try:
+    net.fit(blocks, epochs=2, verbose=0)
+except OSError as error:
+    print(error.errno, error)
+print(net.step, blocks._stored)
+net.fit(X, y, verbose=0)
+"""
+
+
+def test_a_full_disk_ends_the_fit_and_names_the_folder(tmp_path):
+    command = [sys.executable, "-W", "error", "-c", FULL]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert found.stderr == ""
+    assert found.stdout.splitlines() == [
+        "27 [Errno 27] File too large: cache must be a folder with room for all rows: '.'",
+        "96 {}",
+    ]
+
+
+def test_a_cache_must_be_a_folder(X, y, tmp_path):
+    (tmp_path / "file").touch()
+    for cache, error, message in (
+        (tmp_path / "none", ValueError, "cache must be an existing folder; .*none is missing"),
+        (tmp_path / "file", ValueError, "cache must be an existing folder; .*file is a file"),
+        (True, TypeError, "cache must be the path of a folder, not bool"),
+    ):
+        with pytest.raises(error, match=message):
+            Blocks(X, y, cache=cache)
+
+
+def test_a_copy_of_blocks_has_a_cache_of_its_own(X, y, tmp_path):
+    blocks = Blocks(X, y, cache=tmp_path)
+    network().fit(blocks, verbose=0)
+    copy = pickle.loads(pickle.dumps(blocks))
+    assert (len(blocks._stored), len(copy._stored)) == (1, 0)
+    network().fit(copy, verbose=0)
+    assert (len(blocks._stored), len(copy._stored)) == (1, 1)
 
 
 @needs_parquet

@@ -17,7 +17,7 @@ import pytest
 
 import fastgd
 from block_extras import has, needs_extra
-from fastgd import _bench, _command_train, _kernels, cli
+from fastgd import Dense, Network, _bench, _command_train, _kernels, cli
 from fastgd.datasets import load_digits_split
 
 SCRIPT = [sys.executable, str(Path(__file__).with_name("block_extras.py"))]
@@ -380,7 +380,18 @@ def mistakes(tmp_path, digits):
         ("train train.npz --plot no/p.png", "no/p.png: there is no folder no"),
         ("train train.npz --plot fit.txt", "fit.txt: the name must end in .png, .svg, .pdf"),
         ("train train.npz --predictions no/p.csv", "no/p.csv: there is no folder no"),
-        ("train train.npz --optimizer sgd --lr 1e30 --quiet", "diverged in epoch 1"),
+        (
+            "train train.npz --optimizer sgd --lr 1e30 --quiet",
+            "diverged in epoch 1; try --lr 0.1 or --clip-norm 1",
+        ),
+        (
+            "train train.npz --optimizer sgd --lr 1e30 --clip-norm 1e9 --schedule constant --quiet",
+            "diverged in epoch 1; try --lr 0.1",
+        ),
+        ("train train.npz --drop x", "train.npz: has no named columns, of which some could be"),
+        ("info train.npz", "train.npz"),
+        ("info --measure plain.safetensors", "--measure measures this machine"),
+        ("info bad.safetensors", "bad.safetensors: malformed preprocessing"),
         ("predict absent test.npz", "absent"),
         ("predict train.npz test.npz", "train.npz"),
         ("predict plain.safetensors test.npz", "plain.safetensors: not written by fastgd train"),
@@ -411,6 +422,8 @@ def test_mistakes_give_one_line_and_code_2(run, mistakes, tmp_path, line, messag
         ("train a --lr 0", "'0' is not a number above 0"),
         ("train a --lr nan", "'nan' is not a number above 0"),
         ("train a --lr inf", "'inf' is not a number above 0"),
+        ("train a --drop id,,date", "'id,,date' is not a list of columns such as id,date"),
+        ("train a --clip-norm 0", "'0' is not a number above 0"),
         ("train a --epochs 0", "'0' is not a whole number from 1"),
         ("train a --batch-size 1.5", "'1.5' is not a whole number from 1"),
         ("train a --validation-split 1", "'1' is not a number from 0 to below 1"),
@@ -463,6 +476,63 @@ def test_no_file_that_is_needed_is_overwritten(run, digits, tmp_path, line):
 
 
 @needs_pyarrow
+def test_columns_can_be_dropped_and_misspelt_ones_are_guessed(run):
+    houses(Path("houses.csv"), 300)
+    text = Path("houses.csv").read_text()
+    Path("houses.csv").write_text(text.replace("balcony", '"balcony, m2"', 1))
+    line = "train houses.csv --target price --epochs 1"
+    code, out, _ = run(f"{line} --drop 'age,\"balcony, m2\"' --quiet")
+    assert code == 0
+    assert "dropped         'age', 'balcony, m2'" in out
+    names = fastgd.load("model.safetensors").metadata["preprocessing"]["columns"]
+    assert [column["name"] for column in names] == ["city", "area"]
+    for drop, message in (
+        ("aeg", "no column 'aeg'; did you mean 'age'? (its columns:"),
+        ("zzz", "no column 'zzz' (its columns:"),
+        ("price", "--drop: 'price' is the target"),
+    ):
+        code, _, err = run(f"{line} --drop {drop}")
+        assert code == 2
+        assert message in err
+    assert (
+        "'Price' for the target; did you mean 'price'?" in run("train houses.csv --target Price")[2]
+    )
+
+
+def test_dropped_columns_stay_dropped_when_a_training_is_resumed(run, monkeypatch):
+    houses(Path("houses.csv"), 300)
+    options = "--target price --drop age,area --clip-norm 2 --epochs 4 --checkpoint 2 --quiet"
+    run(f"train houses.csv {options} --out whole")
+
+    class Interrupt(fastgd.Callback):
+        def on_epoch_end(self, epoch, logs):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    fit = Network.fit
+
+    def interrupted(self, *args, callbacks=(), **settings):
+        return fit(self, *args, callbacks=[*callbacks, Interrupt()], **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Network, "fit", interrupted)
+        assert run(f"train houses.csv {options}")[0] == 130
+    assert run("train houses.csv --resume model.safetensors --quiet")[0] == 0
+    assert Path("model.safetensors").read_bytes() == Path("whole").read_bytes()
+    assert fastgd.load("whole").optimizer.clip_norm == 2
+
+
+def test_words_that_training_did_not_have_are_named(run):
+    houses(Path("houses.csv"))
+    run("train houses.csv --target price --epochs 1 --quiet")
+    Path("new.csv").write_text("name,city,age,area,balcony\na,Rome,3,40,yes\nb,,3,40,no\n")
+    code, out, err = run("predict model.safetensors new.csv")
+    assert code == 0
+    assert out.count("\n") == 3
+    assert "fastgd predict: 'city' has " in err
+    assert "values that training did not have, such as 'Rome' in row 1" in err
+
+
 def test_columns_that_are_nearly_numbers_are_named(run):
     rows = [f"{i % 7 + 0.5},{i % 5},{i}.25" for i in range(60)]
     rows[9] = "2o.5,1,3.5"
@@ -716,6 +786,24 @@ def test_info_tells_version_instruction_sets_and_flags(run):
     assert "-ffp-contract=off" in facts["flags"]
     assert "march" not in facts["flags"]
     assert "GFLOP/s" not in out
+
+
+def test_info_shows_what_a_model_file_holds(run, digits, tmp_path):
+    run("train train.npz --hidden 20 --epochs 1 --quiet")
+    code, out, _ = run("info model.safetensors")
+    assert code == 0
+    assert "64 -> 20" in out
+    assert "classes         0, 1, 2, 3, 4, 5, 6, 7, 8, 9\n" in out
+    assert "'x11' and 52 more\n" in out
+    assert "trained         1 epochs, " in out
+    houses(tmp_path / "houses.csv")
+    run("train houses.csv --target price --epochs 1 --quiet")
+    out = run("info model.safetensors")[1]
+    assert "task            regression\ntarget          'price'\n" in out
+    net = Network([Dense(1)], "squared_error", n_inputs=2)
+    net.save(tmp_path / "plain")
+    out = run("info plain")[1]
+    assert out.endswith("trained         0 epochs, 0 steps\n")
 
 
 def test_info_tells_where_threads_come_from(run, monkeypatch):

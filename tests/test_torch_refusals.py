@@ -185,6 +185,14 @@ def test_data_and_settings_are_refused(given, error, message):
     refused(module(nn.ReLU()), error, message, **given)
 
 
+def test_a_loader_is_no_data():
+    data = torch.utils.data.TensorDataset(X, LABELS)
+    for what in (data, torch.utils.data.DataLoader(data)):
+        message = f"X is a {type(what).__name__}; give the tensors themselves"
+        refused(module(), TypeError, message, X=what, y=None)
+    refused(module(), TypeError, "y is a TensorDataset", y=data)
+
+
 def test_targets_that_torch_would_broadcast_are_refused():
     each = nn.Sequential(nn.Linear(4, 1))
     refused(each, ValueError, r"give y.reshape\(-1, 1\)", y=torch.rand(12), loss=nn.MSELoss())

@@ -8,10 +8,14 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from . import __version__, _kernels
 from ._bench import cpu_name
+from ._command_train import encoder_of
 from .config import default_n_threads, threads_of_environment
+from .io import load
 
 __all__ = ["info"]
 
@@ -19,7 +23,15 @@ _DTYPES = ("float32", "float64")
 
 
 def info(options: argparse.Namespace) -> int:
-    """Print version, machine, threads, build flags and optional packages; peaks if asked for."""
+    """Print version, machine, threads, build flags and optional packages; peaks if asked for.
+
+    With a model file, what that holds instead.
+    """
+    if options.model:
+        if options.measure:
+            raise ValueError("--measure measures this machine; it does not go with a model file")
+        _print_model(options.model)
+        return 0
     build = _kernels.build_info()
     asked = threads_of_environment()
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -41,6 +53,36 @@ def info(options: argparse.Namespace) -> int:
     if options.measure:
         _print_peaks()
     return 0
+
+
+def _print_model(path: str) -> None:
+    """Print the network of a model file, and what `fastgd train` has learned about its data."""
+    net = load(path)
+    encoder = encoder_of(path, net)
+    print(net.summary())
+    rows = [
+        ("optimizer", repr(net.optimizer)),
+        ("trained", f"{net.epoch} epochs, {net.step} steps"),
+    ]
+    names: Sequence[str] = net.feature_names or ()
+    if encoder is not None:
+        rows.append(("task", encoder.task))
+        if encoder.target is not None:
+            rows.append(("target", repr(encoder.target)))
+        if encoder.task == "classification":
+            rows.append(("classes", _some(encoder.classes)))
+        names = encoder.feature_names
+    if names:
+        rows.append(("inputs", _some(names)))
+    if "training" in net.metadata:
+        rows.append(("interrupted", "fastgd train --resume goes on with its training"))
+    for name, value in rows:
+        print(f"{name:<16}{value}")
+
+
+def _some(values: Sequence[Any], most: int = 12) -> str:
+    more = f" and {len(values) - most} more" if len(values) > most else ""
+    return ", ".join(map(repr, values[:most])) + more
 
 
 def _extras() -> dict[str, str]:

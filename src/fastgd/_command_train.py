@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from . import ModelFileError, active_isa, optimizers, schedules, tables
+from . import DivergenceError, ModelFileError, active_isa, optimizers, schedules, tables
 from ._plots import pyplot
 from .callbacks import Callback, Checkpoint, EarlyStopping
 from .config import threads_in_force
@@ -27,7 +27,7 @@ from .network import Network
 from .preprocess import Preprocessor
 from .tables import Arrays, Table
 
-__all__ = ["checked_output", "predict", "train"]
+__all__ = ["checked_output", "encoder_of", "predict", "train"]
 
 # Highest learning rate of a one-cycle or cosine schedule; a constant one is a third of it.
 _LEARNING_RATES = {"sgd": 0.1, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 1e-3, "adagrad": 0.03}
@@ -38,8 +38,9 @@ _PICTURES = (".png", ".svg", ".pdf")
 # The options that a resumed training takes from the interrupted one. Where the files lie, and what
 # is shown, may differ.
 _KEPT = (
-    "target", "task", "validation_split", "hidden", "activation", "loss", "dropout", "l2", "dtype",
-    "optimizer", "lr", "schedule", "epochs", "batch_size", "early_stopping", "seed", "checkpoint",
+    "target", "drop", "task", "validation_split", "hidden", "activation", "loss", "dropout", "l2",
+    "dtype", "optimizer", "lr", "clip_norm", "schedule", "epochs", "batch_size", "early_stopping",
+    "seed", "checkpoint",
 )  # fmt: skip
 _NOT_TYPED = object()
 
@@ -64,9 +65,15 @@ def train(options: argparse.Namespace) -> int:
     )
     if isinstance(data, Arrays) and options.target and not options.file.endswith(".npz"):
         raise ValueError(f"{options.file}: has no columns, so --target does not go with it")
+    if options.drop and options.target in options.drop:
+        raise ValueError(f"--drop: {options.target!r} is the target")
     if encoder is None:
         encoder = Preprocessor.fit(
-            data, target=options.target, task=options.task, scale_target=options.loss != "poisson"
+            data,
+            target=options.target,
+            task=options.task,
+            scale_target=options.loss != "poisson",
+            drop=options.drop or (),
         )
     loss = _loss_for(encoder.task, options.loss)
     test = None
@@ -129,6 +136,12 @@ def train(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         _keep_interrupted(options, net, out)
         return 130
+    except DivergenceError as error:
+        rate = min(_learning_rate(options) / 10, _LEARNING_RATES[options.optimizer])
+        remedy = "" if options.clip_norm else " or --clip-norm 1"
+        raise ValueError(
+            f"training diverged in epoch {(error.epoch or 0) + 1}; try --lr {rate:.1g}{remedy}"
+        ) from None
     if len(history.epoch) < epochs:
         print(f"stopped early   after epoch {len(history.epoch)}, best weights restored")
     for name, (X, y) in sets.items():
@@ -195,7 +208,11 @@ def _dashed(name: str) -> str:
 
 def _as_typed(value: Any) -> str:
     """Write the value of an option as the command line reads it."""
-    return ",".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+    if not isinstance(value, list):
+        return str(value)
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(value)
+    return line.getvalue() or "none"
 
 
 def _training_record(
@@ -284,24 +301,31 @@ def predict(options: argparse.Namespace) -> int:
     if options.out:
         checked_output(options.out, options.model, options.file)
     net = load(options.model)
-    try:
-        encoder = Preprocessor(net.metadata["preprocessing"])
-    except KeyError:
-        raise ValueError(
-            f"{options.model}: not written by fastgd train; use fastgd.load in Python"
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"{options.model}: {error}") from None
+    encoder = encoder_of(options.model, net)
+    if encoder is None:
+        raise ValueError(f"{options.model}: not written by fastgd train; use fastgd.load in Python")
     n_outputs = len(encoder.classes) if encoder.task == "classification" else 1
     if (net.n_inputs, net.n_outputs) != (len(encoder.feature_names), n_outputs):
         raise ValueError(f"{options.model}: its preprocessing does not fit its network")
     if options.probabilities and encoder.task != "classification":
         raise ValueError(f"{options.model}: predicts numbers, so --probabilities does not apply")
     data = tables.read(options.file, text=encoder.text_columns)
+    for notice in encoder.strange(data):
+        print(f"fastgd predict: {notice}: taken for none of those it had", file=sys.stderr)
     _write_predictions(
         options.out, encoder, net, data, options.probabilities, n_threads=options.threads
     )
     return 0
+
+
+def encoder_of(path: str, net: Network) -> Preprocessor | None:
+    """Return the encoding of inputs and target that a model file holds, if it does."""
+    if "preprocessing" not in net.metadata:
+        return None
+    try:
+        return Preprocessor(net.metadata["preprocessing"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def checked_output(path: str, *others: str | None) -> str:
@@ -372,9 +396,7 @@ def _network(
     ]
     n_outputs = len(encoder.classes) if encoder.task == "classification" else 1
     layers.append(Dense(n_outputs, l2=options.l2))
-    lr = options.lr or _LEARNING_RATES[options.optimizer] / (
-        3 if options.schedule == "constant" else 1
-    )
+    lr = _learning_rate(options)
     course: float | schedules.Schedule = lr
     if options.schedule == "one_cycle" and steps >= 2:
         course = schedules.OneCycle(lr, steps)
@@ -383,8 +405,15 @@ def _network(
     extra: dict[str, Any] = (
         {"momentum": 0.9, "nesterov": True} if options.optimizer == "sgd" else {}
     )
-    optimizer = optimizers.BUILT_IN[options.optimizer](lr=course, **extra)
+    optimizer = optimizers.BUILT_IN[options.optimizer](
+        lr=course, clip_norm=options.clip_norm, **extra
+    )
     return Network(layers, loss, optimizer, n_inputs, options.dtype, options.seed)
+
+
+def _learning_rate(options: argparse.Namespace) -> float:
+    usual = _LEARNING_RATES[options.optimizer] / (3 if options.schedule == "constant" else 1)
+    return float(options.lr or usual)
 
 
 def _network_targets(net: Network, y: np.ndarray) -> np.ndarray:
@@ -418,6 +447,10 @@ def _describe(
         used = {column["name"] for column in encoder.config["columns"]}
         left = [name for name in data.columns if name not in used and name != encoder.target]
         print(f"{'columns':<16}{len(used)} used, {net.n_inputs} inputs")
+        dropped = [name for name in left if name in (options.drop or ())]
+        left = [name for name in left if name not in dropped]
+        if dropped:
+            print(f"{'dropped':<16}{', '.join(map(repr, dropped))}")
         if left:
             print(f"{'left out':<16}{', '.join(map(repr, left))}: nothing can be learned from them")
         for notice in encoder.notices(data):

@@ -15,7 +15,6 @@ from ._validate import Array
 from .callbacks import Callback, overrides
 from .config import active
 from .history import History
-from .optimizers import Optimizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,14 +63,14 @@ class DivergenceError(FloatingPointError):
 
 
 def divergence(
-    error: Divergence, optimizer: Optimizer, lr: float, epoch: int | None, step: int
+    error: Divergence, network: Network, lr: float, epoch: int | None, step: int
 ) -> DivergenceError:
     """Return the public form of the engine's exception, with advice."""
     where = (
         f"step {step + 1}" if epoch is None else f"epoch {epoch + 1}, step {step + 1} of the fit"
     )
     advice = f"a smaller lr (it was {lr:g})"
-    if optimizer.clip_norm is None:
+    if network._can_clip and network.optimizer.clip_norm is None:
         advice += ", clip_norm=1.0 in the optimizer"
     return DivergenceError(
         f"training diverged in {where}: a {error.what} is not finite. The network keeps its last "
@@ -263,7 +262,7 @@ class Training:
             at = error.step_in_call
             lr = lrs if isinstance(lrs, float) else float(lrs[at])
             epoch = self.done + error.epoch_in_call
-            raise divergence(error, self.network.optimizer, lr, epoch, before + at) from None
+            raise divergence(error, self.network, lr, epoch, before + at) from None
         self.steps_done += engine.step - first_step
         return found
 

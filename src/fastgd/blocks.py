@@ -7,6 +7,7 @@ depends on where one block ends and the next begins.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ._stored_rows import StoredRows, existing_folder
 from ._training import Data
 from ._validate import (
     Array,
@@ -68,6 +70,11 @@ class Blocks:
         Whether a thread reads the next buffer while this one is trained on. The results are the
         same. Passes may then overlap, with validation data and the next epoch, so each needs a
         place to read of its own.
+    cache : path of a folder, optional
+        For a source that is slow to read, such as Parquet with hundreds of columns. The rows of
+        the first whole pass are written to a file there as the network takes them, and every later
+        pass, also of other fits, reads that file. It takes the memory of all rows (see Notes), and
+        vanishes with this object. Changes of the source after that pass are not seen.
 
     Attributes
     ----------
@@ -89,6 +96,10 @@ class Blocks:
     shuffled, from seed, epoch and the buffer's number alone. A buffer that holds all rows therefore
     gives the bits of a fit on arrays, and shuffle=False does with every buffer. Rows that lie far
     apart in the source never meet in a buffer: shuffle sorted data once before they are stored.
+
+    A cache holds a row in so many bytes as a buffer does, with 8 for a target and for a weight; one
+    more is made for networks of another dtype, loss, input_scale or number of outputs, and for
+    `predict`. Only whole passes are kept: an iterator whose first one is cut short is lost.
 
     Memory is that of two buffers, or of one without prefetch, in the network's dtype or in that of
     the blocks if it is smaller, and of some blocks. Metrics keep outputs and targets of all rows.
@@ -121,12 +132,18 @@ class Blocks:
         columns: Sequence[str] | None = None,
         buffer_rows: int = 65_536,
         prefetch: bool = True,
+        cache: str | os.PathLike[str] | None = None,
     ) -> None:
         self.buffer_rows: int = integer("buffer_rows", buffer_rows)
         self.prefetch: bool = boolean("prefetch", prefetch)
+        self.cache: Path | None = None if cache is None else existing_folder("cache", cache)
         self._chosen = _Chosen(columns, y, sample_weight)
         self._source = _source_of(source, y, sample_weight, self._chosen)
         self._counted = self._source.n_rows
+        self._stored: dict[tuple[Any, ...], StoredRows] = {}  # by what the checks of rows go by
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_stored": {}}  # files without a name are no one else's
 
     @property
     def n_rows(self) -> int | None:
@@ -555,10 +572,10 @@ class Windows:
         n_inputs: int | None = None,
         prefetch: bool | None = None,
     ) -> None:
-        if n_passes > 1 and not blocks._source.is_repeatable:
+        if n_passes > 1 and not (blocks._source.is_repeatable or blocks.cache):
             raise ValueError(
                 f"{prefix}X is Blocks of an iterator ({blocks._source.name}), which can be read "
-                f"once, not {n_passes} times: give a callable that returns a new one"
+                f"once, not {n_passes} times: give a callable that returns a new one, or a cache"
             )
         self.blocks: Blocks = blocks
         self._network, self._n_passes = network, n_passes
@@ -566,10 +583,14 @@ class Windows:
         self._n_rows = n_rows if blocks.n_rows is None else max(1, min(n_rows, blocks.n_rows))
         self.names = network._feature_names if names is None else tuple(names)
         self._n_inputs = network._n_inputs if n_inputs is None else n_inputs
+        self._checked_for = (
+            network.dtype, network.loss_name, network.n_outputs, network.input_scale, with_target,
+        )  # fmt: skip
         self._like: Data | None = None  # the first block that had rows
         self._is_table = False
         prefetch = blocks.prefetch if prefetch is None else prefetch
         self._buffers: list[Data | None] = [None] * (2 if prefetch else 1)
+        self._n_windows = 0  # so far
         self._peeked: list[Data] = []
         self._is_closed = False
         self._is_begun = False
@@ -642,30 +663,53 @@ class Windows:
 
     def _produce(self) -> Generator[Data | None, None, None]:
         """Yield the windows of every pass, and None at the end of each."""
-        number = 0  # of the windows so far
         for _ in range(self._n_passes):
-            filled = total = 0
-            weight_sum, counts = 0.0, False
-            for data in self._checked_blocks():
-                total += len(data.X)
-                first = 0
-                while first < len(data.X):
-                    if filled == 0:
-                        buffer = self._buffer(number % len(self._buffers), data)
-                    n = min(len(data.X) - first, self._n_rows - filled)
-                    _copy(buffer, filled, data.rows(slice(first, first + n)))
-                    first, filled = first + n, filled + n
-                    if filled == self._n_rows:
-                        yield buffer
-                        filled, number = 0, number + 1
-                if data.sample_weight is not None:
-                    weight_sum += float(data.sample_weight.sum())
-                    counts = counts or not count_as_zero(data.sample_weight, self._network.dtype)
-            if filled:
-                yield buffer.rows(slice(filled))
-                number += 1
-            self._check_pass(total, weight_sum, counts)
+            stored = self._usable_rows()
+            if stored is not None or self.blocks.cache is None:
+                yield from self._windows_of_pass(stored)
+            else:
+                with contextlib.closing(StoredRows(self.blocks.cache)) as new:
+                    for window in self._windows_of_pass(None):
+                        new.append(window)
+                        yield window
+                    # Of arrays, the names are those of the network alone.
+                    new.finish(self.names if self._is_table else None, self._is_table)
+                    self.blocks._stored[self._checked_for] = new
             yield None
+
+    def _windows_of_pass(self, stored: StoredRows | None) -> Generator[Data, None, None]:
+        filled = total = 0
+        weight_sum, counts = 0.0, False
+        for data in self._data_of_pass(stored):
+            total += len(data.X)
+            first = 0
+            while first < len(data.X):
+                if filled == 0:
+                    buffer = self._next_buffer(data)
+                n = min(len(data.X) - first, self._n_rows - filled)
+                _copy(buffer, filled, data.rows(slice(first, first + n)))
+                first, filled = first + n, filled + n
+                if filled == self._n_rows:
+                    yield buffer
+                    filled = 0
+            if data.sample_weight is not None:
+                weight_sum += float(data.sample_weight.sum())
+                counts = counts or not count_as_zero(data.sample_weight, self._network.dtype)
+        if filled:
+            yield buffer.rows(slice(filled))
+        self._check_pass(total, weight_sum, counts)
+
+    def _usable_rows(self) -> StoredRows | None:
+        """Return the rows that an earlier pass has stored, if they suit the network.
+
+        With others the source is read, whose checks then say what does not suit.
+        """
+        stored = self.blocks._stored.get(self._checked_for)
+        if stored is None or self._n_inputs not in (None, stored.n_inputs):
+            return None
+        if self.names is not None and stored.feature_names not in (None, self.names):
+            return None
+        return stored
 
     def _check_pass(self, total: int, weight_sum: float, counts: bool) -> None:
         blocks = self.blocks
@@ -683,7 +727,20 @@ class Windows:
             raise ValueError(too_small(f"{self._prefix}sample_weight", self._network.dtype))
         blocks._counted = total
 
-    def _checked_blocks(self) -> Iterator[Data]:
+    def _data_of_pass(self, stored: StoredRows | None) -> Iterator[Data]:
+        if stored is None:
+            iterator = self._checked_blocks()
+        else:
+            iterator = stored.blocks(self._n_rows)
+            self.names = self.names or stored.feature_names
+            self._is_table = stored.is_table
+        with contextlib.closing(iterator):
+            for data in iterator:
+                if self._like is None:
+                    self._like = data.evenly_spaced(1)
+                yield data
+
+    def _checked_blocks(self) -> Generator[Data, None, None]:
         iterator = self.blocks._source.blocks(self._with_target)
         try:
             for block in iterator:
@@ -744,7 +801,7 @@ class Windows:
             y = y.astype(np.float64, copy=False)
         data = Data(X, y, weight)
         if like is None:
-            self._like, self._is_table = data.evenly_spaced(1), from_table
+            self._is_table = from_table
         else:
             self._check_like(data, like, x_name, y_name, w_name)
         return data
@@ -769,12 +826,14 @@ class Windows:
                 has = "is given, but the blocks before it have no"
             raise ValueError(f"{w_name} {has} weights")
 
-    def _buffer(self, number: int, data: Data) -> Data:
+    def _next_buffer(self, data: Data) -> Data:
         """Return a buffer that nobody uses; each is made once, of the first block's kind."""
         if self._thread is not None:
             self._free.acquire()
             if self._is_closed:
                 raise _ClosedError
+        number = self._n_windows % len(self._buffers)
+        self._n_windows += 1
         buffer = self._buffers[number]
         if buffer is None:
             n, dtype = self._n_rows, _buffer_dtype(data.X, self._network.dtype, self._is_table)

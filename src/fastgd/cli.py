@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 a check has failed; 2 wrong arguments or data, with one li
 from __future__ import annotations
 
 import argparse
+import csv
 import math
 import os
 import sys
@@ -32,7 +33,12 @@ _EXAMPLES = {
   fastgd train digits.npz --out digits.safetensors
   fastgd export digits.safetensors digits.onnx""",
     "check": "  fastgd check --dtype float32",
-    "info": "  fastgd info\n  fastgd info --measure",
+    "info": """\
+  fastgd info
+  fastgd info --measure
+  fastgd demo --data digits.csv
+  fastgd train digits.csv --target digit --out digits.safetensors
+  fastgd info digits.safetensors""",
     "bench": "  fastgd bench --rounds 3 --json bench.json",
     "demo": "  fastgd demo\n  fastgd demo --data digits.npz",
 }
@@ -89,11 +95,25 @@ def _sizes(text: str) -> list[int]:
     return sizes
 
 
+def _names(text: str) -> list[str]:
+    """Read names of columns: id,date; one that holds a comma stands in double quotes."""
+    names = next(csv.reader([text]), [])
+    if not names or not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of columns such as id,date")
+    return names
+
+
 def _add_train(parser: argparse.ArgumentParser) -> None:
     positive = _number(int, 1)
     data = parser.add_argument_group("data")
     data.add_argument("file", metavar="FILE", help=_DATA_HELP)
     data.add_argument("--target", metavar="NAME", help="column (or NPZ array) to predict")
+    data.add_argument(
+        "--drop",
+        type=_names,
+        metavar="NAMES",
+        help="columns that are no inputs, such as id,date",
+    )
     data.add_argument(
         "--labels",
         metavar="FILE",
@@ -153,6 +173,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         type=_number(float, 0, above=True),
         metavar="X",
         help="highest learning rate (default depends on the optimizer)",
+    )
+    training.add_argument(
+        "--clip-norm",
+        type=_number(float, 0, above=True),
+        metavar="X",
+        help="largest norm of a step's gradient, against divergence, such as 1 (default: none)",
     )
     training.add_argument(
         "--schedule",
@@ -235,6 +261,9 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_info(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL", help="show what this model file holds instead"
+    )
     parser.add_argument(
         "--measure",
         action="store_true",
@@ -338,7 +367,11 @@ _COMMANDS: dict[str, tuple[str, Callable[..., None], Callable[[argparse.Namespac
     "predict": ("apply a trained network to a data file", _add_predict, _predict),
     "export": ("write a trained network as an ONNX model", _add_export, _export),
     "check": ("compare every kernel with the NumPy reference", _add_check, _check),
-    "info": ("show the version, instruction sets, threads and build flags", _add_info, _info),
+    "info": (
+        "show the version, instruction sets and threads; or what a model file holds",
+        _add_info,
+        _info,
+    ),
     "bench": ("measure the speed beside a NumPy loop", _add_bench, _bench),
     "demo": ("train on bundled digits, check, and compare with NumPy", _add_demo, _demo),
 }

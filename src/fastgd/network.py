@@ -126,6 +126,8 @@ class Network:
     True
     """
 
+    _can_clip = True  # whether clip_norm can be given to the optimizer
+
     def __init__(
         self,
         layers: Sequence[Dense],
@@ -721,7 +723,7 @@ class Network:
                     raise
                 self._check_weights()
                 number = engine.step - (error.what == "weight")
-                raise divergence(error, self._optimizer, error.lr, None, number) from None
+                raise divergence(error, self, error.lr, None, number) from None
             if loss is not None:
                 return loss
         return self._checked_train_step(X, y, sample_weight)
@@ -754,7 +756,7 @@ class Network:
                 loss = float(engine.train_step(*data, lr))
         except Divergence as error:
             self._check_weights()
-            raise divergence(error, optimizer, lr, None, number) from None
+            raise divergence(error, self, lr, None, number) from None
         if settings.validate != "always" and self._loss_name != "custom":
             self._short = settings
             engine.short_path = path
@@ -1077,7 +1079,7 @@ class Network:
         try:
             engine.checked_step(*data, lr, watch)
         except Divergence as error:
-            raise divergence(error, twin._optimizer, lr, None, engine.step) from None
+            raise divergence(error, twin, lr, None, engine.step) from None
         return report
 
     def summary(self) -> str:

@@ -4,9 +4,10 @@ What was learned from the training file is kept as a dict of JSON types, so that
 the header of a model file. All is computed in float64 and rounded once to the network's type.
 """
 
+import difflib
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,7 @@ class Preprocessor:
         target: str | None = None,
         task: str = "auto",
         scale_target: bool = True,
+        drop: Sequence[str] = (),
     ) -> "Preprocessor":
         """Learn the encoding from the rows to train on.
 
@@ -117,6 +119,7 @@ class Preprocessor:
         task : "classification", "regression", or "auto": classification for text, booleans and at
             most 20 different whole numbers that occur five times each on average.
         scale_target : whether a regression's target is centred and scaled.
+        drop : names of columns that are no inputs, such as a number of the row.
 
         Returns
         -------
@@ -125,8 +128,8 @@ class Preprocessor:
         Raises
         ------
         ValueError
-            No such target, no usable input, a target of one value only, infinite values; the
-            message names the file and the column.
+            No such target or column to drop, no usable input, a target of one value only, infinite
+            values; the message names the file and the column.
         """
         values = _known_targets(data, target)[0]
         config: dict[str, Any] = {"target": target if isinstance(data, Table) else None}
@@ -158,14 +161,17 @@ class Preprocessor:
             raise ValueError(f"task must be auto, classification or regression, not {task!r}")
 
         if isinstance(data, Table):
+            _check_columns(data, drop)
             columns = (
                 _fit_column(data.source, name, column)
                 for name, column in data.columns.items()
-                if name != target
+                if name != target and name not in drop
             )
             config["columns"] = [column for column in columns if column is not None]
             if not config["columns"]:
                 raise ValueError(f"{data.source}: no column besides the target can be used")
+        elif drop:
+            raise ValueError(f"{data.source}: has no named columns, of which some could be dropped")
         else:
             config |= _fit_features(data)
         return cls(config)
@@ -190,6 +196,40 @@ class Preprocessor:
                 notice = _nearly_numbers(data.columns[column["name"]])
             if notice is not None:
                 found.append(f"{column['name']!r} {notice}")
+        return found
+
+    def strange(self, data: Table | Arrays) -> list[str]:
+        """Name the columns of text with values that training did not have: they count as none.
+
+        Columns whose rare values share one input are not named, since there a new one does as well.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastgd.preprocess import Preprocessor
+        >>> from fastgd.tables import Table
+        >>> def table(*cities):
+        ...     return Table("a.csv", {"city": np.array(cities, dtype=object),
+        ...                            "y": np.arange(len(cities)) / 3})
+        >>> encoder = Preprocessor.fit(table("Ulm", "Bonn", "Ulm", "Bonn"), target="y")
+        >>> encoder.strange(table("Ulm", "Rom", "Bonn"))
+        ["'city' has 1 of 3 values that training did not have, such as 'Rom' in row 2"]
+        """
+        found: list[str] = []
+        if not isinstance(data, Table):
+            return found
+        for column in self.config.get("columns", ()):
+            if column["kind"] == "text" and column["name"] in data.columns:
+                keys = _text_keys(data.columns[column["name"]])
+                known = set(column["values"])
+                rows = [row for row, key in enumerate(keys) if key not in known]
+                if rows and not column["other"]:
+                    what = keys[rows[0]]
+                    found.append(
+                        f"{column['name']!r} has {len(rows):,} of {len(keys):,} values that "
+                        f"training did not have, such as "
+                        f"{'an empty one' if what is None else repr(what)} in row {rows[0] + 1}"
+                    )
         return found
 
     @property
@@ -254,13 +294,7 @@ class Preprocessor:
             return self._array_inputs(data, dtype)
         if not isinstance(data, Table):
             raise ValueError(f"{data.source}: the model was trained on a table of named columns")
-        wanted = [column["name"] for column in self.config["columns"]]
-        absent = [name for name in wanted if name not in data.columns]
-        if absent:
-            raise ValueError(
-                f"{data.source}: no column {_listing(absent)} "
-                f"(its columns: {_listing(data.columns)})"
-            )
+        _check_columns(data, [column["name"] for column in self.config["columns"]])
         X = np.zeros((data.n_rows, len(self.feature_names)), dtype)
         at = 0
         for column in self.config["columns"]:
@@ -369,10 +403,26 @@ def _target_values(data: Table | Arrays, target: str | None) -> np.ndarray:
         )
     if target not in data.columns:
         raise ValueError(
-            f"{data.source}: no column {target!r} for the target "
+            f"{data.source}: no column {target!r} for the target{_similar([target], data.columns)} "
             f"(its columns: {_listing(data.columns)})"
         )
     return data.columns[target]
+
+
+def _check_columns(data: Table, names: Iterable[str]) -> None:
+    absent = [name for name in names if name not in data.columns]
+    if absent:
+        raise ValueError(
+            f"{data.source}: no column {_listing(absent)}{_similar(absent, data.columns)} "
+            f"(its columns: {_listing(data.columns)})"
+        )
+
+
+def _similar(absent: list[str], names: Iterable[str]) -> str:
+    """Ask whether the first name that is absent was meant to be one of the others."""
+    plain = {name.strip().lower(): name for name in names}
+    found = difflib.get_close_matches(absent[0].strip().lower(), plain, 1)
+    return f"; did you mean {plain[found[0]]!r}?" if found else ""
 
 
 def _known_targets(data: Table | Arrays, target: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -523,16 +573,20 @@ def _encode_number(column: dict[str, Any], values: np.ndarray, out: np.ndarray, 
     return 2
 
 
+def _text_keys(values: np.ndarray) -> list[str | None]:
+    """Return the values of a column as text."""
+    if values.dtype.kind == "O":
+        return values.tolist()
+    # Every value of this file looked like a number.
+    missing = _is_missing(values)
+    return [None if gone else str(v) for v, gone in zip(values.tolist(), missing, strict=True)]
+
+
 def _encode_text(column: dict[str, Any], values: np.ndarray, out: np.ndarray) -> int:
     """Fill the first columns of `out`, which holds zeros; return how many."""
     known = column["values"]
     place = {value: i for i, value in enumerate(known)}
-    if values.dtype.kind == "O":
-        keys = values.tolist()
-    else:  # every value of this file looked like a number
-        missing = _is_missing(values)
-        keys = [None if gone else str(v) for v, gone in zip(values.tolist(), missing, strict=True)]
-    at = np.array([place.get(key, len(known)) for key in keys], dtype=np.intp)
+    at = np.array([place.get(key, len(known)) for key in _text_keys(values)], dtype=np.intp)
     width = len(known) + column["other"]
     rows = np.flatnonzero(at < width)
     out[rows, at[rows]] = 1

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from .. import callbacks as _callbacks
 from .._training import Data, Training
@@ -171,6 +172,8 @@ def fit(
 class Trainee(Network):
     """The network that trains in place of a module."""
 
+    _can_clip = False  # PyTorch's optimisers do not
+
     def __init__(self, stack: Stack, objective: Objective, plan: _optimizers.Plan) -> None:
         stages = stack.stages
         layers = [
@@ -218,6 +221,12 @@ def _as_torch(activation: str | Activation) -> str | Activation:
 def _data(stack: Stack, objective: Objective, X: Any, y: Any, prefix: str) -> Data:
     """Return the data as the engine takes them."""
     name = f"{prefix}X"
+    for array_name, array in ((name, X), (f"{prefix}y", y)):
+        if isinstance(array, DataLoader | Dataset):
+            raise TypeError(
+                f"{array_name} is a {type(array).__name__}; give the tensors themselves, such as "
+                "those of TensorDataset.tensors, and batch_size and shuffle beside them"
+            )
     rows = as_array(name, X)
     if stack.flattens and rows.ndim > 1:
         rows = rows.reshape(len(rows), -1)
