@@ -336,7 +336,7 @@ def test_divergence_leaves_the_last_finite_weights():
     module = stack(nn.Identity(), dtype=torch.float32)
     optimizer = optim.SGD(module.parameters(), 1e20)
     y = torch.randn(73, 3)
-    with pytest.raises(fastgd.DivergenceError, match="smaller lr .it was [^,]*., or standardised"):
+    with pytest.raises(fastgd.DivergenceError, match=r"smaller lr .it was [^,]*., or standardised"):
         fit(module, X.float(), y, nn.MSELoss(), optimizer, 3, 15)
     assert all(torch.isfinite(parameter).all() for parameter in module.parameters())
 
