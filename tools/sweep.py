@@ -20,7 +20,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,12 @@ NAMES = (
 # Of float64 whole chunks of the driver.
 COUNTS = {"float32": 1 << 32, "float64": 24_415 * 4096}
 SAMPLE = 1 << 16
+# What the driver is made from
+KERNEL_SOURCES = (
+    "csrc/kernels_*.c", "csrc/isa/*.h", "csrc/template/*.h", "csrc/fgd_kernel_table*.h",
+    "csrc/fgd_common.h", "csrc/fgd_types.h",
+)  # fmt: skip
+DRIVER_SOURCES = ("tests/c/sweep*", "tests/c/exact*", "tests/c/isas.h")
 
 
 def machine() -> str:
@@ -47,23 +52,41 @@ def machine() -> str:
     return f"{name}, {platform.system()} {platform.machine()}"
 
 
-def compile_driver(folder: Path) -> Path:
-    """Compile tests/c/sweep.c with every kernel; plain C uses the processor's fma() if it can."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
+def compile_driver() -> Path:
+    """Compile tests/c/sweep.c with every kernel, unless it has been since the sources changed."""
+    name = os.environ.get("CC", "cc")
+    compiler = shutil.which(name)
     if compiler is None:
-        raise SystemExit("the sweep needs a C compiler: apt-get install gcc libc6-dev")
+        raise SystemExit(
+            f"the sweep needs a C compiler, and there is no {name!r}: apt-get install gcc libc6-dev"
+        )
+    folder = ROOT / "build" / f"sweep-{Path(name).name}"
+    binary = folder / "sweep"
+    folder.mkdir(parents=True, exist_ok=True)
     flags = "-std=c11 -O2 -pthread -ffp-contract=off -Icsrc".split()
+    is_x86 = platform.machine() == "x86_64"
     objects = []
     for source in sorted((ROOT / "csrc").glob("kernels_*.c")):
         target = folder / f"{source.stem}.o"
+        objects.append(target)
         # The library's fma() gives the same bits, much later.
         own = ["-mfma"] if source.stem == "kernels_scalar" and _has_fma() else []
-        subprocess.run([compiler, *flags, *own, "-c", source, "-o", target], cwd=ROOT, check=True)
-        objects.append(target)
-    binary = folder / "sweep"
-    command = [compiler, *flags, "tests/c/sweep.c", *objects, "-lm", "-o", binary]
-    subprocess.run(command, cwd=ROOT, check=True)
+        if is_older(target, KERNEL_SOURCES):
+            command = [compiler, *flags, *own, "-c", source, "-o", target]
+            subprocess.run(command, cwd=ROOT, check=True)
+    if is_older(binary, (*KERNEL_SOURCES, *DRIVER_SOURCES)):
+        # -fno-trapping-math lets its comparisons become vectors, and changes no value.
+        flags += ["-O3", "-fno-trapping-math", *(["-march=native"] if is_x86 else [])]
+        command = [compiler, *flags, "tests/c/sweep.c", *objects, "-lm", "-o", binary]
+        subprocess.run(command, cwd=ROOT, check=True)
     return binary
+
+
+def is_older(made: Path, patterns: tuple[str, ...]) -> bool:
+    """Return whether a file is missing, or older than one of its sources."""
+    sources = [path for pattern in patterns for path in ROOT.glob(pattern)]
+    newest = max(path.stat().st_mtime for path in sources)
+    return not made.exists() or made.stat().st_mtime < newest
 
 
 def _has_fma() -> bool:
@@ -126,34 +149,33 @@ def main(argv: list[str]) -> int:
     if given.quick and given.write:
         parser.error("--write needs the whole sweep, not --quick")
     begin, status = time.monotonic(), 0
-    with tempfile.TemporaryDirectory() as folder:
-        binary = compile_driver(Path(folder))
-        for dtype, name, what in functions(given.names or NAMES):
-            key = f"{dtype} {name} {what}"
-            kept = read().get(key)
-            sample = run(binary, dtype, name, what, 1, SAMPLE)
-            if given.missing and kept is not None and kept["sample"] == sample["sum"]:
-                continue
-            if time.monotonic() - begin > 60 * given.minutes:
-                print(f"{key}: not swept any more, after {given.minutes:g} minutes")
-                return 1
-            found = sample
-            if not given.quick:
-                found = run(binary, dtype, name, what, given.threads, COUNTS[dtype])
-            complaints = found.pop("complaints")
-            if kept is not None and not given.write:
-                wanted = kept["sample" if given.quick else "sum"]
-                if wanted != found["sum"]:
-                    complaints += f" the bits are not those that {kept['machine']} has found"
-            print(
-                f"{key:30} {found['worst']:9.4f} {found['unit']} of {found['bound']:g} at "
-                f"{float.fromhex(found['at']):.9g} among {found['inputs']:,} {complaints}",
-                flush=True,
-            )
-            status |= bool(complaints)
-            if given.write and not complaints:
-                on = {"machine": machine(), "when": time.strftime("%Y-%m-%d", time.gmtime())}
-                write(read() | {key: found | {"sample": sample["sum"]} | on})
+    binary = compile_driver()
+    for dtype, name, what in functions(given.names or NAMES):
+        key = f"{dtype} {name} {what}"
+        kept = read().get(key)
+        sample = run(binary, dtype, name, what, 1, SAMPLE)
+        if given.missing and kept is not None and kept["sample"] == sample["sum"]:
+            continue
+        if time.monotonic() - begin > 60 * given.minutes:
+            print(f"{key}: not swept any more, after {given.minutes:g} minutes")
+            return 1
+        found = sample
+        if not given.quick:
+            found = run(binary, dtype, name, what, given.threads, COUNTS[dtype])
+        complaints = found.pop("complaints")
+        if kept is not None and not given.write:
+            wanted = kept["sample" if given.quick else "sum"]
+            if wanted != found["sum"]:
+                complaints += f" the bits are not those that {kept['machine']} has found"
+        print(
+            f"{key:30} {found['worst']:9.4f} {found['unit']} of {found['bound']:g} at "
+            f"{float.fromhex(found['at']):.9g} among {found['inputs']:,} {complaints}",
+            flush=True,
+        )
+        status |= bool(complaints)
+        if given.write and not complaints:
+            on = {"machine": machine(), "when": time.strftime("%Y-%m-%d", time.gmtime())}
+            write(read() | {key: found | {"sample": sample["sum"]} | on})
     return status
 
 

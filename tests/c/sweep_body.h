@@ -57,11 +57,12 @@ static double NAME(error)(REAL got, WIDE want, int kind)
 static void NAME(fill)(uint64_t first, REAL *x)
 {
     for (uint64_t i = 0; i < CHUNK; i++) {
-        const uint64_t index = first + i, h = mixed((index + 1) * 0x9E3779B97F4A7C15u);
+        const uint64_t index = first + i;
 #if BITS == 32
-        const uint64_t step = ((uint64_t)1 << 32) / n_inputs;
-        x[i] = NAME(number)((UINT)(index * step + h % step));
+        const uint64_t step = ((uint64_t)1 << 32) / n_inputs, low = index * 0x9E3779B97F4A7C15u >> 32;
+        x[i] = NAME(number)((UINT)(index * step + (low & (step - 1))));
 #else
+        const uint64_t h = mixed((index + 1) * 0x9E3779B97F4A7C15u);
         const double u = (double)(mixed(h) >> 11) * 0x1p-53, sign = h & 1 ? 1 : -1;
         switch ((h >> 1) % 5) {
         case 0: x[i] = sign * 6 * u; break;
@@ -105,25 +106,59 @@ static void NAME(compare)(const REAL *x, const REAL *a, const REAL *b, found *f)
         }
 }
 
+/* Whether all results of a chunk are finite, exact ones are well within the range, and no error is
+ * above most: what is so in nearly all chunks, and quickly seen. */
+static int NAME(is_plain)(const WIDE *want, const REAL *got, int kind, double most)
+{
+    /* 1 / unit: the exponent is mirrored at that of 1, and by 23 or 52 higher. */
+    const uint64_t mantissa = BITS == 32 ? 23 : 52;
+    const uint64_t field = kind == ULP ? (uint64_t)0x7ff << 52 : 0;
+    const uint64_t base = (kind == ULP ? 2 * 1023 + mantissa : 1023 + mantissa + 1) << 52;
+    uint64_t worst = 0, n_odd = 0; /* bits of a number that is not negative, in its order */
+    for (size_t i = 0; i < CHUNK; i++) {
+        const double w = (double)want[i], g = (double)got[i];
+        const double size = fabs(w), near = size > (double)REAL_MIN ? size : (double)REAL_MIN;
+        uint64_t u;
+        memcpy(&u, &near, sizeof u);
+        u = base - (u & field);
+        double inverse;
+        memcpy(&inverse, &u, sizeof inverse);
+        const double scale = size < (double)REAL_MIN && fabs(g) < 2 * (double)REAL_MIN ? 0 : inverse;
+        const double error = fabs(g - w) * scale;
+        memcpy(&u, &error, sizeof u);
+        n_odd += !(size <= (double)REAL_MAX_ / 2 && fabs(g) <= (double)REAL_MAX_);
+        worst = u > worst ? u : worst;
+    }
+    double most_found;
+    memcpy(&most_found, &worst, sizeof most_found);
+    return n_odd == 0 && most_found <= most;
+}
+
 static void NAME(look)(uint64_t first, const REAL *x, const REAL *got, found *f)
 {
     const fgd_act act = table[number].act;
     const int kind = is_slope ? table[number].slope_kind : table[number].act_kind;
     const double least = is_slope ? table[number].least_a : -INFINITY;
     const double most = is_slope ? table[number].most_a : INFINITY;
+    WIDE want[CHUNK];
     for (size_t i = 0; i < CHUNK; i++) {
         const REAL z = NAME(flushed)(x[i]);
-        const WIDE want = is_slope ? E(slope)(act, z, BITS) : E(activation)(act, z, BITS);
+        want[i] = is_slope ? E(slope)(act, z, BITS) : E(activation)(act, z, BITS);
+    }
+    for (size_t i = 0; i < CHUNK; i++) {
         const UINT bits = isnan(got[i]) ? NAME(bits)((REAL)INFINITY) + 1 : NAME(bits)(got[i]);
-        f->sum += mixed((uint64_t)bits * 0x9E3779B97F4A7C15u ^ (uint64_t)NAME(bits)(x[i]));
-        if (!NAME(is_right_class)(got[i], want)) {
+        f->sum += (uint64_t)bits * (2 * (uint64_t)NAME(bits)(x[i]) + 1);
+    }
+    if (BITS == 32 && NAME(is_plain)(want, got, kind, f->worst)) return;
+    for (size_t i = 0; i < CHUNK; i++) {
+        if (!NAME(is_right_class)(got[i], want[i])) {
             f->n_wrong_class++;
             f->wrong_at = (double)x[i];
-        } else if (isfinite(got[i]) && (double)z >= least && (double)z <= most) {
-            const double error = NAME(error)(got[i], want, kind);
+        } else if (isfinite(got[i]) && (double)x[i] >= least && (double)x[i] <= most) {
+            const double error = NAME(error)(got[i], want[i], kind);
             if (error > f->worst) {
                 f->worst = error;
-                f->at = (double)z;
+                f->at = (double)NAME(flushed)(x[i]);
                 f->worst_index = first + i;
             }
         }
