@@ -89,7 +89,9 @@ class Case:
         self.units = [1 + h.below(40) for _ in range(n_hidden)] + [1 + h.below(9)]
         if n_hidden and h.below(5) == 0:  # large enough to be divided by its units
             self.n_inputs, self.units[0] = 160 + h.below(40), 420 + h.below(40)
-        self.online = n_hidden == 0 and h.below(2) == 0
+        if self.loss == "cross_entropy":
+            self.units[-1] += 1
+        self.online = n_hidden == 0 and self.loss != "cross_entropy" and h.below(2) == 0
         if self.online:
             self.units = [1]
         self.batch_size = 1 if self.online else 1 + h.below(self.n)

@@ -128,6 +128,7 @@ def table() -> str:
         "| activation | of | unit | float32 | at | float64 | at | bound |",
         "|---|---|---|---:|---:|---:|---:|---:|",
     ]
+    least = 1 << 32
     for name in EXACT:
         for what in ("value", "slope"):
             cells = []
@@ -140,10 +141,14 @@ def table() -> str:
                         f"{what} of {name} in {dtype} at {x!r} errs by {again:.3f} {found['unit']}, "
                         f"not by {worst:.3f} as {sweep.RECORD.name} has it"
                     )
-                cells += [f"{worst:.3f}", f"{x:.9g}"]
+                part = " *" if found["inputs"] < sweep.COUNTS[dtype] else ""
+                least = min(least, found["inputs"]) if part else least
+                cells += [f"{worst:.3f}{part}", f"{x:.9g}"]
             lines.append(
                 f"| {name} | {what} | {found['unit']} | {' | '.join(cells)} | {found['bound']:g} |"
             )
+    if least < 1 << 32:
+        lines += ["", f"\\* of {least:,} float32 at equal distances, not of all."]
     return "\n".join(lines) + "\n"
 
 
