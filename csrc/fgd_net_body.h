@@ -755,8 +755,8 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
             break;
         }
         if (id == 0)
-            add_loss(net, batch.n, loss_sum, weight_sum,
-                     fgd_penalty_of_rows(net, run->kernels), run->progress);
+            add_loss(net, batch.n, loss_sum, weight_sum, fgd_penalty_of_rows(net, run->kernels),
+                     run->progress);
 
         fgd_update_params params = step_params(net, step, batch.lr, weight_sum);
         fgd_ahead ahead = TYPE(plan_ahead)(run, t, i + fgd_steps_ahead(&batch), worker);

@@ -13,7 +13,7 @@ def compile_library(folder, source):
     """Compile a file of tests/c as a shared library, and load it."""
     compiler = shutil.which(os.environ.get("CC", "cc"))
     library = folder / f"{Path(source).stem}.so"
-    flags = "-std=c11 -O2 -shared -fPIC -Wall -Wextra -Werror -Icsrc".split()
+    flags = ["-std=c11", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Icsrc"]
     command = [compiler, *flags, f"tests/c/{source}", "-o", str(library)]
     subprocess.run(command, cwd=ROOT, check=True)
     return ctypes.CDLL(str(library))

@@ -14,17 +14,16 @@ from c_programs import ROOT
 from fastgd import _kernels, config
 
 sys.path.insert(0, str(ROOT / "tools"))
-import golden  # noqa: E402
-import sweep  # noqa: E402
+import sweep
+
+import golden
 
 N_QUICK, N_ALL = 20, 1000
 
 
 def cases():
     rest = pytest.mark.determinism
-    return [
-        pytest.param(number, marks=() if number < N_QUICK else rest) for number in range(N_ALL)
-    ]
+    return [pytest.param(number, marks=() if number < N_QUICK else rest) for number in range(N_ALL)]
 
 
 def ways(number):

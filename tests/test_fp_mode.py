@@ -6,6 +6,7 @@ since NumPy draws numbers in the caller's.
 """
 
 import contextlib
+import functools
 import os
 import signal
 import threading
@@ -127,11 +128,11 @@ def test_functions_keep_the_mode_and_do_not_depend_on_it(fp, isa, dtype, monkeyp
     mode = ORDINARY
     for name in kernels.__all__:
         # Inputs are made in the ordinary mode, and only the calls are in the other.
-        def call(*args, function=getattr(kernels, name), **kwargs):
+        def call(function, *args, **kwargs):
             with in_mode(fp, mode):
                 return function(*args, **kwargs)
 
-        monkeypatch.setattr(kernels, name, call)
+        monkeypatch.setattr(kernels, name, functools.partial(call, getattr(kernels, name)))
     found = []
     for mode in MODES.values():  # noqa: B007 - read by the calls
         results = []
@@ -274,8 +275,8 @@ def test_ctrl_c_between_steps_and_within_one(fp, mode):
             with fastgd.config(validate="off"):
                 net.train_step(X[:8], y[:8])
                 timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+                timer.start()
                 with in_mode(fp, mode), pytest.raises(KeyboardInterrupt):
-                    timer.start()
                     net.fit(X, y, epochs=1000, batch_size=1024, verbose=0, n_threads=2)
                 timer.join()
     finally:

@@ -2,8 +2,8 @@
 denormals, the smallest and the largest.
 
 test_kernels.py has the activations. Everything is compared with fastgd.reference on the same
-numbers, denormals being zeros: NaN where it gives NaN, infinity with its sign, and finite numbers as
-near as a few roundings.
+numbers, denormals being zeros: NaN where it gives NaN, infinity with its sign, and finite numbers
+as near as a few roundings.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ import pytest
 import fastgd
 from fastgd import _check, _kernels, _pairing, kernels, reference
 from fastgd._engine import Engine
+
 
 def specials(dtype):
     """Return numbers of every class; squares of the large ones are in the range."""
@@ -91,9 +92,7 @@ def test_products_of_two_numbers_of_every_class(isa, dtype, k, others):
     n = len(A)
     roundings = k + 2
     for units in (slice(0, n), *(slice(i, i + 3) for i in range(0, n, 3))):  # 3: sixteen chains
-        assert_same_class(
-            kernels.forward(A, B[:, units].copy(), None), want[:, units], roundings
-        )
+        assert_same_class(kernels.forward(A, B[:, units].copy(), None), want[:, units], roundings)
     for rows in (slice(0, 1), slice(1, 7), slice(7, n)):
         assert_same_class(kernels.forward(A[rows].copy(), B, None), want[rows], roundings)
         assert_same_class(kernels.backward(A[rows].copy(), B.T.copy()), want[rows], roundings)

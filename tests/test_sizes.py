@@ -170,7 +170,10 @@ def assert_trains_as_its_parts(X, y, make, batch_size, shuffle=False):
 def fill_ends(X):
     """Put numbers into the last rows, and into some around the 2**31st element."""
     rng = np.random.default_rng(0)
-    places = [slice(len(X) - KNOWN, len(X)), slice(2**31 // X.shape[1] - 5, 2**31 // X.shape[1] + 5)]
+    places = [
+        slice(len(X) - KNOWN, len(X)),
+        slice(2**31 // X.shape[1] - 5, 2**31 // X.shape[1] + 5),
+    ]
     for rows in places:
         X[rows] = rng.integers(1, 200, X[rows].shape)
     return places

@@ -5,11 +5,11 @@ python tools/sweep.py --write    # sweep all, and renew that file after each fun
 python tools/sweep.py --write --missing    # only those whose sample has other bits than the file's
 python tools/sweep.py --quick tanh mish    # a sample of two functions
 
-float32: all 2**32 numbers. float64: 10**8 random ones. tests/c/sweep.c says which, what an error is,
-and what is compared. `--threads N` (2 unless given) and `--minutes M` (none begins after these) fit
-a sweep into a day; `--inputs N` takes fewer of float32, and the file says so. Ends with 1 if a bound
-is broken, if instruction sets differ, or if the bits of the results are not those of the file, which
-hold for every machine.
+float32: all 2**32 numbers. float64: 10**8 random ones. tests/c/sweep.c says which, what an error
+is, and what is compared. `--threads N` (2 unless given) and `--minutes M` (none begins after these)
+fit a sweep into a day; `--inputs N` takes fewer inputs, and the file says so. Ends with 1 if a
+bound is broken, if instruction sets differ, or if the bits of the results are not those of the
+file, which hold for every machine.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "tests" / "golden" / "sweep.json"
-NAMES = (
-    "identity relu leaky_relu elu selu gelu silu mish softplus softsign tanh sigmoid hard_sigmoid exp"
-).split()
+NAMES = [
+    "identity", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign",
+    "tanh", "sigmoid", "hard_sigmoid", "exp",
+]  # fmt: skip
 # Of float64 whole chunks of the driver.
 COUNTS = {"float32": 1 << 32, "float64": 24_415 * 4096}
 SAMPLE = 1 << 16
@@ -64,7 +65,7 @@ def compile_driver() -> Path:
     folder = ROOT / "build" / f"sweep-{Path(name).name}"
     binary = folder / "sweep"
     folder.mkdir(parents=True, exist_ok=True)
-    flags = "-std=c11 -O2 -pthread -ffp-contract=off -Icsrc".split()
+    flags = ["-std=c11", "-O2", "-pthread", "-ffp-contract=off", "-Icsrc"]
     is_x86 = platform.machine() == "x86_64"
     objects = []
     for source in sorted((ROOT / "csrc").glob("kernels_*.c")):
@@ -141,7 +142,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--quick", action="store_true", help=f"{SAMPLE:,} inputs each")
     parser.add_argument("--write", action="store_true", help="renew the file")
     parser.add_argument("--missing", action="store_true", help="what the file has and holds stays")
-    parser.add_argument("--inputs", type=int, help="of float32, a power of two instead of all")
+    parser.add_argument("--inputs", type=int, help="fewer of each; a power of two from 4096 on")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=float("inf"))
     given = parser.parse_args(argv)
@@ -156,7 +157,7 @@ def main(argv: list[str]) -> int:
         key = f"{dtype} {name} {what}"
         kept = read().get(key)
         sample = run(binary, dtype, name, what, 1, SAMPLE)
-        n = (given.inputs if dtype == "float32" else None) or COUNTS[dtype]
+        n = min(given.inputs or COUNTS[dtype], COUNTS[dtype])
         holds = kept is not None and kept["sample"] == sample["sum"] and kept["inputs"] >= n
         if given.missing and holds:
             continue

@@ -3,8 +3,8 @@
 python tools/ulp_table.py           # write docs/kernels-and-numerics.md, between its two markers
 python tools/ulp_table.py --print   # print the table
 
-Each error is computed again, at the input where it is, by the kernels of this build and by mpmath at
-40 digits: one that the file does not have is refused.
+Each error is computed again, at the input where it is, by the kernels of this build and by mpmath
+at 40 digits: one that the file does not have is refused.
 """
 
 from __future__ import annotations
@@ -123,12 +123,13 @@ def table() -> str:
     lines = [
         f"The largest errors of {sweep.COUNTS['float32']:,} inputs in float32, which are all "
         f"there are, and of {sweep.COUNTS['float64']:,} random ones in float64; instruction sets "
-        f"{', '.join(one['isas'])} gave the same bits for each. On {one['machine']}, {one['when']}.",
+        f"{', '.join(one['isas'])} gave the same bits for each. "
+        f"On {one['machine']}, {one['when']}.",
         "",
         "| activation | of | unit | float32 | at | float64 | at | bound |",
         "|---|---|---|---:|---:|---:|---:|---:|",
     ]
-    least = 1 << 32
+    fewer: dict[str, int] = {}  # dtype -> the fewest inputs of a function that was not swept whole
     for name in EXACT:
         for what in ("value", "slope"):
             cells = []
@@ -138,17 +139,19 @@ def table() -> str:
                 again = error_at(name, what, dtype, x, found["unit"] == "ULP")
                 if abs(again - worst) > 0.01:
                     raise AssertionError(
-                        f"{what} of {name} in {dtype} at {x!r} errs by {again:.3f} {found['unit']}, "
-                        f"not by {worst:.3f} as {sweep.RECORD.name} has it"
+                        f"{what} of {name} in {dtype} at {x!r} errs by {again:.3f} "
+                        f"{found['unit']}, not by {worst:.3f} as {sweep.RECORD.name} has it"
                     )
-                part = " *" if found["inputs"] < sweep.COUNTS[dtype] else ""
-                least = min(least, found["inputs"]) if part else least
-                cells += [f"{worst:.3f}{part}", f"{x:.9g}"]
+                mark = ""
+                if found["inputs"] < sweep.COUNTS[dtype]:
+                    mark, fewer[dtype] = " *", min(found["inputs"], fewer.get(dtype, 1 << 32))
+                cells += [f"{worst:.3f}{mark}", f"{x:.9g}"]
             lines.append(
                 f"| {name} | {what} | {found['unit']} | {' | '.join(cells)} | {found['bound']:g} |"
             )
-    if least < 1 << 32:
-        lines += ["", f"\\* of {least:,} float32 at equal distances, not of all."]
+    if fewer:
+        counts = ", ".join(f"{n:,} in {dtype}" for dtype, n in fewer.items())
+        lines += ["", f"\\* Of fewer inputs, spread as the others: {counts}."]
     return "\n".join(lines) + "\n"
 
 
