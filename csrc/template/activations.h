@@ -171,7 +171,7 @@ FGD_INLINE VF V(softsign_slope)(VF z, VF param)
     return V(div)(V(set1)(1), V(mul)(d, d));
 }
 
-/* a = tanh(z).  2.5 ULP.  Slope from a: 1 - a^2. */
+/* a = tanh(z).  3 ULP.  Slope from a: 1 - a^2. */
 FGD_INLINE VF V(tanh_act)(VF z, VF param) { return (void)param, V(tanh)(z); }
 FGD_INLINE VF V(tanh_slope)(VF a, VF param) { return (void)param, V(fnma)(a, a, V(set1)(1)); }
 

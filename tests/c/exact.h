@@ -47,7 +47,7 @@ static const struct {
     {FGD_ACT_MISH, "mish", 4, ULP, 5, UNITS, 0, -INFINITY, INFINITY},
     {FGD_ACT_SOFTPLUS, "softplus", 2.5, ULP, 2.5, ULP, 0, -INFINITY, INFINITY},
     {FGD_ACT_SOFTSIGN, "softsign", 1.5, ULP, 3.5, ULP, 0, -INFINITY, INFINITY},
-    {FGD_ACT_TANH, "tanh", 2.5, ULP, 0.5, UNITS, 1, -1, 1},
+    {FGD_ACT_TANH, "tanh", 3, ULP, 0.5, UNITS, 1, -1, 1},
     {FGD_ACT_SIGMOID, "sigmoid", 2.5, ULP, 0.5, UNITS, 1, 0, 1},
     {FGD_ACT_HARD_SIGMOID, "hard_sigmoid", 1.5, UNITS, 0.5, ULP, 0, -INFINITY, INFINITY},
     {FGD_ACT_EXP, "exp", 1, ULP, 0, ULP, 1, -INFINITY, INFINITY},
