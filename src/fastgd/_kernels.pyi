@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from typing_extensions import disjoint_base
+
 # Arrays whose dtype, shape and layout `kernels` has checked; nothing is checked here.
 _Array: TypeAlias = Any
 
@@ -49,6 +51,7 @@ def available_isas() -> tuple[str, ...]: ...
 def active_isa() -> str: ...
 def set_isa(name: str, argument: str = "name") -> None: ...
 
+@disjoint_base
 class ordinary_fp_mode:
     def __enter__(self) -> None: ...
     def __exit__(self, *error: object) -> None: ...
