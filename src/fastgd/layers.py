@@ -195,17 +195,17 @@ class Dense:
         return f"Dense({', '.join(parts)})"
 
 
-def check_sizes(layers: Sequence[Dense], n_inputs: int) -> None:
+def check_sizes(units: Sequence[int], n_inputs: int) -> None:
     """Refuse layers whose weights are more than any array can hold; allocates nothing."""
     fan_in = n_inputs
-    for i, layer in enumerate(layers):
+    for i, fan_out in enumerate(units):
         # Drawn in float64, and kept in rows that are padded.
-        if 8 * fan_in * (layer.units + _MOST_PAD) > sys.maxsize:
+        if 8 * fan_in * (fan_out + _MOST_PAD) > sys.maxsize:
             raise ValueError(
-                f"layers[{i}] would have {fan_in:,} x {layer.units:,} weights, more than an array "
-                f"can hold: give it fewer units, or fewer {'units before it' if i else 'n_inputs'}"
+                f"layers[{i}] would have {fan_in:,} x {fan_out:,} weights, more than an array can "
+                f"hold: give it fewer units, or fewer {'units before it' if i else 'n_inputs'}"
             )
-        fan_in = layer.units
+        fan_in = fan_out
 
 
 def fitting(name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

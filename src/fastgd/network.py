@@ -161,7 +161,7 @@ class Network:
         self._short_predict: Settings | None = None
         # Kept by _training.operations.
         self._operations: tuple[object, object, tuple[object, ...]] | None = None
-        check_sizes(self._layers, self._n_inputs or 1)
+        check_sizes([layer.units for layer in self._layers], self._n_inputs or 1)
         if self._n_inputs is not None:
             self._build(self._n_inputs)
 
@@ -170,7 +170,7 @@ class Network:
     def _build(self, n_inputs: int) -> None:
         """Make the engine and draw the first weights."""
         layers = self._layers
-        check_sizes(layers, n_inputs)
+        check_sizes([layer.units for layer in layers], n_inputs)
         dtype = self.dtype
         rng = np.random.Generator(np.random.PCG64(self.seed))
         values = []
