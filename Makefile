@@ -8,6 +8,8 @@ BLOCKS ?= pyarrow narwhals matplotlib sklearn skl2onnx,onnx \
     pyarrow,narwhals,matplotlib,sklearn,skl2onnx,onnx
 # Versions of scikit-learn, each with an environment: make test-sklearn-versions SKLEARN_VERSIONS="1.6"
 SKLEARN_VERSIONS ?= 1.6 1.7 1.8 1.9
+# Arguments for the sweep: make test-sweep SWEEP_ARGS="--quick", or names of activations
+SWEEP_ARGS ?=
 # The peers' environment, and arguments for the benchmark: make bench BENCH_ARGS="--quick"
 BENCH_VENV ?= .venv-bench
 # PyTorch's environment: it is large, and only the tests of fastgd.torch need it
@@ -22,7 +24,7 @@ SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd 
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-grid test-data test-extras test-sklearn-versions test-torch \
-        test-notebooks test-counts lint format docs bench why-page readme package-check clean
+        test-notebooks test-sweep test-determinism test-large test-counts lint format docs bench why-page readme package-check clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 24
@@ -88,6 +90,15 @@ $(VENV)/.notebooks: $(VENV)/.test
 
 test-notebooks: $(VENV)/.notebooks  ## run the notebooks of examples/notebooks
 	$(BIN)/python -m pytest tests/test_notebooks.py $(PYTEST_ARGS)
+
+test-sweep: $(VENV)/pyvenv.cfg  ## sweep every float32 input of each activation: an hour of one core
+	$(BIN)/python tools/sweep.py $(SWEEP_ARGS)
+
+test-determinism: $(VENV)/.test  ## run 1,000 fits on several threads and instruction sets, to equal bits
+	$(BIN)/python -m pytest tests/test_determinism.py -m 'determinism or not determinism' $(PYTEST_ARGS)
+
+test-large: $(VENV)/.test  ## run the tests on data of more than 2^31 elements: 12 GB of memory
+	$(BIN)/python -m pytest tests/test_sizes.py -m large $(PYTEST_ARGS)
 
 test-counts: $(VENV)/.test  ## put the number of tests of each command into docs/reliability.md
 	$(BIN)/python tools/count_tests.py

@@ -28,13 +28,20 @@ unsigned fgd_cpu_features(void)
     return features;
 }
 
-enum { FLUSH_TO_ZERO = 0x8000, DENORMALS_ARE_ZERO = 0x0040 };
+/* Round to nearest, exceptions masked: a caller's other mode would change bits. */
+enum { ORDINARY = 0x1f80, FLUSH_TO_ZERO = 0x8000, DENORMALS_ARE_ZERO = 0x0040 };
 
 uint64_t fgd_fp_enter(void)
 {
     const unsigned mode = _mm_getcsr();
-    /* Round to nearest and masked exceptions too: a caller's other mode would change bits. */
-    _mm_setcsr(0x1f80 | FLUSH_TO_ZERO | DENORMALS_ARE_ZERO);
+    _mm_setcsr(ORDINARY | FLUSH_TO_ZERO | DENORMALS_ARE_ZERO);
+    return mode;
+}
+
+uint64_t fgd_fp_enter_ordinary(void)
+{
+    const unsigned mode = _mm_getcsr();
+    _mm_setcsr(ORDINARY);
     return mode;
 }
 
@@ -44,13 +51,17 @@ void fgd_fp_leave(uint64_t mode) { _mm_setcsr((unsigned)mode); }
 
 unsigned fgd_cpu_features(void) { return FGD_CPU_NEON; }
 
-uint64_t fgd_fp_enter(void)
+static uint64_t exchange(uint64_t new_mode)
 {
     uint64_t mode;
     __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)1 << 24)); /* FZ, round to nearest */
+    __asm__ volatile("msr fpcr, %0" : : "r"(new_mode));
     return mode;
 }
+
+uint64_t fgd_fp_enter(void) { return exchange((uint64_t)1 << 24); /* FZ, round to nearest */ }
+
+uint64_t fgd_fp_enter_ordinary(void) { return exchange(0); }
 
 void fgd_fp_leave(uint64_t mode) { __asm__ volatile("msr fpcr, %0" : : "r"(mode)); }
 

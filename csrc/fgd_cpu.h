@@ -15,4 +15,7 @@ unsigned fgd_cpu_features(void);
 uint64_t fgd_fp_enter(void);
 void fgd_fp_leave(uint64_t mode);
 
+/* The same for the mode that programs begin in: nothing is flushed, to the nearest. */
+uint64_t fgd_fp_enter_ordinary(void);
+
 #endif

@@ -393,8 +393,8 @@ static double fgd_penalty_of_rows(const fgd_net *net, const fgd_kernels *kernels
     return sum;
 }
 
-void fgd_net_add_loss(const fgd_net *net, size_t n, double loss_sum, double weight_sum,
-                      double penalty, fgd_progress *progress)
+static void add_loss(const fgd_net *net, size_t n, double loss_sum, double weight_sum,
+                     double penalty, fgd_progress *progress)
 {
     loss_sum *= net->loss_scale;
     if (net->account == FGD_ACCOUNT_SKLEARN) {
@@ -432,7 +432,8 @@ static void fgd_count_step(const fgd_net *net, uint64_t step, double lr_decay, f
     }
 }
 
-fgd_update_params fgd_step_params(const fgd_net *net, uint64_t step, double lr, double weight_sum)
+static fgd_update_params step_params(const fgd_net *net, uint64_t step, double lr,
+                                     double weight_sum)
 {
     fgd_update_params p = net->params;
     p.lr = lr;
@@ -854,6 +855,33 @@ double fgd_fma_burn(fgd_dtype dtype, size_t rounds)
         lanes = (double)fgd_active->f64.lanes;
     }
     return 2 * 16 * lanes * (double)rounds;
+}
+
+void fgd_net_add_loss(const fgd_net *net, size_t n, double loss_sum, double weight_sum,
+                      double penalty, fgd_progress *progress)
+{
+    const uint64_t mode = fgd_fp_enter();
+    add_loss(net, n, loss_sum, weight_sum, penalty, progress);
+    fgd_fp_leave(mode);
+}
+
+fgd_update_params fgd_step_params(const fgd_net *net, uint64_t step, double lr, double weight_sum)
+{
+    const uint64_t mode = fgd_fp_enter();
+    const fgd_update_params params = step_params(net, step, lr, weight_sum);
+    fgd_fp_leave(mode);
+    return params;
+}
+
+double fgd_mean_loss(double loss_sum, double weight_sum)
+{
+    if (weight_sum == 0) return 0;
+    const uint64_t mode = fgd_fp_enter();
+    /* volatile: a compiler does not know that the mode matters to a division. */
+    const volatile double sum = loss_sum;
+    const volatile double mean = sum / weight_sum;
+    fgd_fp_leave(mode);
+    return mean;
 }
 
 void fgd_net_batch_loss(const fgd_net *net, const fgd_batch *batch, double *loss_sum,

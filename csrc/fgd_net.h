@@ -170,6 +170,9 @@ fgd_update_params fgd_step_params(const fgd_net *net, uint64_t step, double lr, 
 void fgd_net_add_loss(const fgd_net *net, size_t n, double loss_sum, double weight_sum,
                       double penalty, fgd_progress *progress);
 
+/* loss_sum / weight_sum, or 0 without weights, in the mode of the engine. */
+double fgd_mean_loss(double loss_sum, double weight_sum);
+
 /* Gradients and updates work on rows [r0, r1) of W, and with its first row on the biases.  Calls
  * for blocks of nearly equal size, none above this and the larger ones first, compute the same
  * tiles as one call for all rows. */

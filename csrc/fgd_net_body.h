@@ -755,10 +755,10 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
             break;
         }
         if (id == 0)
-            fgd_net_add_loss(net, batch.n, loss_sum, weight_sum,
-                             fgd_penalty_of_rows(net, run->kernels), run->progress);
+            add_loss(net, batch.n, loss_sum, weight_sum, fgd_penalty_of_rows(net, run->kernels),
+                     run->progress);
 
-        fgd_update_params params = fgd_step_params(net, step, batch.lr, weight_sum);
+        fgd_update_params params = step_params(net, step, batch.lr, weight_sum);
         fgd_ahead ahead = TYPE(plan_ahead)(run, t, i + fgd_steps_ahead(&batch), worker);
         int diverged = 0;
         for (size_t l = 0; l < net->n_layers; l++) {
@@ -925,7 +925,7 @@ static void TYPE(operate)(fgd_net *net, const fgd_batch *batch, fgd_op op, size_
     case FGD_OP_TRANSPOSE: TYPE(turn_delta)(net, t, l, 0, n, 1, batch->n); break;
     case FGD_OP_FINISH: {
         const fgd_update_params params =
-            fgd_step_params(net, net->step, batch->lr, TYPE(weight_sum)(net, t, batch));
+            step_params(net, net->step, batch->lr, TYPE(weight_sum)(net, t, batch));
         TYPE(finish_rows)(net, t, l, 0, layer->fan_in, &params);
         break;
     }

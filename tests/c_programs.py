@@ -1,11 +1,22 @@
 """Programs of tests/c: how a test compiles and runs one."""
 
+import ctypes
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def compile_library(folder, source):
+    """Compile a file of tests/c as a shared library, and load it."""
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    library = folder / f"{Path(source).stem}.so"
+    flags = ["-std=c11", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Icsrc"]
+    command = [compiler, *flags, f"tests/c/{source}", "-o", str(library)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return ctypes.CDLL(str(library))
 
 
 def compile_and_run(tmp_path, flags, *sources, arguments=()):

@@ -90,8 +90,10 @@ def test_activations_over_their_whole_range(isa, dtype, rng, name):
 def test_special_values(isa, dtype, name):
     info = np.finfo(dtype)
     z = np.array(
-        [0, -0.0, np.inf, -np.inf, np.nan, info.max, -info.max, info.tiny, -info.tiny, 3, -3], dtype
-    )
+        [0, -0.0, np.inf, -np.inf, np.nan, info.max, -info.max, info.tiny, -info.tiny, 3, -3,
+         info.smallest_subnormal, -info.smallest_subnormal, info.tiny * 0.75, -info.tiny * 0.75],
+        dtype,
+    )  # fmt: skip
     got, want = kernels.activation(name, z), reference.activation(name, z)
     with np.errstate(all="ignore"):
         np.testing.assert_allclose(got, want, rtol=8 * info.eps, atol=4 * info.tiny)

@@ -78,3 +78,12 @@ def test_solver_that_is_no_solver():
     model = OURS["regressor"]().partial_fit(X, y).set_params(solver="foo")
     with pytest.raises(ValueError, match=r"solver must be one of lbfgs, sgd, .* got 'foo'"):
         model.partial_fit(X, y)
+
+
+@pytest.mark.parametrize(("sizes", "at"), [((2**62,), 0), ((2, 2**31, 2**31), 2), ((4, 2**62), 1)])
+def test_layers_too_large_are_refused_before_weights_are_drawn(sizes, at, monkeypatch):
+    model = OURS["regressor"](hidden_layer_sizes=sizes)
+    monkeypatch.setattr(type(model), "_initialize", None)
+    X, y = make_data("regressor")
+    with pytest.raises(ValueError, match=rf"layers\[{at}\] would have .* more than an array can"):
+        model.fit(X, y)

@@ -1,15 +1,14 @@
-"""Measure the errors of the compiled activations, and put the table into the page about numerics.
+"""Put the errors that tools/sweep.py has found into the page about numerics.
 
 python tools/ulp_table.py           # write docs/kernels-and-numerics.md, between its two markers
-python tools/ulp_table.py --quick   # print the table of a hundredth of the points
+python tools/ulp_table.py --print   # print the table
 
-Exact values come from mpmath at 40 digits, for float32 from fastgd.reference in float64, whose own
-error is nothing beside float32's. Says nothing about NaN and infinities: the tests do.
+Each error is computed again, at the input where it is, by the kernels of this build and by mpmath
+at 40 digits: one that the file does not have is refused.
 """
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,27 +16,15 @@ from typing import Any
 
 import mpmath
 import numpy as np
+import sweep
 from marked import updated
 
-from fastgd import activations, active_isa, kernels, reference
+from fastgd import activations, kernels, reference
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "kernels-and-numerics.md"
-POINTS = {"float32": 4_000_000, "float64": 20_000}
-# exp is 0 below about these, denormal results included, and infinite from 89 and 710 on.
-LIMITS = {"float32": 104.0, "float64": 745.0}
-
-
-def arguments(dtype: str, n: int) -> np.ndarray:
-    """Return arguments from -8 to 8, within the limits, and of sizes 2^-40 to 8, a third each."""
-    rng = np.random.default_rng(0)
-    third, sign = n // 3, rng.choice([-1.0, 1.0], n - 2 * (n // 3))
-    parts = [
-        rng.uniform(-8, 8, third),
-        rng.uniform(-LIMITS[dtype], LIMITS[dtype], third),
-        sign * np.exp2(rng.uniform(-40, 3, len(sign))),
-    ]
-    return np.concatenate(parts).astype(dtype)
+# Parameters of tests/c/exact.h; with alpha 1 elu would round once less.
+LEAKY_ALPHA, ELU_ALPHA = float(np.float32(0.01)), 0.75
 
 
 def _density(z: Any) -> Any:
@@ -57,140 +44,120 @@ def _mish_slope(z: Any) -> Any:
     return t + z * _sigmoid(z) * (1 - t * t)
 
 
-def _selu(z: Any) -> Any:
+def _selu_constants(dtype: str) -> tuple[Any, Any]:
+    """Return scale and scale * alpha as the dtype has them."""
+    round_ = np.dtype(dtype).type
     scale, alpha = reference.SELU_SCALE, reference.SELU_ALPHA
-    return scale * z if z > 0 else mpmath.mpf(scale * alpha) * mpmath.expm1(z)
+    return mpmath.mpf(float(round_(scale))), mpmath.mpf(float(round_(scale * alpha)))
 
 
-def bounds() -> dict[str, list[tuple[float, bool]]]:
-    """Return the bounds that tests/c/test_math.c has for value and slope, and if by ULP."""
-    source = (ROOT / "tests" / "c" / "test_math.c").read_text(encoding="utf-8")
-    rows = re.findall(
-        r'\{FGD_ACT_\w+, "(\w+)", ([\d.]+), (ULP|UNITS), ([\d.]+), (ULP|UNITS), \d\}', source
-    )
-    return {
-        name: [(float(value), kind == "ULP"), (float(slope), slope_kind == "ULP")]
-        for name, value, kind, slope, slope_kind in rows
-    }
+def _selu(z: Any, dtype: str) -> Any:
+    scale, product = _selu_constants(dtype)
+    return scale * z if z > 0 else product * mpmath.expm1(z)
 
 
-# name -> (value from z, slope from what Activation.consumes names)
-EXACT: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
-    "relu": (lambda z: max(z, 0), lambda a: 1 if a > 0 else 0),
-    "leaky_relu": (lambda z: z if z > 0 else 0.01 * z, lambda a: 1 if a > 0 else 0.01),
-    "elu": (lambda z: z if z > 0 else mpmath.expm1(z), lambda a: 1 if a > 0 else a + 1),
-    "selu": (
-        _selu,
-        lambda a: (
-            reference.SELU_SCALE
-            if a > 0
-            else a + mpmath.mpf(reference.SELU_SCALE * reference.SELU_ALPHA)
-        ),
+def _selu_slope(a: Any, dtype: str) -> Any:
+    scale, product = _selu_constants(dtype)
+    return scale if a > 0 else a + product
+
+
+# name -> (value from z and the dtype, slope from what Activation.consumes names)
+EXACT: dict[str, tuple[Callable[[Any, str], Any], Callable[[Any, str], Any]]] = {
+    "relu": (lambda z, _: max(z, 0), lambda a, _: 1 if a > 0 else 0),
+    "leaky_relu": (
+        lambda z, _: z if z > 0 else LEAKY_ALPHA * z,
+        lambda a, _: 1 if a > 0 else LEAKY_ALPHA,
     ),
-    "gelu": (lambda z: z * _normal(z), lambda z: _normal(z) + z * _density(z)),
-    "silu": (lambda z: z * _sigmoid(z), lambda z: _sigmoid(z) * (1 + z * _sigmoid(-z))),
-    "mish": (lambda z: z * mpmath.tanh(mpmath.log1p(mpmath.exp(z))), _mish_slope),
-    "softplus": (lambda z: mpmath.log1p(mpmath.exp(z)), _sigmoid),
-    "softsign": (lambda z: z / (1 + abs(z)), lambda z: 1 / (1 + abs(z)) ** 2),
-    "tanh": (mpmath.tanh, lambda a: 1 - a * a),
-    "sigmoid": (_sigmoid, lambda a: a * (1 - a)),
+    "elu": (
+        lambda z, _: z if z > 0 else ELU_ALPHA * mpmath.expm1(z),
+        lambda a, _: 1 if a > 0 else a + ELU_ALPHA,
+    ),
+    "selu": (_selu, _selu_slope),
+    "gelu": (lambda z, _: z * _normal(z), lambda z, _: _normal(z) + z * _density(z)),
+    "silu": (lambda z, _: z * _sigmoid(z), lambda z, _: _sigmoid(z) * (1 + z * _sigmoid(-z))),
+    "mish": (
+        lambda z, _: z * mpmath.tanh(mpmath.log1p(mpmath.exp(z))),
+        lambda z, _: _mish_slope(z),
+    ),
+    "softplus": (lambda z, _: mpmath.log1p(mpmath.exp(z)), lambda z, _: _sigmoid(z)),
+    "softsign": (lambda z, _: z / (1 + abs(z)), lambda z, _: 1 / (1 + abs(z)) ** 2),
+    "tanh": (lambda z, _: mpmath.tanh(z), lambda a, _: 1 - a * a),
+    "sigmoid": (lambda z, _: _sigmoid(z), lambda a, _: a * (1 - a)),
     "hard_sigmoid": (
-        lambda z: min(max(z + 3, 0), 6) / mpmath.mpf(6),
-        lambda z: 1 / mpmath.mpf(6) if abs(z) < 3 else 0,
+        lambda z, _: min(max(z + 3, 0), 6) / mpmath.mpf(6),
+        lambda z, _: 1 / mpmath.mpf(6) if abs(z) < 3 else mpmath.mpf(0),
     ),
-    "exp": (mpmath.exp, lambda a: a),
+    "exp": (lambda z, _: mpmath.exp(z), lambda a, _: a),
 }
 
 
-def exact_of_float32(act: activations.Activation, slope: bool, x: np.ndarray) -> np.ndarray:
-    """Return a value or slope in float64, constants and parameters as float32 has them."""
-    if act.name == "selu":
-        scale = float(np.float32(reference.SELU_SCALE))
-        product = float(np.float32(reference.SELU_SCALE * reference.SELU_ALPHA))
-        if slope:
-            return np.where(x > 0, scale, x + product)
-        return np.where(x > 0, scale * x, product * np.expm1(np.minimum(x, 0)))
-    if slope:
-        return reference.activation_grad(act, np.ones_like(x), z=x, a=x)
-    return reference.activation(act, x)
+def activation(name: str) -> Any:
+    """Return the activation with the parameter that it was swept with."""
+    own = {"leaky_relu": activations.LeakyReLU(LEAKY_ALPHA), "elu": activations.ELU(ELU_ALPHA)}
+    return own.get(name, activations.get(name))
 
 
-def error_in_ulp(
-    got: np.ndarray, exact: list[Any] | np.ndarray, relative: bool
-) -> tuple[float, int]:
-    """Return the largest error, in ULP of the exact result or of numbers just below 1, and where.
-
-    An exact result below the smallest normal number may be 0.
-    """
-    info = np.finfo(got.dtype)
-    rounded = np.array([float(e) for e in exact]) if isinstance(exact, list) else exact
-    if isinstance(exact, list):
-        error = np.array([abs(float(g) - e) for g, e in zip(got.tolist(), exact, strict=True)])
-        error = error.astype(np.float64)
+def error_at(name: str, what: str, dtype: str, x: float, is_relative: bool) -> float:
+    """Return the error of the kernels at x, in ULP of the exact result or of numbers below 1."""
+    act, given = activation(name), np.array([x], dtype)
+    if what == "value":
+        got = kernels.activation(act, given)
     else:
-        error = np.abs(got.astype(np.float64) - exact)
-    error[(np.abs(rounded) < info.tiny) & (np.abs(got) < 2 * info.tiny)] = 0
-    error[np.abs(rounded) > info.max] = 0
-    size = np.maximum(np.abs(rounded), float(info.tiny))
-    unit = np.exp2(np.floor(np.log2(size))) * float(info.eps) if relative else float(info.eps) / 2
-    ulps = error / unit
-    at = int(np.argmax(ulps))
-    return float(ulps[at]), at
+        got = kernels.activation_grad(act, np.ones_like(given), z=given, a=given)
+    info = np.finfo(dtype)
+    with mpmath.workdps(40):
+        exact = mpmath.mpf(EXACT[name][what == "slope"](mpmath.mpf(x), dtype))
+        if abs(exact) < info.tiny and abs(got[0]) < 2 * info.tiny:
+            return 0.0
+        unit = mpmath.mpf(float(info.eps)) / 2
+        if is_relative:
+            size = max(abs(exact), mpmath.mpf(float(info.tiny)))
+            unit = mpmath.ldexp(float(info.eps), mpmath.frexp(size)[1] - 1)
+        return float(abs(mpmath.mpf(float(got[0])) - exact) / unit)
 
 
-def measure(name: str, dtype: str, n: int, relative: list[bool]) -> list[tuple[float, float]]:
-    """Return the worst error of value and of slope, and where it is."""
-    z = arguments(dtype, n)
-    made = activations.get(name)
-    # A parameter counts as it is rounded to the dtype.
-    act = type(made)(float(z.dtype.type(made.param))) if vars(made) else made
-    a = kernels.activation(act, z)
-    slope = kernels.activation_grad(act, np.ones_like(z), z=z, a=a)
-    found = []
-    for what, (got, x) in enumerate(((a, z), (slope, z if act.consumes == "z" else a))):
-        keep = np.isfinite(x)
-        got, x = got[keep], x[keep].astype(np.float64)
-        exact: list[Any] | np.ndarray
-        if dtype == "float64":
-            with mpmath.workdps(40):
-                exact = [EXACT[name][what](mpmath.mpf(value)) for value in x.tolist()]
-                worst, at = error_in_ulp(got, exact, relative[what])
-        else:
-            exact = exact_of_float32(act, what == 1, x)
-            worst, at = error_in_ulp(got, exact, relative[what])
-        found.append((worst, float(x[at])))
-    return found
-
-
-def table(share: int = 1) -> str:
-    """Lay out the errors of a share of the points as Markdown."""
+def table() -> str:
+    """Lay out the errors of the sweep as Markdown, each computed anew where it is."""
+    kept = sweep.read()
+    one = kept["float32 tanh value"]
     lines = [
-        f"Largest errors among {POINTS['float32'] // share:,} arguments in float32 and "
-        f"{POINTS['float64'] // share:,} in float64, measured with {active_isa()}.",
+        f"The largest errors of {sweep.COUNTS['float32']:,} inputs in float32, which are all "
+        f"there are, and of {sweep.COUNTS['float64']:,} random ones in float64; instruction sets "
+        f"{', '.join(one['isas'])} gave the same bits for each. "
+        f"On {one['machine']}, {one['when']}.",
         "",
-        "| activation | of | unit | float32 | float64 | bound |",
-        "|---|---|---|---:|---:|---:|",
+        "| activation | of | unit | float32 | at | float64 | at | bound |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
     ]
-    for name, allowed in bounds().items():
-        if name not in EXACT:
-            continue
-        kinds = [kind for _, kind in allowed]
-        errors = [measure(name, dtype, n // share, kinds) for dtype, n in POINTS.items()]
-        for what, (bound, is_relative) in zip(("value", "slope"), allowed, strict=True):
+    fewer: dict[str, int] = {}  # dtype -> the fewest inputs of a function that was not swept whole
+    for name in EXACT:
+        for what in ("value", "slope"):
             cells = []
-            for of_dtype in errors:
-                error, at = of_dtype[what == "slope"]
-                if error > bound + 1e-6:
-                    raise AssertionError(f"{what} of {name} at {at!r}: {error} ULP, not {bound}")
-                cells.append(f"{error:.2f}")
-            unit = "ULP" if is_relative else "ULP of 1"
-            lines.append(f"| {name} | {what} | {unit} | {' | '.join(cells)} | {bound:g} |")
+            for dtype in sweep.COUNTS:
+                found = kept[f"{dtype} {name} {what}"]
+                x, worst = float.fromhex(found["at"]), found["worst"]
+                again = error_at(name, what, dtype, x, found["unit"] == "ULP")
+                if abs(again - worst) > 0.01:
+                    raise AssertionError(
+                        f"{what} of {name} in {dtype} at {x!r} errs by {again:.3f} "
+                        f"{found['unit']}, not by {worst:.3f} as {sweep.RECORD.name} has it"
+                    )
+                mark = ""
+                if found["inputs"] < sweep.COUNTS[dtype]:
+                    mark, fewer[dtype] = " *", min(found["inputs"], fewer.get(dtype, 1 << 32))
+                cells += [f"{worst:.3f}{mark}", f"{x:.9g}"]
+            lines.append(
+                f"| {name} | {what} | {found['unit']} | {' | '.join(cells)} | {found['bound']:g} |"
+            )
+    if fewer:
+        counts = ", ".join(f"{n:,} in {dtype}" for dtype, n in fewer.items())
+        lines += ["", f"\\* Of fewer inputs, spread as the others: {counts}."]
     return "\n".join(lines) + "\n"
 
 
 def main(argv: list[str]) -> None:
-    if "--quick" in argv:
-        print(table(share=100))
+    if "--print" in argv:
+        print(table())
         return
     page = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(updated(page, "errors", "ulp_table", table()), encoding="utf-8")

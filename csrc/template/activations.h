@@ -68,7 +68,10 @@ FGD_INLINE VF V(gelu_act)(VF z, VF param)
     (void)param;
     const VF x = V(gelu_bounded)(z), u = V(div)(x, V(add)(x, V(normal_k)()));
     const VF product = V(mul)(V(normal_tail)(u), u);
-    return V(fnma)(product, V(normal_density)(x), V(max)(V(zero)(), z));
+    const VF a = V(fnma)(product, V(normal_density)(x), V(max)(V(zero)(), z));
+    /* Next to the smallest normal, u is below it before a is. */
+    const VM is_tiny = V(lt)(x, V(set1)(FGD_PICK(0x1p-120, 0x1p-1016)));
+    return V(select)(is_tiny, V(mul)(V(set1)((REAL)0.5), z), a);
 }
 FGD_INLINE VF V(gelu_slope)(VF z, VF param)
 {
@@ -168,7 +171,7 @@ FGD_INLINE VF V(softsign_slope)(VF z, VF param)
     return V(div)(V(set1)(1), V(mul)(d, d));
 }
 
-/* a = tanh(z).  2.5 ULP.  Slope from a: 1 - a^2. */
+/* a = tanh(z).  3 ULP.  Slope from a: 1 - a^2. */
 FGD_INLINE VF V(tanh_act)(VF z, VF param) { return (void)param, V(tanh)(z); }
 FGD_INLINE VF V(tanh_slope)(VF a, VF param) { return (void)param, V(fnma)(a, a, V(set1)(1)); }
 

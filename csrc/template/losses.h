@@ -40,13 +40,13 @@ FGD_LOSS(squared_error_a)
     FN(loss_sum)(units, n, x, ldx, y, ldy, coef, delta, ldd, sample_loss, param, V(squared_error));
 }
 
-/* |a - y|; slope sign(a - y), 0 at 0. */
+/* |a - y|; slope sign(a - y), 0 at 0, NaN at NaN. */
 FGD_INLINE VF V(absolute_error)(VF a, VF y, VF param, VF *slope)
 {
     (void)param;
     const VF e = V(sub)(a, y), size = V(abs)(e);
     const VF sign = V(copysign)(V(set1)(1), e);
-    *slope = V(select)(V(le)(size, V(zero)()), V(zero)(), sign);
+    *slope = V(select)(V(lt)(V(zero)(), size), sign, size);
     return size;
 }
 FGD_LOSS(absolute_error_a)

@@ -108,7 +108,7 @@ FGD_INLINE VF V(expm1_neg)(VF x)
     return V(expm1_bounded)(V(max)(V(set1)(FGD_PICK(-20, -40)), x)); /* -1 at the bound */
 }
 
-/* tanh(x) = e / (e + 2) with e = exp(2 |x|) - 1, then the sign.  2.5 ULP. */
+/* tanh(x) = e / (e + 2) with e = exp(2 |x|) - 1, then the sign.  3 ULP. */
 FGD_INLINE VF V(tanh)(VF x)
 {
     const VF a = V(min)(V(set1)(FGD_PICK(10, 20)), V(abs)(x)); /* 1 at the bound */

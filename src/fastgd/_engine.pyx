@@ -27,6 +27,8 @@ cdef size_t PREDICT_BLOCK = 256  # FGD_PIECE_SAMPLES of the C core
 cdef double BRIEF = 1e5
 # Multiplications of a call of some 20 ms on one thread.
 cdef double CALL_WEIGHTS = 2e9
+# Whole numbers up to this are float32 numbers, in which labels are compared.
+cdef size_t MOST_CLASSES = 1 << 24
 # Steps with one learning rate that a native call gets at once.
 cdef size_t FIXED_RATES = 8192
 # Weights and states that verification keeps a copy of at a time, unless one row has more.
@@ -893,8 +895,7 @@ cdef class Engine:
                 self.net.epoch += 1
             losses[epoch] = progress.loss_sum
             if self.net.account != k.FGD_ACCOUNT_SUM:
-                losses[epoch] = (progress.loss_sum / progress.weight_sum
-                                 if progress.weight_sum != 0 else 0.0)
+                losses[epoch] = k.mean_loss(progress.loss_sum, progress.weight_sum)
         if on_slice is not None:
             on_slice(total)
         PyErr_CheckSignals()
@@ -1009,7 +1010,8 @@ cdef class Engine:
             return False
         if self.target_kind == LABELS:
             data.labels = <const int64_t *>buffer.buf
-            return labels_fit(data.labels, n, <int64_t>units)
+            # The long way refuses more classes than a float has numbers for.
+            return units <= MOST_CLASSES and labels_fit(data.labels, n, <int64_t>units)
         if (<size_t>buffer.shape[1] != units
                 or buffer.strides[0] != <Py_ssize_t>units * buffer.itemsize):
             return False
@@ -1202,8 +1204,7 @@ cdef class Engine:
             k.net_operate(&self.net, &batch, k.FGD_OP_LOSS, last)
             k.net_batch_loss(&self.net, &batch, &loss_sum, &weight_sum)
             if verify is not None:
-                self.verify_loss(verify, data, rows, n,
-                                 loss_sum / weight_sum if weight_sum != 0 else 0.0)
+                self.verify_loss(verify, data, rows, n, k.mean_loss(loss_sum, weight_sum))
         for l in range(last, -1, -1):
             k.net_operate(&self.net, &batch, k.FGD_OP_TRANSPOSE, l)
             if l > 0:

@@ -111,6 +111,7 @@ cdef fgd_status net_reserve(fgd_net *net, size_t n, int n_threads,
 cdef void net_train(fgd_net *net, const fgd_data *data, const int64_t *order, size_t first,
                     size_t n_rows, size_t batch_size, size_t n_steps, const double *lrs,
                     int n_threads, double seconds, fgd_progress *progress) noexcept nogil
+cdef double mean_loss(double loss_sum, double weight_sum) noexcept nogil
 cdef void net_find_gradient(fgd_net *net, const fgd_data *data, size_t n, int n_threads,
                             fgd_progress *progress) noexcept nogil
 cdef int net_needs_gradient(const fgd_net *net, size_t n) noexcept nogil

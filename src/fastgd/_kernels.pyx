@@ -12,7 +12,7 @@ from time import perf_counter
 import numpy as np
 
 cdef extern from "fgd_cpu.h" nogil:
-    uint64_t fgd_fp_enter()
+    uint64_t fgd_fp_enter_ordinary()
     void fgd_fp_leave(uint64_t mode)
 
 cdef extern from "fgd_dispatch.h" nogil:
@@ -51,6 +51,7 @@ cdef extern from "fgd_net.h" nogil:
     double fgd_net_norm_scale(fgd_net *)
     fgd_update_params fgd_step_params(const fgd_net *, uint64_t, double, double)
     void fgd_net_add_loss(const fgd_net *, size_t, double, double, double, fgd_progress *)
+    double fgd_mean_loss(double, double)
     void fgd_net_find_gradient(fgd_net *, const fgd_data *, size_t, int, fgd_progress *)
     void fgd_net_put(fgd_net *, fgd_buffer, size_t, const fgd_matrix *)
     void fgd_net_look_at(const fgd_net *, fgd_buffer, size_t, size_t, fgd_matrix *)
@@ -134,6 +135,9 @@ cdef fgd_update_params step_params(const fgd_net *net, uint64_t step, double lr,
 cdef void net_add_loss(const fgd_net *net, size_t n, double loss_sum, double weight_sum,
                        double penalty, fgd_progress *progress) noexcept nogil:
     fgd_net_add_loss(net, n, loss_sum, weight_sum, penalty, progress)
+
+cdef double mean_loss(double loss_sum, double weight_sum) noexcept nogil:
+    return fgd_mean_loss(loss_sum, weight_sum)
 
 cdef void net_find_gradient(fgd_net *net, const fgd_data *data, size_t n, int n_threads,
                             fgd_progress *progress) noexcept nogil:
@@ -473,14 +477,15 @@ def loss(str kind, double param, str output_act, double act_param, z, y, sample_
     cdef Matrix source = Matrix(z), target = Matrix(y), delta = Matrix(delta_out, True)
     cdef Matrix weights = (None if sample_weight is None else
                            Matrix(np.require(sample_weight, np.float64, ("C", "A"))))
-    cdef TemporaryNet t = TemporaryNet(source.c.dtype, source.c.cols, [source.c.cols],
-                                       [output_act], [act_param])
+    cdef TemporaryNet t = TemporaryNet(source.c.dtype, 1, [source.c.cols], [output_act],
+                                       [act_param])
     cdef bint labels = kind == "cross_entropy" and target.buffer.ndim == 1
     cdef double loss_sum, weight_sum
     t.net.loss = loss_number(kind, t.net.layers[0].act, labels)
     t.net.loss_param = param
     t.reserve(source.c.rows, False)
     t.data.x = source.c
+    t.data.x.cols = 1  # of what no loss looks at
     if labels:
         t.data.labels = <const int64_t *>target.c.data
     else:
@@ -494,7 +499,7 @@ def loss(str kind, double param, str output_act, double act_param, z, y, sample_
         net_operate(&t.net, &t.batch, FGD_OP_LOSS, 0)
         net_batch_loss(&t.net, &t.batch, &loss_sum, &weight_sum)
         fgd_net_get(&t.net, FGD_BUFFER_DELTA, 0, source.c.rows, <void *>delta.c.data)
-    return loss_sum / weight_sum if weight_sum > 0 else 0.0
+    return mean_loss(loss_sum, weight_sum)
 
 
 cdef void move_state(TemporaryNet t, Matrix array, void *block, bint is_weight,
@@ -613,6 +618,18 @@ cdef select_isa(name, str argument):
     else:
         why = "cannot run on this machine: the processor or the operating system lacks it"
     raise ValueError(f"{argument}={name!r} {why}; expected one of {choices}")
+
+
+cdef class ordinary_fp_mode:
+    """Context in which NumPy rounds to the nearest and keeps denormals, whatever the caller's mode.
+    """
+    cdef uint64_t mode
+
+    def __enter__(self):
+        self.mode = fgd_fp_enter_ordinary()
+
+    def __exit__(self, *error):
+        fgd_fp_leave(self.mode)
 
 
 def thread_limit():

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Array",
     "boolean",
+    "check_classes",
     "choice",
     "count_as_zero",
     "features",
@@ -281,6 +282,17 @@ def _same_length(name: str, array: Array, n_samples: int, of: str) -> None:
         raise ValueError(f"{of} has {n_samples} samples, but {name} has {len(array)}")
 
 
+def check_classes(n_classes: int, dtype: np.dtype[Any], name: str = "y") -> None:
+    """Refuse labels of so many classes that the dtype, in which they are compared, has no number
+    for each."""
+    most = 2 ** (np.finfo(dtype).nmant + 1)
+    if n_classes > most:
+        raise ValueError(
+            f"{name} has labels of {n_classes:,} classes, and {dtype} tells {most:,} apart: use a "
+            "network of float64, or rows of probabilities"
+        )
+
+
 def labels(y: Array, n_classes: int, name: str = "y") -> NDArray[np.int64]:
     """Return class numbers (n_samples,) as int64; floats pass if their values are integers."""
     y = y.reshape(len(y))
@@ -343,6 +355,7 @@ def targets(
         raise
     _same_length(name, array, n_samples, of)
     if loss == "cross_entropy" and (array.ndim == 1 or array.shape[1:] == (1,)):
+        check_classes(units, dtype, name)
         return labels(array, units, name)
     if array.ndim == 1 and units == 1:
         array = array[:, np.newaxis]

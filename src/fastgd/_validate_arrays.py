@@ -15,6 +15,7 @@ import numpy as np
 
 from . import activations
 from ._pairing import canonical_output, check_pairing, fitting_outputs
+from ._validate import check_classes
 
 Array = np.ndarray[Any, Any]
 
@@ -229,6 +230,7 @@ def targets(kind: str, y: Any, z: Array) -> Array:
     y = np.asarray(y)
     if kind == "cross_entropy" and y.dtype.kind in "iu":
         check_shape("y (class labels)", y.shape, (len(z),))
+        check_classes(z.shape[1], z.dtype)
         wrong = np.flatnonzero((y < 0) | (y >= z.shape[1]))
         if len(wrong):
             raise ValueError(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import activations, reference
+from . import _kernels, activations, reference
 from ._errors import ValidationError
 from ._validate_arrays import Array
 
@@ -659,7 +659,8 @@ def measure(
     -------
     list of Comparison
     """
-    with np.errstate(all="ignore"):  # what overflows is judged as a result, not warned of
+    # What overflows is judged as a result, not warned of.
+    with _kernels.ordinary_fp_mode(), np.errstate(all="ignore"):
         if op == "dropout":
             return _measure_dropout(layer, inputs, outputs)
         return _MEASURES[op](inputs, outputs)
@@ -690,8 +691,6 @@ def verify(
     worst = max(measure(op, layer, inputs, outputs), key=lambda c: c.share)
     if worst.share <= 1:
         return
-    from . import _kernels
-
     where = op if layer is None else f"{op} of layer {layer}"
     at = ", ".join(map(str, worst.index))
     raise ValidationError(

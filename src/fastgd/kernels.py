@@ -176,8 +176,9 @@ def loss(
 def _update(name: str, u: check.Update) -> None:
     p = dict(u.params)
     if name in ("adam", "adamw"):
-        p["bias1"] = reference._bias(p["beta1"], u.step)
-        p["bias2"] = reference._bias(p["beta2"], u.step)
+        with _kernels.ordinary_fp_mode():
+            p["bias1"] = reference._bias(p["beta1"], u.step)
+            p["bias2"] = reference._bias(p["beta2"], u.step)
     # Arrays that the C core cannot take as they are go through copies.
     changed: list[tuple[Array, Array]] = []
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -38,6 +39,8 @@ _SCALED = {
 }
 _WEIGHT_INITS = ("auto", *_SCALED, "zeros", "ones")
 _BIAS_INITS = ("zeros", "ones")
+# By at most so many elements the engine pads a row
+_MOST_PAD = 64
 
 
 class Dense:
@@ -190,6 +193,19 @@ class Dense:
         if not self.use_bias:
             parts.append("bias=False")
         return f"Dense({', '.join(parts)})"
+
+
+def check_sizes(units: Sequence[int], n_inputs: int) -> None:
+    """Refuse layers whose weights are more than any array can hold; allocates nothing."""
+    fan_in = n_inputs
+    for i, fan_out in enumerate(units):
+        # Drawn in float64, and kept in rows that are padded.
+        if 8 * fan_in * (fan_out + _MOST_PAD) > sys.maxsize:
+            raise ValueError(
+                f"layers[{i}] would have {fan_in:,} x {fan_out:,} weights, more than an array can "
+                f"hold: give it fewer units, or fewer {'units before it' if i else 'n_inputs'}"
+            )
+        fan_in = fan_out
 
 
 def fitting(name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

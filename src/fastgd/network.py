@@ -44,7 +44,7 @@ from ._validate import (
 from .callbacks import Callback
 from .config import Settings, active, threads_in_force
 from .history import History
-from .layers import Dense, fitting
+from .layers import Dense, check_sizes, fitting
 from .losses import CustomLoss, Loss
 from .metrics import MetricFunction, Metrics
 from .optimizers import Optimizer
@@ -163,6 +163,7 @@ class Network:
         self._short_predict: Settings | None = None
         # Kept by _training.operations.
         self._operations: tuple[object, object, tuple[object, ...]] | None = None
+        check_sizes([layer.units for layer in self._layers], self._n_inputs or 1)
         if self._n_inputs is not None:
             self._build(self._n_inputs)
 
@@ -171,6 +172,7 @@ class Network:
     def _build(self, n_inputs: int) -> None:
         """Make the engine and draw the first weights."""
         layers = self._layers
+        check_sizes([layer.units for layer in layers], n_inputs)
         dtype = self.dtype
         rng = np.random.Generator(np.random.PCG64(self.seed))
         values = []

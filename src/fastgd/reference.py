@@ -549,7 +549,8 @@ def _loss_terms(
         p = np.clip(a, eps, 1 - eps)
         return -y * np.log(p) - (1 - y) * np.log1p(-p), (p - y) / (p * (1 - p)), False
     if kind == "poisson" and canonical:
-        return a - y * z, a - y, True
+        # Where exp(z) is infinite so is the loss, even if y z is rounded to infinity as well.
+        return np.where((a == np.inf) & (z < np.inf), a, a - y * z), a - y, True
     if kind == "poisson":
         p = np.maximum(a + a.dtype.type(param), np.finfo(a.dtype).tiny)
         return a - y * np.log(p), 1 - y / p, False

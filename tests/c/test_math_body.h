@@ -1,18 +1,18 @@
 /* The body of test_math.c for one element type. */
 
 /* Error of got in units of the last place of want (ULP), or of 1 (UNITS). */
-static double NAME(error)(REAL got, real want, int kind)
+static double NAME(error)(REAL got, long double want, int kind)
 {
     if (isnan(want) || isnan(got)) return isnan(want) && isnan(got) ? 0 : INFINITY;
-    const real exact_limit = (real)REAL_MAX_ * (1 + (real)EPSILON / 4);
+    const long double exact_limit = (long double)REAL_MAX_ * (1 + (long double)EPSILON / 4);
     if (fabsl(want) >= exact_limit) return isinf(got) && (got > 0) == (want > 0) ? 0 : INFINITY;
     /* What is below the smallest normal may be 0, or lost where it was a difference. */
-    if (fabsl(want) < REAL_MIN && (real)fabs(got) < 2 * (real)REAL_MIN) return 0;
+    if (fabsl(want) < REAL_MIN && fabs(got) < 2 * (double)REAL_MIN) return 0;
     int exponent;
     frexpl(want, &exponent);
     if (kind == UNITS || want == 0) exponent = kind == UNITS ? 0 : MIN_EXPONENT;
     if (exponent - 1 < MIN_EXPONENT) exponent = MIN_EXPONENT + 1;
-    return (double)(fabsl((real)got - want) / ldexpl(1, exponent - MANTISSA));
+    return (double)(fabsl((long double)got - want) / ldexpl(1, exponent - MANTISSA));
 }
 
 /* n arguments: ordinary ones, whole-range ones, tiny ones, and the special values. */
@@ -37,7 +37,7 @@ static void NAME(fill)(REAL *z, size_t n)
 }
 
 static void NAME(report)(const char *name, const char *what, double bound, int kind, size_t n,
-                         const REAL *x, const REAL *got, real (*want)(fgd_act, real, int),
+                         const REAL *x, const REAL *got, long double (*want)(fgd_act, long double, int),
                          fgd_act act)
 {
     double worst = 0;
@@ -71,17 +71,15 @@ static void NAME(accuracy)(const fgd_kernels **isas, size_t n_isas, size_t n)
     NAME(fill)(z, n);
     for (size_t t = 0; t < N_ACTS; t++) {
         const fgd_act act = table[t].act;
-        const REAL param = act == FGD_ACT_ELU          ? elu_alpha
-                           : act == FGD_ACT_LEAKY_RELU ? leaky_alpha
-                                                       : 0;
+        const REAL param = (REAL)param_of(act);
         isas[0]->TABLE.act[act](1, n, z, n, a, n, param);
         const REAL *x = table[t].slope_of_a ? a : z;
         for (size_t i = 0; i < n; i++) d[i] = 1;
         isas[0]->TABLE.act_grad[act](1, n, x, n, d, n, param);
         NAME(report)(table[t].name, "value", table[t].act_bound, table[t].act_kind, n, z, a,
-                     activation, act);
+                     activation_widest, act);
         NAME(report)(table[t].name, "slope", table[t].slope_bound, table[t].slope_kind, n, x, d,
-                     slope, act);
+                     slope_widest, act);
         for (size_t k = 1; k < n_isas; k++) {
             memcpy(other, z, n * sizeof *z);
             isas[k]->TABLE.act[act](1, n, other, n, other, n, param); /* in place */

@@ -26,6 +26,7 @@ from sklearn.utils.validation import (
 )
 
 from .._training import Data
+from ..layers import check_sizes
 from . import _conversion, _fast_path, _lbfgs, _live, _originals, _settings, _stochastic
 from ._callbacks import CallbackSupport
 from ._live import Live
@@ -159,6 +160,7 @@ class FastMLP(CallbackSupport):
             data = data._replace(y=self._for_all_outputs(data.y))
         if is_first:
             units = [data.X.shape[1], *hidden, n_outputs]
+            check_sizes(units[1:], units[0])
             self._initialize(np.empty((0, n_outputs)), units, self._network_dtype(data.X))
         self._is_incremental = incremental
         if self.solver == "lbfgs":
