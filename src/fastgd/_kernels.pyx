@@ -77,7 +77,6 @@ cdef fgd_status net_init(fgd_net *net, fgd_dtype dtype, size_t n_inputs, size_t 
 cdef void net_free(fgd_net *net) noexcept nogil:
     fgd_net_free(net)
 
-
 cdef void free_block(void *block) noexcept nogil:
     fgd_free_block(block)
 
