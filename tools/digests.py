@@ -2,7 +2,8 @@
 
     python tools/digests.py native   # each instruction set of this machine; compiler: CC, or cc
     python tools/digests.py qemu     # AArch64, and x86-64 without AVX-512 and without AVX2 and FMA
-    python tools/digests.py cross    # Windows, macOS and musl: compile, link, and run what can be
+    python tools/digests.py cross    # Windows, macOS and musl: compile, link, and run what can be;
+                                     # names of targets behind it choose some
     python tools/digests.py write    # renew tests/c/digests.txt after a change of the contract
 
 `qemu` emulates the processors, with qemu-user, and the package of this environment as well: it is
@@ -11,6 +12,7 @@ for Windows run in Wine and those for AArch64 in qemu-user where these are insta
 """
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -90,11 +92,11 @@ def build(compiler, folder, flags=(), link=(), suffix=""):
 def run(*command, isa=None):
     """Run the driver; return the instruction set that it took, and its lines."""
     command = [*map(str, command), *([isa] if isa else [])]
-    env = os.environ | {"WINEDEBUG": "-all"}
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{shlex.join(command)}: {done.returncode}\n{done.stdout[-500:]}{done.stderr}")
-    return done.stderr.split()[-1], done.stdout.splitlines()
+    # Wine adds remarks of its own.
+    return re.search(r"^isa (\w+)$", done.stderr, re.M)[1], done.stdout.splitlines()
 
 
 def check(name, *command, isa=None, expected_isa=None):
@@ -170,9 +172,13 @@ def emulate_python():
         print(f"Python on {cpu} (qemu), {isa}: checked, a fit has the same bits", flush=True)
 
 
-def cross(folder):
+def cross(folder, *targets):
     zig = [sys.executable, "-m", "ziglang", "cc"]
-    for target, emulator in TARGETS.items():
+    os.environ |= {"WINEPREFIX": str(folder / "wine"), "WINEDEBUG": "-all"}
+    for target in targets or TARGETS:
+        if target not in TARGETS:
+            sys.exit(f"{target} is none of {', '.join(TARGETS)}")
+        emulator = TARGETS[target]
         is_windows, is_macos = "windows" in target, "macos" in target
         program = build(
             [*zig, "-target", target],
@@ -197,10 +203,11 @@ def write(folder):
 
 def main():
     commands = {"native": native, "qemu": qemu, "cross": cross, "write": write}
-    if len(sys.argv) != 2 or sys.argv[1] not in commands:
+    name, *arguments = sys.argv[1:] or [""]
+    if name not in commands or (arguments and name != "cross"):
         sys.exit(f"usage: python tools/digests.py {'|'.join(commands)}")
     with tempfile.TemporaryDirectory() as folder:
-        commands[sys.argv[1]](Path(folder))
+        commands[name](Path(folder), *arguments)
 
 
 if __name__ == "__main__":
