@@ -127,10 +127,7 @@ typedef struct {
     atomic_int diverged, stop, abandoned;
 } fgd_run;
 
-double fgd_seconds(void)
-{
-    return 1e-9 * (double)fgd_nanoseconds();
-}
+double fgd_seconds(void) { return 1e-9 * (double)fgd_nanoseconds(); }
 
 size_t fgd_unit(fgd_dtype dtype)
 {

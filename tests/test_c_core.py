@@ -17,7 +17,7 @@ def test_c_core_stays_within_its_bounds(name, tmp_path):
 
 
 def test_digests_of_every_instruction_set_are_those_of_all_machines(tmp_path):
-    """Unoptimised, which compiles soonest; `tools/digests.py` has optimised builds, and emulators."""
+    """Unoptimised, which compiles soonest; `tools/digests.py` has optimised builds, and others."""
     sources = map(str, sorted((ROOT / "csrc").glob("*.c")))
     expected = (ROOT / "tests" / "c" / "digests.txt").read_text()
     compile_and_run(tmp_path, "-O0", "digests.c", *sources)

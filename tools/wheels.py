@@ -90,7 +90,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         # From the sdist: what other builds left in the tree would be taken for its own.
-        run(sys.executable, "-m", "build", "--sdist", "--outdir", folder / "sdist", ROOT, cwd=folder)
+        run(
+            sys.executable, "-m", "build", "--sdist", "--outdir", folder / "sdist", ROOT, cwd=folder
+        )
         (sdist,) = (folder / "sdist").glob("*.tar.gz")
         check_sdist(sdist)
         for number, python in enumerate(pythons):
