@@ -28,7 +28,7 @@ SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd 
         why-page readme package-check wheels clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 24
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 24
 
 # The three stamps: the environment, the package built in place, the tools of each purpose.
 $(VENV)/pyvenv.cfg:
