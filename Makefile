@@ -15,6 +15,8 @@ BENCH_VENV ?= .venv-bench
 # PyTorch's environment: it is large, and only the tests of fastgd.torch need it
 TORCH_VENV ?= .venv-torch
 BENCH_ARGS ?=
+# Arguments for the wheels: make wheels WHEELS_ARGS="--suite python3.12"
+WHEELS_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -25,9 +27,11 @@ SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-grid test-data test-extras test-sklearn-versions test-torch \
         test-notebooks test-sweep test-determinism test-large test-counts lint format docs bench why-page readme package-check clean
+        test-notebooks test-counts test-isa test-qemu test-arm64 test-cross lint format docs bench \
+        why-page readme package-check wheels clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 24
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 24
 
 # The three stamps: the environment, the package built in place, the tools of each purpose.
 $(VENV)/pyvenv.cfg:
@@ -47,6 +51,10 @@ $(VENV)/.test: $(VENV)/.built
 
 $(VENV)/.dev: $(VENV)/.test
 	$(call install_extras,dev)
+	@touch $@
+
+$(VENV)/.wheels: $(VENV)/.built
+	$(call install_extras,wheels)
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.built
@@ -99,6 +107,20 @@ test-determinism: $(VENV)/.test  ## run 1,000 fits on several threads and instru
 
 test-large: $(VENV)/.test  ## run the tests on data of more than 2^31 elements: 12 GB of memory
 	$(BIN)/python -m pytest tests/test_sizes.py -m large $(PYTEST_ARGS)
+test-isa: $(VENV)/.test  ## run the C driver and the suite on each instruction set of this machine
+	$(BIN)/python tools/digests.py native
+	for isa in $$($(BIN)/python -c 'from fastgd import _kernels; print(*_kernels.available_isas())'); do \
+	    FASTGD_ISA=$$isa $(BIN)/python -m pytest $(PYTEST_ARGS) || exit 1; \
+	done
+
+test-qemu: $(VENV)/.built  ## the same bits on AArch64, Haswell and Nehalem, emulated (Debian: qemu-user)
+	$(BIN)/python tools/digests.py qemu
+
+test-arm64: $(VENV)/.wheels  ## build a wheel for AArch64, and use it in an arm64 Debian, emulated
+	$(BIN)/python tools/arm64.py
+
+test-cross: $(VENV)/.wheels  ## compile the C core for Windows, macOS and musl, and run what can be run
+	$(BIN)/python tools/digests.py cross
 
 test-counts: $(VENV)/.test  ## put the number of tests of each command into docs/reliability.md
 	$(BIN)/python tools/count_tests.py
@@ -111,6 +133,9 @@ lint: $(VENV)/.dev  ## check layout, style and types
 	$(BIN)/mypy
 	$(BIN)/mypy --strict tests/typing
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/yamllint --strict .github
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/validate-pyproject pyproject.toml
 	MYPYPATH=src $(BIN)/stubtest --allowlist tools/stubtest-allowlist.txt fastgd._kernels fastgd._engine
 	$(BIN)/python tools/count_tests.py --check
 
@@ -141,6 +166,9 @@ readme: $(VENV)/.docs  ## put the newest benchmark file's numbers and charts int
 
 package-check: $(VENV)/.dev  ## sdist -> wheel -> empty environment -> import, train, check
 	$(BIN)/python tools/package_check.py
+
+wheels: $(VENV)/.wheels  ## manylinux wheels for every Python here, each installed and used: dist/
+	$(BIN)/python tools/wheels.py $(WHEELS_ARGS)
 
 clean:  ## remove what was built, and the environments
 	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .pytest_cache .ruff_cache .mypy_cache src/*.egg-info

@@ -8,6 +8,8 @@ Environment switches (the first three rebuild everything):
 """
 
 import os
+import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
@@ -30,9 +32,15 @@ MODULES = {
 
 # One code path chosen at run time: never -march=native, and no contraction that the source does
 # not spell out, or the bits would depend on the compiler.
-COMPILE = ["-std=c11", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"]
-COMPILE += ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-g0", "-DNDEBUG"]
-LINK = ["-pthread"]
+WINDOWS = sys.platform == "win32"
+if WINDOWS:  # clang-cl, which takes the flags of clang behind a prefix
+    COMPILE = ["/std:c11", "/clang:-ffp-contract=off"]
+    COMPILE += ["/Od", "/UNDEBUG"] if DEBUG else ["/clang:-O3", "/DNDEBUG"]
+    LINK = []
+else:
+    COMPILE = ["-std=c11", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"]
+    COMPILE += ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-g0", "-DNDEBUG"]
+    LINK = ["-pthread"]
 MACROS = []
 DIRECTIVES = {
     "language_level": 3,
@@ -50,7 +58,26 @@ if COVERAGE:
     COMPILE += ["--coverage"]
     LINK += ["--coverage"]
     MACROS += [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
+if WINDOWS and (SANITIZE or COVERAGE):
+    raise SystemExit("FASTGD_SANITIZE and FASTGD_COVERAGE need Linux or macOS")
 MACROS.append(("FGD_BUILD_FLAGS", '"' + " ".join(COMPILE) + '"'))
+
+
+def use_clang_cl(compiler):
+    """Make setuptools' compiler for Windows call clang-cl: Microsoft's own cannot compile the core,
+    which has its vectors in gcc's and clang's terms.
+    """
+    name = os.environ.get("CC", "clang-cl")
+    path = shutil.which(name)
+    if path is None or not Path(path).stem.lower().startswith("clang-cl"):
+        raise SystemExit(
+            f"fastgd needs clang-cl on Windows, and {name!r} is not that or is not on the path. "
+            "Microsoft's compiler is not supported. Install LLVM, or the component 'C++ Clang "
+            "tools for Windows' of Visual Studio; or name clang-cl's full path in CC."
+        )
+    if not compiler.initialized:
+        compiler.initialize()
+    compiler.cc = path
 
 
 class BuildExt(build_ext):
@@ -62,12 +89,16 @@ class BuildExt(build_ext):
         self.force = self.force or DEBUG or COVERAGE or bool(SANITIZE)
 
     def build_extensions(self):
+        if self.compiler.compiler_type == "msvc":
+            use_clang_cl(self.compiler)
         compile_all = self.compiler.compile
 
         def compile_one(source, **options):
             flags = list(options.pop("extra_postargs") or ())
             if Path(source).parts[0] == "csrc":
-                flags += ["-Wall", "-Wextra"] + ["-Werror"] * WERROR
+                # For clang-cl /W4 is what -Wall -Wextra are for clang.
+                strict = ["/W4"] if WINDOWS else ["-Wall", "-Wextra"]
+                flags += strict + ["/WX" if WINDOWS else "-Werror"] * WERROR
             return compile_all([source], extra_postargs=flags, **options)
 
         def compile_parallel(sources, **options):

@@ -7,6 +7,12 @@
 #error "fastgd promises exact results: build without -ffast-math"
 #endif
 
+#if defined(_WIN32) && !defined(__clang__)
+/* gcc aligns the stack to 16 bytes there, and lets vectors of 32 and 64 be stored on it as if they
+ * were aligned: its bug 54412. */
+#error "on Windows fastgd needs clang: clang-cl, or clang for the gnu target"
+#endif
+
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>

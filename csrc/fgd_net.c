@@ -1,17 +1,16 @@
 /* Memory, data flow and mini-batch steps of a dense network.  Which threads run and for how
  * long is the caller's choice; what they compute does not depend on it. */
-#define _DEFAULT_SOURCE /* posix_memalign, clock_gettime, madvise */
+#define _GNU_SOURCE /* pthread_setname_np, posix_memalign, clock_gettime, madvise */
 #include "fgd_net.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <time.h>
 
 #include "fgd_common.h"
 #include "fgd_cpu.h"
 #include "fgd_kernel_table.h"
+#include "fgd_system.h"
 #include "fgd_team.h"
 
 /* Layers with at most this many units use the 16-chain forward sum (part of the contract). */
@@ -128,12 +127,7 @@ typedef struct {
     atomic_int diverged, stop, abandoned;
 } fgd_run;
 
-double fgd_seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
+double fgd_seconds(void) { return 1e-9 * (double)fgd_nanoseconds(); }
 
 size_t fgd_unit(fgd_dtype dtype)
 {
@@ -194,10 +188,10 @@ static void *allocate(size_t rows, size_t cols, size_t size)
         bytes > PTRDIFF_MAX - 2 * FGD_ALIGN_BYTES)
         return NULL;
     bytes = round_up(bytes ? bytes : 1, FGD_ALIGN_BYTES);
-    void *block;
     const size_t huge_page = (size_t)2 << 20;
     const int is_large = bytes >= 2 * huge_page;
-    if (posix_memalign(&block, is_large ? huge_page : FGD_ALIGN_BYTES, bytes) != 0) return NULL;
+    void *block = fgd_allocate_aligned(is_large ? huge_page : FGD_ALIGN_BYTES, bytes);
+    if (!block) return NULL;
 #ifdef MADV_HUGEPAGE
     /* Columns of a large W touch a page a row: with small pages, each a miss of the TLB. */
     if (is_large) madvise(block, bytes, MADV_HUGEPAGE);
@@ -482,9 +476,11 @@ static const fgd_update_params *fgd_array_params(const fgd_net *net, const fgd_o
 #define BY_TYPE(type, name, ...) \
     ((type) == FGD_F32 ? fgd_s##name(__VA_ARGS__) : fgd_d##name(__VA_ARGS__))
 
+void fgd_free_block(void *block) { fgd_free_aligned(block); }
+
 static void release(void **block)
 {
-    free(*block);
+    fgd_free_aligned(*block);
     *block = NULL;
 }
 
@@ -528,11 +524,11 @@ void fgd_net_free(fgd_net *net)
             release(&layer->b);
             release(&layer->dw);
             release(&layer->db);
-            free(layer->penalty_rows);
-            free(layer->norm_rows);
+            fgd_free_aligned(layer->penalty_rows);
+            fgd_free_aligned(layer->norm_rows);
         }
     }
-    for (int i = 0; i < net->n_threads; i++) free(net->scratch[i]);
+    for (int i = 0; i < net->n_threads; i++) fgd_free_aligned(net->scratch[i]);
     free(net->scratch);
     free(net->input);
     free(net->layers);

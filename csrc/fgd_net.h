@@ -84,6 +84,9 @@ fgd_status fgd_net_init(fgd_net *net, fgd_dtype dtype, size_t n_inputs, size_t n
                         const size_t *units);
 void fgd_net_free(fgd_net *net);
 
+/* Frees an array of states whose pointer has been taken out of its layer. */
+void fgd_free_block(void *block);
+
 /* Gives every layer the zeroed states that opt needs and makes it the optimiser.
  * has_buffer: RMSprop with momentum.  On failure the network is as before. */
 fgd_status fgd_net_set_optimizer(fgd_net *net, fgd_opt opt, int has_buffer);

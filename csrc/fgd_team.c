@@ -1,26 +1,24 @@
-/* Worker team on POSIX threads.  Whoever waits spins for a time that is measured, and then
+/* Worker team.  Whoever waits spins for a time that is measured, and then
  * sleeps.  Where cores are fewer than runnable threads, waits soon sleep at once, and the team
  * becomes smaller for a while: a thread that waits for a core is waited for by all others. */
 #define _GNU_SOURCE /* pthread_setname_np, sched_getcpu, syscall */
 #include "fgd_team.h"
 
-#include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
-#include <unistd.h>
 #if defined(__linux__)
+#include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #include "fgd_common.h"
 #include "fgd_cpu.h"
+#include "fgd_system.h"
 
 /* Nanoseconds of spinning.  A worker without a region must be asleep 50 microseconds after a
  * call's end, the system call and a late look at the clock included.  At a barrier the others
@@ -48,8 +46,8 @@ enum { ROUNDS = 16 };
 typedef struct {
     _Alignas(FGD_ALIGN_BYTES) atomic_uint value;
     _Alignas(FGD_ALIGN_BYTES) atomic_int sleepers;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
+    fgd_lock lock;
+    fgd_condition changed;
 } event;
 
 /* What one thread has learned of spinning at one kind of wait. */
@@ -73,7 +71,7 @@ typedef struct {
 } seat;
 
 static struct {
-    pthread_mutex_t region_lock; /* held by the thread that owns the running region */
+    fgd_lock region_lock; /* held by the thread that owns the running region */
     int started;                 /* workers that exist, without the caller */
     /* The region that runs: */
     fgd_region region;
@@ -96,13 +94,6 @@ static struct {
 } team;
 
 static atomic_int limit; /* 0 = none */
-
-static int64_t nanoseconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 #if defined(__linux__)
 static int own_task(void) { return (int)syscall(SYS_gettid); }
@@ -170,7 +161,7 @@ static void part(int id, int n_threads)
         if (other != id && core >= 0 && core < CPU_SETSIZE) CPU_SET(core, &taken);
     }
     int core = own_core();
-    const int64_t now = nanoseconds();
+    const int64_t now = fgd_nanoseconds();
     if (core >= 0 && core < CPU_SETSIZE && CPU_ISSET(core, &taken) &&
         now - atomic_load_explicit(&team.last_move, memory_order_relaxed) > LOOK_EVERY &&
         leave_core(&taken)) {
@@ -204,7 +195,7 @@ static int spin(const event *e, unsigned from, int64_t time)
             if (has_changed(e, from)) return 1;
             RELAX();
         }
-        const int64_t now = nanoseconds();
+        const int64_t now = fgd_nanoseconds();
         if (end == 0)
             end = now + time;
         else if (now >= end)
@@ -214,13 +205,13 @@ static int spin(const event *e, unsigned from, int64_t time)
 
 static void sleep_until_changed(event *e, unsigned from)
 {
-    pthread_mutex_lock(&e->lock);
+    fgd_take(&e->lock);
     atomic_fetch_add(&e->sleepers, 1);
     /* Sequentially consistent, as in set(): either this load sees the new value, or set() sees
      * the sleeper. */
-    while (atomic_load(&e->value) == from) pthread_cond_wait(&e->changed, &e->lock);
+    while (atomic_load(&e->value) == from) fgd_wait(&e->changed, &e->lock);
     atomic_fetch_sub(&e->sleepers, 1);
-    pthread_mutex_unlock(&e->lock);
+    fgd_give_back(&e->lock);
 }
 
 /* Waits, as the thread of a seat, until the event's value is not `from`. */
@@ -253,9 +244,9 @@ static void set(event *e, unsigned value)
     if (atomic_load(&e->sleepers) == 0) return;
     /* Not within the lock, which the woken would then wait for: one that has counted itself
      * either sleeps by now or will see the value. */
-    pthread_mutex_lock(&e->lock);
-    pthread_mutex_unlock(&e->lock);
-    pthread_cond_broadcast(&e->changed);
+    fgd_take(&e->lock);
+    fgd_give_back(&e->lock);
+    fgd_wake_all(&e->changed);
 }
 
 /* Reads the delays of the seats of a team; returns how much more they are than at the last look,
@@ -285,7 +276,7 @@ static int64_t new_delays(int n_threads)
  * than a quarter of one. */
 static void look_for_cores(int n_threads)
 {
-    const int64_t now = nanoseconds(), time = now - team.looked;
+    const int64_t now = fgd_nanoseconds(), time = now - team.looked;
     if (team.looked && time < LOOK_EVERY) return;
     const int64_t delays = new_delays(n_threads);
     team.looked = now;
@@ -306,7 +297,7 @@ static void look_for_cores(int n_threads)
 static int narrowed(int n_threads)
 {
     if (team.narrow_end == 0 || n_threads <= team.most) return n_threads;
-    if (nanoseconds() < team.narrow_end) return team.most;
+    if (fgd_nanoseconds() < team.narrow_end) return team.most;
     team.narrow_end = team.looked = 0;
     return n_threads;
 }
@@ -315,15 +306,15 @@ static void init_event(event *e)
 {
     atomic_init(&e->value, 0);
     atomic_init(&e->sleepers, 0);
-    pthread_mutex_init(&e->lock, NULL);
-    pthread_cond_init(&e->changed, NULL);
+    fgd_init_lock(&e->lock);
+    fgd_init_condition(&e->changed);
 }
 
 /* A team of the caller alone.  A child of fork has none of the workers, and may have copied any
  * state of counters and locks: another thread may have been within a region. */
 static void forget_team(void)
 {
-    pthread_mutex_init(&team.region_lock, NULL);
+    fgd_init_lock(&team.region_lock);
     team.started = 0;
     atomic_init(&team.unfinished, 0);
     atomic_init(&team.arrived, 0);
@@ -347,7 +338,7 @@ static void forget_team(void)
 __attribute__((constructor)) static void prepare(void)
 {
     forget_team();
-    pthread_atfork(NULL, NULL, forget_team);
+    fgd_after_fork(forget_team);
 }
 
 void fgd_team_barrier(const fgd_worker *worker)
@@ -364,7 +355,7 @@ void fgd_team_barrier(const fgd_worker *worker)
     }
 }
 
-static void *worker_main(void *argument)
+static FGD_THREAD worker_main(void *argument)
 {
     const int id = (int)(ptrdiff_t)argument;
     seat *own = &team.seats[id];
@@ -380,32 +371,15 @@ static void *worker_main(void *argument)
         if (atomic_fetch_sub_explicit(&team.unfinished, 1, memory_order_acq_rel) == 1)
             set(&team.done, done + 1);
     }
-    return NULL;
+    return 0;
 }
 
 /* Called with region_lock held and no region running. */
 static void start_workers(int wanted)
 {
-    if (team.started >= wanted) return;
-    pthread_attr_t attributes;
-    if (pthread_attr_init(&attributes) != 0) return;
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    /* Signals are the business of the caller's threads: Ctrl-C must not land in a worker. */
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (team.started < wanted) {
-        pthread_t thread;
-        if (pthread_create(&thread, &attributes, worker_main,
-                           (void *)(ptrdiff_t)(team.started + 1)) != 0)
-            break;
-#if defined(__linux__)
-        pthread_setname_np(thread, "fastgd");
-#endif
+    while (team.started < wanted &&
+           fgd_start_thread(worker_main, (void *)(ptrdiff_t)(team.started + 1)))
         team.started++;
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
 }
 
 void fgd_team_run(int n_threads, fgd_region region, void *context)
@@ -414,7 +388,7 @@ void fgd_team_run(int n_threads, fgd_region region, void *context)
     const int most = atomic_load_explicit(&limit, memory_order_relaxed);
     if (most > 0 && n_threads > most) n_threads = most;
     if (n_threads > FGD_MAX_THREADS) n_threads = FGD_MAX_THREADS;
-    if (n_threads <= 1 || pthread_mutex_trylock(&team.region_lock) != 0) {
+    if (n_threads <= 1 || !fgd_try_take(&team.region_lock)) {
         region(context, &alone);
         return;
     }
@@ -422,7 +396,7 @@ void fgd_team_run(int n_threads, fgd_region region, void *context)
     if (n_threads > team.started + 1) n_threads = team.started + 1;
     n_threads = narrowed(n_threads);
     if (n_threads == 1) {
-        pthread_mutex_unlock(&team.region_lock);
+        fgd_give_back(&team.region_lock);
         region(context, &alone);
         return;
     }
@@ -443,7 +417,7 @@ void fgd_team_run(int n_threads, fgd_region region, void *context)
     region(context, &caller);
     wait_for(&team.done, done, BARRIER_SPIN, &team.seats[0], &team.seats[0].busy);
     look_for_cores(n_threads);
-    pthread_mutex_unlock(&team.region_lock);
+    fgd_give_back(&team.region_lock);
 }
 
 int fastgd_get_num_threads(void) { return atomic_load_explicit(&limit, memory_order_relaxed); }

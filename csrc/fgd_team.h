@@ -25,7 +25,11 @@ void fgd_team_barrier(const fgd_worker *worker);
 
 /* The most threads that any region may have, whatever is asked for; 0 = no limit.  A setting of
  * the process, exported so that threadpoolctl finds it in the shared object. */
+#if defined(_WIN32)
+#define FGD_EXPORT __declspec(dllexport)
+#else
 #define FGD_EXPORT __attribute__((visibility("default")))
+#endif
 FGD_EXPORT int fastgd_get_num_threads(void);
 FGD_EXPORT void fastgd_set_num_threads(int n_threads);
 

@@ -1,8 +1,11 @@
 """The C core by itself, without Python: accuracy, rules and equal bits of all instruction sets."""
 
+import subprocess
+
 import pytest
 
 from c_programs import ROOT, compile_and_run
+from fastgd import _kernels
 
 
 @pytest.mark.grid
@@ -11,3 +14,14 @@ def test_c_core_stays_within_its_bounds(name, tmp_path):
     kernels = map(str, sorted((ROOT / "csrc").glob("kernels_*.c")))
     done = compile_and_run(tmp_path, "-O2", f"{name}.c", *kernels)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout[-2000:]
+
+
+def test_digests_of_every_instruction_set_are_those_of_all_machines(tmp_path):
+    """Unoptimised, which compiles soonest; `tools/digests.py` has optimised builds, and others."""
+    sources = map(str, sorted((ROOT / "csrc").glob("*.c")))
+    expected = (ROOT / "tests" / "c" / "digests.txt").read_text()
+    compile_and_run(tmp_path, "-O0", "digests.c", *sources)
+    for isa in _kernels.available_isas():
+        done = subprocess.run([tmp_path / "test", isa], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, f"isa {isa}\n")
+        assert done.stdout == expected

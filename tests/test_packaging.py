@@ -2,10 +2,12 @@
 
 import importlib.metadata
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -86,9 +88,9 @@ def test_build_flags_keep_the_arithmetic_portable():
 
 def test_makefile_names_each_command_once():
     makefile = (ROOT / "Makefile").read_text()
-    targets = re.findall(r"^([a-z-]+):.*##", makefile, re.M)
+    targets = re.findall(r"^([a-z0-9-]+):.*##", makefile, re.M)
     assert len(targets) == len(set(targets))
-    assert {"demo", "test", "lint", "bench", "package-check"} <= set(targets)
+    assert {"demo", "test", "lint", "bench", "package-check", "test-arm64"} <= set(targets)
 
 
 def test_typed_program_of_a_user_runs():
@@ -111,3 +113,55 @@ def test_requirements_of_extras_are_those_of_the_project():
     extras = PROJECT["project"]["optional-dependencies"]
     names = ("data", "plot", "sklearn", "onnx", "torch")
     assert found == [one for name in names for one in extras[name]]
+
+
+def setup_script(monkeypatch):
+    """Run setup.py without a build, and without the packages of one; return its names."""
+    for name in ("Cython", "Cython.Build", "setuptools", "setuptools.command.build_ext"):
+        monkeypatch.setitem(sys.modules, name, mock.MagicMock(build_ext=object))
+    monkeypatch.chdir(ROOT)
+    return runpy.run_path(str(ROOT / "setup.py"))
+
+
+class Compiler:
+    """As setuptools' for Windows, before it has looked for Microsoft's tools."""
+
+    initialized = False
+    cc = "cl.exe"
+
+    def initialize(self):
+        self.initialized = True
+
+
+@pytest.mark.parametrize("name", ["cl.exe", "no-such-compiler"])
+def test_windows_needs_clang_cl(name, monkeypatch):
+    names = setup_script(monkeypatch)
+    monkeypatch.setenv("CC", name)
+    with pytest.raises(SystemExit, match=r"needs clang-cl on Windows, and '.*' is not that"):
+        names["use_clang_cl"](Compiler())
+
+
+def test_windows_is_compiled_by_clang_cl(tmp_path, monkeypatch):
+    names = setup_script(monkeypatch)
+    path = tmp_path / "clang-cl.exe"
+    path.touch(mode=0o755)
+    monkeypatch.setenv("CC", str(path))
+    compiler = Compiler()
+    names["use_clang_cl"](compiler)
+    assert (compiler.initialized, compiler.cc) == (True, str(path))
+
+
+def test_wheels_are_built_for_the_pythons_that_are_declared():
+    declared = [
+        text.rpartition(" ")[2].replace(".", "")
+        for text in PROJECT["project"]["classifiers"]
+        if re.search(r":: 3\.\d+$", text)
+    ]
+    assert PROJECT["tool"]["cibuildwheel"]["build"].split() == [f"cp{n}-*" for n in declared]
+
+
+def test_modules_do_not_claim_to_be_safe_without_the_interpreters_lock():
+    """Where nothing is claimed, a free-threaded Python takes its lock back, and warns."""
+    assert "freethreading_compatible" not in (ROOT / "setup.py").read_text()
+    for path in (ROOT / "src" / "fastgd").glob("*.pyx"):
+        assert "freethreading_compatible" not in path.read_text()

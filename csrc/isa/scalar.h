@@ -51,6 +51,14 @@ FGD_INLINE double fgd_from_bits64(uint64_t u)
     return x;
 }
 
+/* What stands here is a number that the compiler knows nothing of.  After a selection it would else
+ * leave out a product by a chosen 1, and with it that a denormal factor counts as zero. */
+#if defined(__x86_64__)
+#define FGD_OPAQUE(x) __asm__("" : "+x"(x))
+#else
+#define FGD_OPAQUE(x) __asm__("" : "+w"(x))
+#endif
+
 typedef float vf32;
 typedef int vm32;
 FGD_INLINE vf32 vf32_load(const float *p) { return *p; }
@@ -85,7 +93,12 @@ FGD_INLINE vm32 vf32_mand(vm32 a, vm32 b) { return a & b; }
 FGD_INLINE vm32 vf32_mor(vm32 a, vm32 b) { return a | b; }
 FGD_INLINE vm32 vf32_mnot(vm32 a) { return !a; }
 FGD_INLINE int vf32_any(vm32 a) { return a; }
-FGD_INLINE vf32 vf32_select(vm32 k, vf32 yes, vf32 no) { return k ? yes : no; }
+FGD_INLINE vf32 vf32_select(vm32 k, vf32 yes, vf32 no)
+{
+    vf32 chosen = k ? yes : no;
+    FGD_OPAQUE(chosen);
+    return chosen;
+}
 /* a * 2^n rounded once, n whole and within +-252, by two factors of about 2^(n/2) each. */
 FGD_INLINE vf32 vf32_ldexp(vf32 a, vf32 n)
 {
@@ -135,7 +148,12 @@ FGD_INLINE vm64 vf64_mand(vm64 a, vm64 b) { return a & b; }
 FGD_INLINE vm64 vf64_mor(vm64 a, vm64 b) { return a | b; }
 FGD_INLINE vm64 vf64_mnot(vm64 a) { return !a; }
 FGD_INLINE int vf64_any(vm64 a) { return a; }
-FGD_INLINE vf64 vf64_select(vm64 k, vf64 yes, vf64 no) { return k ? yes : no; }
+FGD_INLINE vf64 vf64_select(vm64 k, vf64 yes, vf64 no)
+{
+    vf64 chosen = k ? yes : no;
+    FGD_OPAQUE(chosen);
+    return chosen;
+}
 /* a * 2^n rounded once, n whole and within +-2044, by two factors of about 2^(n/2) each. */
 FGD_INLINE vf64 vf64_ldexp(vf64 a, vf64 n)
 {

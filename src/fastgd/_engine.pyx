@@ -10,7 +10,6 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.float cimport DBL_MAX
-from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from fastgd cimport _kernels as k
@@ -218,7 +217,7 @@ cdef class StateBlock:
     cdef void *data
 
     def __dealloc__(self):
-        free(self.data)
+        k.free_block(self.data)
 
 
 cdef class ArrayView:

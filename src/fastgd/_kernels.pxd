@@ -105,6 +105,7 @@ cdef extern from "fgd_net.h" nogil:
 cdef fgd_status net_init(fgd_net *net, fgd_dtype dtype, size_t n_inputs, size_t n_layers,
                          const size_t *units) noexcept nogil
 cdef void net_free(fgd_net *net) noexcept nogil
+cdef void free_block(void *block) noexcept nogil
 cdef fgd_status net_set_optimizer(fgd_net *net, fgd_opt opt, int has_buffer) noexcept nogil
 cdef fgd_status net_reserve(fgd_net *net, size_t n, int n_threads,
                             int store_gradient) noexcept nogil

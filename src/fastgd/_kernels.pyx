@@ -33,6 +33,7 @@ cdef extern from "fgd_team.h" nogil:
 cdef extern from "fgd_net.h" nogil:
     fgd_status fgd_net_init(fgd_net *, fgd_dtype, size_t, size_t, const size_t *)
     void fgd_net_free(fgd_net *)
+    void fgd_free_block(void *)
     fgd_status fgd_net_set_optimizer(fgd_net *, fgd_opt, int)
     fgd_status fgd_net_reserve(fgd_net *, size_t, int, int)
     void fgd_net_train(fgd_net *, const fgd_data *, const int64_t *, size_t, size_t, size_t,
@@ -76,6 +77,9 @@ cdef fgd_status net_init(fgd_net *net, fgd_dtype dtype, size_t n_inputs, size_t 
 
 cdef void net_free(fgd_net *net) noexcept nogil:
     fgd_net_free(net)
+
+cdef void free_block(void *block) noexcept nogil:
+    fgd_free_block(block)
 
 cdef fgd_status net_set_optimizer(fgd_net *net, fgd_opt opt, int has_buffer) noexcept nogil:
     return fgd_net_set_optimizer(net, opt, has_buffer)
