@@ -13,6 +13,9 @@ BENCH_VENV ?= .venv-bench
 # PyTorch's environment: it is large, and only the tests of fastgd.torch need it
 TORCH_VENV ?= .venv-torch
 BENCH_ARGS ?=
+# Seconds for each target, and which ones; all of them by default
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -22,6 +25,7 @@ SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd 
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-grid test-data test-extras test-sklearn-versions test-torch \
+        test-oldest fuzz \
         test-notebooks test-counts lint format docs bench why-page readme package-check clean
 
 help:  ## list the commands
@@ -79,6 +83,16 @@ $(TORCH_VENV)/.ready: $(VENV)/.built
 	$(TORCH_VENV)/bin/python -m pip --disable-pip-version-check -q install -e '.[torch,plot,test]'
 	@touch $@
 
+test-oldest: $(VENV)/pyvenv.cfg  ## run the suite with the oldest versions that pyproject.toml allows
+	$(BIN)/python tools/oldest.py -- $(PYTEST_ARGS)
+
+$(VENV)/.fuzz: $(VENV)/.test
+	$(call install_extras,fuzz)
+	@touch $@
+
+fuzz: $(VENV)/.fuzz  ## fuzz readers, arguments, sequences and C core: FUZZ_SECONDS each of FUZZ_TARGETS
+	$(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
 test-torch: $(TORCH_VENV)/.ready  ## run the tests of fastgd.torch beside PyTorch
 	$(TORCH_VENV)/bin/python -m pytest tests/test_torch_*.py $(PYTEST_ARGS)
 
@@ -132,5 +146,5 @@ package-check: $(VENV)/.dev  ## sdist -> wheel -> empty environment -> import, t
 	$(BIN)/python tools/package_check.py
 
 clean:  ## remove what was built, and the environments
-	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .venv-oldest .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
 	find src tests -name '*.so' -o -name '__pycache__' | xargs rm -rf

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from ._command_train import checked_output
+from ._command_train import checked_output, stored_encoder
 from .io import load
-from .preprocess import Preprocessor
 
 __all__ = ["export"]
 
@@ -17,7 +16,7 @@ def export(options: argparse.Namespace) -> int:
     net = load(options.model)
     metadata, inputs = net.metadata, f"{net.n_inputs}"
     if "preprocessing" in metadata:
-        encoder = Preprocessor(metadata["preprocessing"])
+        encoder = stored_encoder(net, options.model)
         metadata = {**metadata, "feature_names": encoder.feature_names}
         if encoder.task == "classification":
             metadata["classes"] = encoder.classes

@@ -284,17 +284,9 @@ def predict(options: argparse.Namespace) -> int:
     if options.out:
         checked_output(options.out, options.model, options.file)
     net = load(options.model)
-    try:
-        encoder = Preprocessor(net.metadata["preprocessing"])
-    except KeyError:
-        raise ValueError(
-            f"{options.model}: not written by fastgd train; use fastgd.load in Python"
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"{options.model}: {error}") from None
-    n_outputs = len(encoder.classes) if encoder.task == "classification" else 1
-    if (net.n_inputs, net.n_outputs) != (len(encoder.feature_names), n_outputs):
-        raise ValueError(f"{options.model}: its preprocessing does not fit its network")
+    if "preprocessing" not in net.metadata:
+        raise ValueError(f"{options.model}: not written by fastgd train; use fastgd.load in Python")
+    encoder = stored_encoder(net, options.model)
     if options.probabilities and encoder.task != "classification":
         raise ValueError(f"{options.model}: predicts numbers, so --probabilities does not apply")
     data = tables.read(options.file, text=encoder.text_columns)
@@ -302,6 +294,18 @@ def predict(options: argparse.Namespace) -> int:
         options.out, encoder, net, data, options.probabilities, n_threads=options.threads
     )
     return 0
+
+
+def stored_encoder(net: Network, path: str) -> Preprocessor:
+    """Return the preprocessing of a model file, which must fit its network."""
+    try:
+        encoder = Preprocessor(net.metadata["preprocessing"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    n_outputs = len(encoder.classes) if encoder.task == "classification" else 1
+    if (net.n_inputs, net.n_outputs) != (encoder.n_inputs, n_outputs):
+        raise ValueError(f"{path}: its preprocessing does not fit its network")
+    return encoder
 
 
 def checked_output(path: str, *others: str | None) -> str:
