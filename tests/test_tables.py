@@ -298,8 +298,8 @@ def npy(shape, dtype="<f8", data=b""):
     ("content", "message"),
     [
         (npy((10**6, 10**6)), r"X of shape \(1000000, 1000000\) needs 8000000000000 bytes"),
-        (npy((2, 2), "<f8", bytes(24)), "needs 32 bytes|24 were"),
-        (npy((2, 2), "|O"), "Object arrays cannot be loaded|no more than|needs 32"),
+        (npy((2, 2), "<f8", bytes(24)), "expected 32 bytes got 24"),
+        (npy((2, 2), "|O"), "Object arrays cannot be loaded"),
         (npy((-1, 4)), "a.npz"),
         (b"\x93NUMPY\x07\x00", "version"),
         (b"", "a.npz"),

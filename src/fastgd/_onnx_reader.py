@@ -180,6 +180,7 @@ def _parsed(onnx: Any, content: Any, path: Path | None) -> Any:
 
             _check_expansion(model)
             model = onnx.inliner.inline_local_functions(model)
+        _check_text(model)
     except DecodeError as error:
         raise ModelFileError("it is no ONNX model, or damaged or truncated") from error
     except ModelFileError:
@@ -190,6 +191,18 @@ def _parsed(onnx: Any, content: Any, path: Path | None) -> Any:
     except OSError as error:
         raise ModelFileError(f"its weights are in a second file: {error}") from error
     return model
+
+
+def _check_text(model: Any) -> None:
+    """Refuse names that are not UTF-8, which protobuf gives as bytes."""
+    graph = model.graph
+    texts = [model.producer_name, *(text for x in model.metadata_props for text in (x.key, x.value))]
+    texts += [x.name for part in (graph.initializer, graph.input, graph.output) for x in part]
+    for node in graph.node:
+        texts += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        texts += [attribute.name for attribute in node.attribute]
+    if not all(isinstance(text, str) for text in texts):
+        raise ModelFileError("it has names or metadata that are not UTF-8")
 
 
 def _check_expansion(model: Any) -> None:
@@ -223,8 +236,9 @@ def _check_place(onnx: Any, tensor: Any) -> None:
 
 def _metadata(model: Any, classes: list[Any] | None) -> dict[str, Any]:
     found = {entry.key: entry.value for entry in model.metadata_props}
+    # Whoever has written it: to_onnx writes its own.
+    found.pop(LOSS_KEY, None)
     if model.producer_name == PRODUCER:
-        found.pop(LOSS_KEY, None)
         found = {key: _json_or_text(value) for key, value in found.items()}
     if classes is not None:
         found.setdefault("classes", classes)

@@ -10,6 +10,7 @@ import math
 import os
 import re
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections import Counter
@@ -177,10 +178,11 @@ def _read_idx_pair(name: str, labels: str | None) -> Arrays:
 
 
 # What zipfile and NumPy find wrong: methods of compression that zipfile does not know, passwords,
-# names that are not there, members that end too early or have other bytes than they should
+# names that are not there, members that end too early or have other bytes than they should, headers
+# that are no Python
 _NPZ_ERRORS = (
-    ValueError, OSError, EOFError, MemoryError, RuntimeError, LookupError, zlib.error, struct.error,
-    zipfile.BadZipFile,
+    ValueError, OSError, EOFError, MemoryError, RuntimeError, LookupError, SyntaxError,
+    tokenize.TokenError, zlib.error, struct.error, zipfile.BadZipFile,
 )  # fmt: skip
 
 
@@ -201,6 +203,11 @@ def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         raise ValueError(f"{name} of shape {shape} needs {need} bytes, more than the file holds")
     with archive.open(about) as stream:
         array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+    if dtype.kind == "U":
+        array = array.astype(dtype.newbyteorder("="), copy=False)
+        points = np.ascontiguousarray(array).view(np.uint32)
+        if (points > 0x10FFFF).any() or ((points >= 0xD800) & (points < 0xE000)).any():
+            raise ValueError(f"{name} holds text that is no Unicode")
     return array
 
 

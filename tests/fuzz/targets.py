@@ -123,7 +123,9 @@ def idx_file(data):
 
 def table_file(data):
     """Read a data file of any kind, and learn the encoding of what it holds."""
-    with file_of(data) as path:
+    with file_of(data) as path, warnings.catch_warnings():
+        # NumPy asks to write files of Python 2 anew.
+        warnings.filterwarnings("ignore", "Reading .* required additional header parsing")
         found = _refusable(tables.read, path)
     if isinstance(found, tables.Arrays):
         assert found.X.ndim == 2
@@ -244,17 +246,19 @@ def array(source, shape, low=-8, high=8):
     steps = [source.pick((1, 1, 1, -1, 2, -3)) for _ in shape]
     whole = [max(1, size) * abs(step) for size, step in zip(shape, steps, strict=True)]
     rng = np.random.default_rng(source.integer(0, 255))
-    values = rng.integers(low, high, whole).astype(float) / source.pick((1, 1, 7))
+    values = np.asarray(rng.integers(low, high, whole) / source.pick((1, 1, 7)))
     if source.integer(0, 15) == 0 and values.size:
         values.flat[source.integer(0, values.size - 1)] = source.pick(VALUES)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        values = values.astype(dtype)
+        values = np.asarray(values.astype(dtype))
     if source.pick((False, False, True)):
         values = np.asfortranarray(values)
     cut = (slice(None, None, step) for step in steps)
-    values = values[tuple(cut)][tuple(slice(size) for size in shape)]
-    if values.dtype.names is None and source.integer(0, 15) == 0:
+    # An array of no dimensions would become a number.
+    values = np.asarray(values[tuple(cut)])
+    values = np.asarray(values[tuple(slice(size) for size in shape)])
+    if source.integer(0, 15) == 0:
         return values.tolist()
     return values
 
