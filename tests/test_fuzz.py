@@ -107,20 +107,26 @@ def test_log_names_targets_and_holds_numbers():
         assert int(line["findings"]) in (0, 1)
 
 
-def test_seeds_of_the_c_core_have_the_bits_of_scalar(tmp_path):
-    """Without sanitizers and without optimisation, so that it is compiled soon."""
-    compiler = os.environ.get("CC", "cc")
-    binary = tmp_path / "replay"
+def replayed(folder, files):
+    """Run inputs of the C core, compiled without optimisation, so that it is compiled soon."""
+    compiler, binary = os.environ.get("CC", "cc"), folder / "replay"
     sources = ["tests/c/fuzz_net.c", *map(str, sorted((ROOT / "csrc").glob("*.c")))]
     flags = "-std=c11 -O0 -DFGD_REPLAY -ffp-contract=off -pthread -Wall -Wextra -Werror -Icsrc"
-    objects = []
-    started = []
-    for source in sources:
-        objects.append(str(tmp_path / f"{Path(source).stem}.o"))
-        command = [compiler, *flags.split(), "-c", source, "-o", objects[-1]]
-        started.append(subprocess.Popen(command, cwd=ROOT))
-    assert [process.wait() for process in started] == [0] * len(sources)
+    objects = [str(folder / f"{Path(source).stem}.o") for source in sources]
+    compiling = [
+        subprocess.Popen([compiler, *flags.split(), "-c", source, "-o", made], cwd=ROOT)
+        for source, made in zip(sources, objects, strict=True)
+    ]
+    assert [process.wait() for process in compiling] == [0] * len(sources)
     subprocess.run([compiler, "-pthread", *objects, "-lm", "-o", binary], cwd=ROOT, check=True)
-    files = inputs("net")
-    done = subprocess.run([binary, *files], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([binary, *files], capture_output=True, text=True, timeout=900)
     assert (done.returncode, done.stdout) == (0, f"{len(files)} files\n"), done.stderr
+
+
+def test_small_seeds_of_the_c_core_have_the_bits_of_scalar(tmp_path):
+    replayed(tmp_path, sorted(inputs("net"), key=lambda path: path.stat().st_size)[:5])
+
+
+@pytest.mark.grid
+def test_all_seeds_of_the_c_core_have_the_bits_of_scalar(tmp_path):
+    replayed(tmp_path, inputs("net"))

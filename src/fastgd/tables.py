@@ -300,7 +300,9 @@ def _csv_header(name: str, compressed: bool) -> tuple[list[str], str]:
             delimiter = max(",;\t", key=first.count)
             file.seek(0)
             header = next((row for row in csv.reader(file, delimiter=delimiter) if row), [])
-    except (UnicodeDecodeError, EOFError, zlib.error, csv.Error) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{name}: damaged gzip data ({_one_line(error)})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{name}: not UTF-8 text ({_one_line(error)})") from None
     _check_names(name, [column.strip() for column in header])
     numbers = [is_number(column) for column in header]
@@ -364,7 +366,7 @@ def _read_parquet(name: str) -> Table:
     pa, pq = import_pyarrow(name, "parquet")
     try:
         data = pq.read_table(name)
-    except (ValueError, OSError, MemoryError) as error:
+    except (ValueError, OSError, MemoryError, pa.ArrowException) as error:
         raise ValueError(f"{name}: {_one_line(error)}") from None
     _check_names(name, data.column_names)
     if not data.num_rows:
