@@ -401,7 +401,7 @@ def test_short_way_of_train_step_notices_what_changed():
 
 @pytest.mark.parametrize("value", [10**400, -(10**400)])
 def test_integers_beyond_every_float_are_refused_by_name(value):
-    with pytest.raises(ValueError, match="lr must be finite, not -?inf"):
+    with pytest.raises(ValueError, match=r"lr must be finite, not -?inf"):
         fastgd.SGD(lr=value)
 
 

@@ -483,8 +483,10 @@ FOREIGN = {
     "zip": b"PK\x03\x04" + bytes(100),
     "other safetensors": write_tensors({"w": np.zeros(3)}),
     "other safetensors with metadata": write_tensors({"w": np.zeros(3)}, {"format": "pt"}),
-    "no metadata text": write_tensors({}, {"format": "fastgd 1"}),
-    "newer": write_tensors({}, {"format": "fastgd 2", "config": "{}", "sha256": "0" * 64}),
+    "no metadata text": write_tensors({"w": np.zeros(3)}, {"format": "fastgd 1"}),
+    "newer": write_tensors(
+        {"w": np.zeros(3)}, {"format": "fastgd 2", "config": "{}", "sha256": "0" * 64}
+    ),
 }
 
 
@@ -606,6 +608,9 @@ MALICIOUS = {
     "history is text": set_in("history", "values", "loss"),
     "resume": set_in("resume", {"done": 1}),
     "resume done": set_in("resume", "done", -1),
+    "resume done beyond": set_in("resume", "done", 2**63),
+    "resume steps beyond": set_in("resume", "steps", 10**400),
+    "history epoch beyond": set_in("history", "epoch", [10**400]),
     "resume stopped": set_in("resume", "stopped", 1),
     "callback": set_in("resume", "callbacks", 0, {"name": "EarlyStopping"}),
     "callback tensors": set_in("resume", "callbacks", 0, "state", {"x": {"tensors": 10**9}}),

@@ -864,7 +864,9 @@ def test_constants_that_explode_are_refused_before_they_are_made(make):
     model = g.model(g("Add", z, make(g), out="out"), checked=False)
     tracemalloc.start()
     try:
-        with pytest.raises(ModelFileError, match=r"makes more of constants than the [\d,]+ numbers"):
+        with pytest.raises(
+            ModelFileError, match=r"makes more of constants than the [\d,]+ numbers"
+        ):
             from_onnx(model)
         assert tracemalloc.get_traced_memory()[1] < 40 * 2**20
     finally:
@@ -901,7 +903,10 @@ def nested_functions(n, calls_itself=False):
 
 @pytest.mark.parametrize(
     ("n", "calls_itself", "message"),
-    [(12, False, "more than 100,000 nodes"), (3, True, "function f0 calls itself|must not be recursive")],
+    [
+        (12, False, "more than 100,000 nodes"),
+        (3, True, "function f0 calls itself|must not be recursive"),
+    ],
 )
 def test_functions_that_explode_are_refused(n, calls_itself, message):
     g = Graph(n_inputs=2)

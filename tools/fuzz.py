@@ -122,9 +122,7 @@ def fuzz(target, seconds, megabytes):
 def commit():
     """Return the commit, with a plus sign if the folder differs from it."""
     git = ["git", "describe", "--always", "--dirty=+", "--exclude=*", "--abbrev=10"]
-    return subprocess.run(
-        git, cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
+    return subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def append(line):

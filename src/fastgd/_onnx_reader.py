@@ -196,7 +196,10 @@ def _parsed(onnx: Any, content: Any, path: Path | None) -> Any:
 def _check_text(model: Any) -> None:
     """Refuse names that are not UTF-8, which protobuf gives as bytes."""
     graph = model.graph
-    texts = [model.producer_name, *(text for x in model.metadata_props for text in (x.key, x.value))]
+    texts = [
+        model.producer_name,
+        *(text for x in model.metadata_props for text in (x.key, x.value)),
+    ]
     texts += [x.name for part in (graph.initializer, graph.input, graph.output) for x in part]
     for node in graph.node:
         texts += [node.name, node.op_type, node.domain, *node.input, *node.output]
@@ -206,7 +209,7 @@ def _check_text(model: Any) -> None:
 
 
 def _check_expansion(model: Any) -> None:
-    """Refuse functions that call themselves, or each other so often that the model would explode."""
+    """Refuse functions that call themselves, or each other so often that the model explodes."""
     functions = {(one.domain, one.name): one for one in model.functions}
     sizes: dict[tuple[str, str], int] = {}
 

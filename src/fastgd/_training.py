@@ -398,8 +398,8 @@ def restore_callbacks(
                 callback.load_state_dict(state["state"])
             except (ValueError, TypeError, LookupError, AttributeError) as error:
                 raise ValueError(
-                    f"the state of {name} cannot be restored: {error!r}. Fit without resume=True to "
-                    "begin anew"
+                    f"the state of {name} cannot be restored: {error!r}. Fit without resume=True "
+                    "to begin anew"
                 ) from error
             break
 

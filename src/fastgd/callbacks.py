@@ -113,7 +113,7 @@ class Callback:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned, with ``network`` set; refuse what it never returns."""
+        """Go on from what `state_dict` returned; ``network`` is set. Refuse anything else."""
 
 
 class EarlyStopping(Callback):

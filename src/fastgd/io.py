@@ -36,6 +36,8 @@ _FORMAT = "fastgd 1"
 _HEADER_LIMIT = 100_000_000
 _TENSORS = "tensors"
 _LONGEST_MESSAGE = 2000
+# Steps and epochs
+_MOST_COUNTED = 2**63 - 1
 # Warm-ups of warm-ups: what nests more deeply may be read, and then not be used or written.
 _MOST_SCHEDULES = 8
 _CONFIG_KEYS = {
@@ -454,8 +456,8 @@ def _build(
     history = _history(config["history"])
     if not isinstance(config["metadata"], dict):
         raise ModelFileError("its metadata are not a table")
-    step = integer("step", config["step"], 0, 2**63 - 1)
-    epoch = integer("epoch", config["epoch"], 0, 2**63 - 1)
+    step = integer("step", config["step"], 0, _MOST_COUNTED)
+    epoch = integer("epoch", config["epoch"], 0, _MOST_COUNTED)
     _schedule_state(network.optimizer.lr, config["schedule_state"], lr is not None)
 
     network._build(n_inputs)
@@ -584,7 +586,7 @@ def _history(plain: Any) -> History | None:
         return None
     _keys("history", plain, {"epoch", "values"})
     history = History()
-    history.epoch = [integer("epoch", epoch, 0) for epoch in plain["epoch"]]
+    history.epoch = [integer("epoch", epoch, 0, _MOST_COUNTED) for epoch in plain["epoch"]]
     for name, column in plain["values"].items():
         history.history[name] = [_number(value) for value in column]
         if len(column) > len(history.epoch):
@@ -624,8 +626,8 @@ def _resume(plain: Any, tensors: Mapping[str, Array]) -> dict[str, Any] | None:
     if plain is None:
         return None
     found = {
-        "done": integer("done", plain["done"], 0),
+        "done": integer("done", plain["done"], 0, _MOST_COUNTED),
         "stopped": boolean("stopped", plain["stopped"]),
         "callbacks": callbacks,
     }
-    return found | {name: integer(name, plain[name], 0) for name in optional}
+    return found | {name: integer(name, plain[name], 0, _MOST_COUNTED) for name in optional}

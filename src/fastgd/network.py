@@ -547,7 +547,7 @@ class Network:
         2
         """
         self._check_idle()
-        epochs = integer("epochs", epochs)
+        epochs = integer("epochs", epochs, maximum=2**63 - 1)
         batch_size = integer("batch_size", batch_size)
         shuffle = boolean("shuffle", shuffle)
         threads = threads_in_force(n_threads)

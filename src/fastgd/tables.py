@@ -379,6 +379,8 @@ def _read_parquet(name: str) -> Table:
             raise ValueError(
                 f"{name}: column {field.name!r} is of type {field.type}, which cannot be used"
             ) from None
+        except pa.ArrowException as error:  # text that is not UTF-8
+            raise ValueError(f"{name}: column {field.name!r}: {_one_line(error)}") from None
     return Table(name, columns)
 
 

@@ -86,7 +86,7 @@ def table_files(folder):
     made = {
         "comma.csv": csv.encode(),
         "semicolon.csv": b"a;b\n1,5;x\n2,5;y\n3;x\n4;y\n",
-        "tab.csv": "\ufeffä\tb\r\n1\tx\r\n2\t\"a\nb\"\r\n".encode(),
+        "tab.csv": '\ufeffä\tb\r\n1\tx\r\n2\t"a\nb"\r\n'.encode(),
         "codes.csv": b"code,y\n007,1\n008,0\nNA,1\n?,0\n",
         "csv.gz": gzip.compress(csv.encode(), mtime=0),
         "idx": idx(8, np.arange(12, dtype=np.uint8).reshape(3, 2, 2)),

@@ -11,16 +11,18 @@ import struct
 import zipfile
 import zlib
 
+from targets import words
+
 NUMBERS = (0, 1, -1, 2, 3, 0.5, -0.5, 1e308, 1e-320, 2**31, 2**32, 2**53, 2**63 - 1, 2**63, 2**64,
            10**30, 10**400, -(2**63), 65536, 255)  # fmt: skip
 JUNK = (None, True, False, "", "nan", "inf", "x", "\ud7ff\0", [], {}, [0], {"a": 1}, [[]],
         {"tensors": 1}, {"tensors": 10**9}, {"name": "custom"})  # fmt: skip
-NAMES = (
+NAMES = words(
     "relu tanh gelu softmax sigmoid exp leaky_relu elu identity squared_error cross_entropy "
     "log_loss poisson huber absolute_error sgd adam adamw rmsprop adagrad constant step "
     "exponential cosine inverse_scaling one_cycle warm_up plateau custom EarlyStopping Checkpoint "
     "GradientFlow float32 float64 auto zeros he_normal preprocessing best_weights"
-).split()
+)
 
 
 # ---- model files: JSON within JSON, and tensors ---------------------------------------------
@@ -101,12 +103,13 @@ def onnx_file(data, rng, mutate):
     return model.SerializeToString()
 
 
-OPERATORS = (
-    "Gemm MatMul Add Sub Mul Div Relu Tanh Sigmoid Softmax LogSoftmax Erf Exp Log Sqrt Pow Neg Abs "
-    "Clip Min Max Identity Dropout Flatten Reshape Shape Gather Concat Cast Constant Squeeze "
+OPERATORS = words(
+    "Gemm MatMul Add Sub Mul Div Relu Tanh Sigmoid Softmax LogSoftmax Erf Exp Log Sqrt Pow Neg "
+    "Abs Clip Min Max Identity Dropout Flatten Reshape Shape Gather Concat Cast Constant Squeeze "
     "Unsqueeze Transpose Slice ArgMax BatchNormalization Softplus LeakyRelu Elu Selu Gelu Mish "
-    "HardSigmoid Where Greater Less Equal Not And Or Scaler ZipMap ArrayFeatureExtractor ai.onnx.ml"
-).split()
+    "HardSigmoid Where Greater Less Equal Not And Or Scaler ZipMap ArrayFeatureExtractor "
+    "ai.onnx.ml"
+)
 
 
 def _change(message, rng, mutate):

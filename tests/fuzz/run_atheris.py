@@ -14,7 +14,6 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["fastgd"]):
-    import fastgd.tables
     import targets
 
 from mutators import MUTATORS

@@ -1,15 +1,16 @@
 """Run many examples of machines.py or of targets.call_with: see tools/fuzz.py, which starts this.
 
-    python tests/fuzz/run_hypothesis.py {calls,sequences} SECONDS
+python tests/fuzz/run_hypothesis.py {calls,sequences} SECONDS
 """
 
 import random
 import sys
 import time
 
-import drivers
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
+
+import drivers
 from machines import Calls
 
 CHUNK = 200
