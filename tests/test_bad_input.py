@@ -399,7 +399,7 @@ def test_short_way_of_train_step_notices_what_changed():
     assert net.step == 3
 
 
-@pytest.mark.parametrize("value", [10**400, -(10**400)])
+@pytest.mark.parametrize("value", [10**400, -(10**400)], ids=["positive", "negative"])
 def test_integers_beyond_every_float_are_refused_by_name(value):
     with pytest.raises(ValueError, match=r"lr must be finite, not -?inf"):
         fastgd.SGD(lr=value)

@@ -111,3 +111,23 @@ def test_requirements_of_extras_are_those_of_the_project():
     extras = PROJECT["project"]["optional-dependencies"]
     names = ("data", "plot", "sklearn", "onnx", "torch")
     assert found == [one for name in names for one in extras[name]]
+
+
+def test_every_requirement_has_a_lower_bound():
+    """`make test-oldest` installs those of the package, its build, its extras and its tests."""
+    found = subprocess.run(
+        [sys.executable, ROOT / "tools" / "oldest.py", "--list"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in found)
+    names = {pin.partition("==")[0] for pin in found}
+    assert {"numpy", "safetensors", "Cython", "pyarrow", "onnx", "scikit-learn"} <= names
+    every = [one for part in PROJECT["project"]["optional-dependencies"].values() for one in part]
+    for requirement in [*PROJECT["project"]["dependencies"], *every]:
+        assert requirement.startswith("fastgd[") or ">=" in requirement, requirement
+
+
+def test_security_policy_is_in_the_sdist():
+    assert "SECURITY.md" in (ROOT / "MANIFEST.in").read_text().split()
