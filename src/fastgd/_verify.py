@@ -590,6 +590,10 @@ def _measure_array_update(
     magnitudes = [np.maximum(np.abs(new.lo), np.abs(new.hi)) for new in results]
     # A weight keeps its value, and its states theirs, where one of them would overflow.
     greatest = np.maximum.reduce(magnitudes)
+    if params.get("nesterov"):
+        # So does it where its step overflows, the gradient joined with the new velocity.
+        largest_g = np.maximum(np.abs(g.lo), np.abs(g.hi))
+        greatest = np.maximum(greatest, largest_g + params["momentum"] * magnitudes[1])
     for (comparison, got), new, magnitude in zip(after, results, magnitudes, strict=True):
         middle = 0.5 * (new.lo + new.hi)
         half = 0.5 * (new.hi - new.lo) + arithmetic.u * magnitude
