@@ -18,6 +18,9 @@ from pathlib import Path
 from requirements import of_extras
 from sklearn_versions import ROOT, WARNINGS, run
 
+# The oldest matplotlib warns beside the newest pyparsing.
+FILTERS = [*WARNINGS, r"default:::(matplotlib|pyparsing)(\.|$)"]
+
 EXTRAS = ("data", "plot", "sklearn", "onnx", "examples", "test")
 ENVIRONMENT = ROOT / ".venv-oldest"
 FOLDERS = ("csrc", "src")
@@ -98,7 +101,7 @@ def main():
         return
     check_python()
     python = environment(wanted)
-    filters = "filterwarnings=" + "\n".join(WARNINGS)
+    filters = "filterwarnings=" + "\n".join(FILTERS)
     sys.exit(run(python, "-m", "pytest", "-o", filters, *options[options[:1] == ["--"] :]))
 
 

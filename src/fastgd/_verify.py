@@ -577,7 +577,9 @@ def _measure_array_update(
     if scale != 1:
         # The norm is a sum over all weights in double, in chains of up to some thousands.
         slack = 1e-12 * scale
-        g = g * _Interval(arithmetic, np.float64(scale - slack), np.float64(scale + slack))
+        # Of gradients near the largest number it may be denormal in the dtype, and count as zero.
+        least = scale - slack if scale > arithmetic.tiny else 0.0
+        g = g * _Interval(arithmetic, np.float64(least), np.float64(scale + slack))
     new_w, new_states = reference._new_values(
         optimizer,
         w,

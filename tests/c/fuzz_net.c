@@ -33,8 +33,8 @@ static size_t below(source *s, size_t n)
 /* Mostly an eighth of a small whole number, now and then one of any magnitude. */
 static double number(source *s)
 {
-    static const double odd[] = {0.0,    -0.0,  1e-45, -1e-38, 1e-310, 1e30,
-                                 -3e38, 1e300, -1e308, 16777217.0, 0.1, -1.0};
+    static const double odd[] = {0.0,   -0.0,  1e-45,  -1e-38,     1e-310, 1e30,
+                                 -3e38, 1e300, -1e308, 16777217.0, 0.1,    -1.0};
     const unsigned b = byte(s);
     return b < 12 ? odd[b] : ((double)b - 132) / 8;
 }
@@ -44,10 +44,10 @@ static const size_t element_bytes[FGD_N_DTYPES] = {4, 8, 1, 1, 2, 2, 4, 4, 8, 8}
 static void put(fgd_dtype dtype, void *at, double value)
 {
     /* memcpy: rows may begin at any address */
-#define PUT(TYPE, CONVERTED)                     \
-    do {                                         \
-        const TYPE element = (TYPE)(CONVERTED);  \
-        memcpy(at, &element, sizeof element);    \
+#define PUT(TYPE, CONVERTED)                    \
+    do {                                        \
+        const TYPE element = (TYPE)(CONVERTED); \
+        memcpy(at, &element, sizeof element);   \
     } while (0)
     if (dtype == FGD_F32) {
         PUT(float, fabs(value) > 3.4e38 ? 0 : value);
@@ -56,14 +56,14 @@ static void put(fgd_dtype dtype, void *at, double value)
     } else {
         const int64_t whole = fabs(value) < 1e15 ? (int64_t)value : 7;
         switch (dtype) {
-            case FGD_U8: PUT(uint8_t, whole); break;
-            case FGD_I8: PUT(int8_t, whole); break;
-            case FGD_U16: PUT(uint16_t, whole); break;
-            case FGD_I16: PUT(int16_t, whole); break;
-            case FGD_U32: PUT(uint32_t, whole); break;
-            case FGD_I32: PUT(int32_t, whole); break;
-            case FGD_U64: PUT(uint64_t, whole); break;
-            default: PUT(int64_t, whole); break;
+        case FGD_U8: PUT(uint8_t, whole); break;
+        case FGD_I8: PUT(int8_t, whole); break;
+        case FGD_U16: PUT(uint16_t, whole); break;
+        case FGD_I16: PUT(int16_t, whole); break;
+        case FGD_U32: PUT(uint32_t, whole); break;
+        case FGD_I32: PUT(int32_t, whole); break;
+        case FGD_U64: PUT(uint64_t, whole); break;
+        default: PUT(int64_t, whole); break;
         }
     }
 #undef PUT
@@ -101,10 +101,10 @@ static uint8_t *make_matrix(source *s, fgd_dtype dtype, size_t rows, size_t cols
     const size_t size = element_bytes[dtype], layout = below(s, 8);
     ptrdiff_t col = (ptrdiff_t)size, row = (ptrdiff_t)(cols * size);
     if (layout == 1) row = (ptrdiff_t)size, col = (ptrdiff_t)(rows * size);
-    if (layout == 2) row += 3;                      /* aligned to nothing */
+    if (layout == 2) row += 3; /* aligned to nothing */
     if (layout == 3) col *= 2, row = (ptrdiff_t)cols * col;
     const int is_backwards = layout == 4, is_repeated = layout == 5;
-    if (is_repeated) row = 0;                       /* every sample the same, as broadcast */
+    if (is_repeated) row = 0; /* every sample the same, as broadcast */
     const size_t last = (size_t)row * (rows - 1) + (size_t)col * (cols - 1);
     uint8_t *block = allocate(last + size);
     memset(block, 0, last + size);
@@ -166,17 +166,18 @@ static void decode(source *s, job *j)
     j->opt = (int)below(s, FGD_N_OPTS);
     const unsigned kind = byte(s);
     j->has_buffer = j->opt == FGD_OPT_RMSPROP && (kind & 1);
-    j->params = (fgd_update_params){.scale = 1,
-                                    .penalty_share = 1,
-                                    .norm_scale = 1,
-                                    .clip_value = kind & 2 ? 0.5 : 0,
-                                    .weight_decay = kind & 4 ? 0.01 : 0,
-                                    .momentum = j->opt == FGD_OPT_MOMENTUM || j->has_buffer ? 0.9 : 0,
-                                    .beta1 = 0.9,
-                                    .beta2 = 0.99,
-                                    .eps = 1e-8,
-                                    .nesterov = j->opt == FGD_OPT_MOMENTUM && (kind & 8),
-                                    .variant = kind & 16 ? FGD_VARIANT_SKLEARN : FGD_VARIANT_TORCH};
+    j->params =
+        (fgd_update_params){.scale = 1,
+                            .penalty_share = 1,
+                            .norm_scale = 1,
+                            .clip_value = kind & 2 ? 0.5 : 0,
+                            .weight_decay = kind & 4 ? 0.01 : 0,
+                            .momentum = j->opt == FGD_OPT_MOMENTUM || j->has_buffer ? 0.9 : 0,
+                            .beta1 = 0.9,
+                            .beta2 = 0.99,
+                            .eps = 1e-8,
+                            .nesterov = j->opt == FGD_OPT_MOMENTUM && (kind & 8),
+                            .variant = kind & 16 ? FGD_VARIANT_SKLEARN : FGD_VARIANT_TORCH};
     j->clip_norm = kind & 32 ? 1 : 0;
     j->lr_decay = kind & 64 && j->opt == FGD_OPT_ADAGRAD ? 0.1 : 0;
     j->long_flop = kind & 128 ? 0 : 2e9;
@@ -194,8 +195,8 @@ static void decode(source *s, job *j)
     j->has_order = (int)below(s, 2);
     const size_t n_outputs = j->units[j->n_layers - 1];
 
-    j->x_block = make_matrix(s, (fgd_dtype)below(s, FGD_N_DTYPES), j->n_rows, j->n_inputs, -1,
-                             &j->data.x);
+    j->x_block =
+        make_matrix(s, (fgd_dtype)below(s, FGD_N_DTYPES), j->n_rows, j->n_inputs, -1, &j->data.x);
     if (below(s, 4) == 0) j->data.x.scale = 0.25;
     if (j->loss == FGD_LOSS_CROSS_ENTROPY_LABELS_Z) {
         int64_t *labels = allocate(j->n_rows * sizeof *labels);
