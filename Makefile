@@ -17,6 +17,9 @@ TORCH_VENV ?= .venv-torch
 BENCH_ARGS ?=
 # Arguments for the wheels: make wheels WHEELS_ARGS="--suite python3.12"
 WHEELS_ARGS ?=
+# Seconds for each target, and which ones; all of them by default
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -25,10 +28,10 @@ install_extras = $(BIN)/python tools/requirements.py $(1) > $(VENV)/extras.txt &
 SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd csrc/*.[ch] csrc/*/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-grid test-data test-extras test-sklearn-versions test-torch \
-        test-notebooks test-sweep test-determinism test-large test-counts lint format docs bench why-page readme package-check clean
-        test-notebooks test-counts test-isa test-qemu test-arm64 test-cross lint format docs bench \
-        why-page readme package-check wheels clean
+.PHONY: help build demo test test-grid test-data test-extras test-sklearn-versions test-oldest \
+        fuzz test-torch test-notebooks test-sweep test-determinism test-large test-isa test-qemu \
+        test-arm64 test-cross test-counts lint format docs bench why-page readme package-check \
+        wheels clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 24
@@ -88,6 +91,16 @@ $(TORCH_VENV)/.ready: $(VENV)/.built
 	@echo "Installing PyTorch in $(TORCH_VENV) ..."
 	$(TORCH_VENV)/bin/python -m pip --disable-pip-version-check -q install -e '.[torch,plot,test]'
 	@touch $@
+
+test-oldest: $(VENV)/pyvenv.cfg  ## run the suite with the oldest versions that pyproject.toml allows
+	$(BIN)/python tools/oldest.py -- $(PYTEST_ARGS)
+
+$(VENV)/.fuzz: $(VENV)/.test
+	$(call install_extras,fuzz)
+	@touch $@
+
+fuzz: $(VENV)/.fuzz  ## fuzz readers, arguments, sequences and C core: FUZZ_SECONDS each of FUZZ_TARGETS
+	$(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 test-torch: $(TORCH_VENV)/.ready  ## run the tests of fastgd.torch beside PyTorch
 	$(TORCH_VENV)/bin/python -m pytest tests/test_torch_*.py $(PYTEST_ARGS)
@@ -171,5 +184,5 @@ wheels: $(VENV)/.wheels  ## manylinux wheels for every Python here, each install
 	$(BIN)/python tools/wheels.py $(WHEELS_ARGS)
 
 clean:  ## remove what was built, and the environments
-	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .venv-oldest .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
 	find src tests -name '*.so' -o -name '__pycache__' | xargs rm -rf

@@ -399,6 +399,12 @@ def test_short_way_of_train_step_notices_what_changed():
     assert net.step == 3
 
 
+@pytest.mark.parametrize("value", [10**400, -(10**400)], ids=["positive", "negative"])
+def test_integers_beyond_every_float_are_refused_by_name(value):
+    with pytest.raises(ValueError, match=r"lr must be finite, not -?inf"):
+        fastgd.SGD(lr=value)
+
+
 def test_huge_networks_are_refused_by_memory_not_by_a_crash():
     with pytest.raises((MemoryError, ValueError, OverflowError)):
         Network([Dense(2**40)], "squared_error", n_inputs=2**20)

@@ -19,7 +19,7 @@ ROOT = DOCS.parent
 TEXTS = [
     *sorted(DOCS.glob("*.md")),
     *sorted((DOCS / "api").glob("*.md")),
-    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "examples" / "notebooks").glob("*.ipynb")),
 ]
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -372,6 +373,52 @@ def test_resume_survives_saving_and_copying(path):
         assert each.fit(X, Y, epochs=4, resume=True, verbose=0).epoch == [0, 1, 2, 3]
 
 
+BAD_STATES = {
+    "text": lambda state: state | {"best_weights": [[["nan"], [0.0]], ["inf"]]},
+    "too few": lambda state: state | {"best_weights": state["best_weights"][:1]},
+    "another shape": lambda state: state | {"best_weights": [np.ones((3, 3)), np.ones(1)]},
+    "nan": lambda state: state | {"best_weights": [np.full((2, 1), np.nan), np.ones(1)]},
+    "infinite in float32": lambda state: state | {"best_weights": [np.ones((2, 1)), [1e300]]},
+    "a number": lambda state: state | {"best_weights": 7},
+    "no best": lambda state: {key: state[key] for key in state if key != "best"},
+    "best is text": lambda state: state | {"best": "0.5"},
+    "best is infinite": lambda state: state | {"best": float("inf")},
+    "wait": lambda state: state | {"wait": -1},
+    "nothing": lambda state: {},
+}
+
+
+@pytest.mark.parametrize("name", BAD_STATES)
+def test_forged_best_weights_are_refused_before_anything_changes(name, small, path):
+    """The file's own checks do not know what a callback's state means."""
+    path.write_bytes(small)
+    net = fastgd.load(path)
+    kept = net._resume["callbacks"][0]
+    kept["state"] = BAD_STATES[name](kept["state"])
+    before = {name: view.copy() for name, view in net._arrays().items()}
+    stop = fastgd.EarlyStopping("loss")
+    with pytest.raises(ValueError, match="the state of EarlyStopping cannot be restored: "):
+        net.fit(X[:, :2], Y, epochs=3, callbacks=[stop], resume=True, verbose=0)
+    assert (net.step, net.epoch) == (2, 1)
+    for key, view in net._arrays().items():
+        np.testing.assert_array_equal(view, before[key])
+    net.fit(X[:, :2], Y, epochs=2, callbacks=[stop], verbose=0)
+    assert stop.best_epoch in (0, 1), "what was refused has left no trace in the callback"
+
+
+def test_callbacks_of_a_refused_resume_begin_anew(small, path):
+    """The first of two callbacks had its state back when that of the second was refused."""
+    path.write_bytes(small)
+    net = fastgd.load(path)
+    net._resume["callbacks"][0]["state"]["best"] = -100.0
+    net._resume["callbacks"][1]["state"] = {}
+    callbacks = [fastgd.EarlyStopping("loss"), fastgd.Checkpoint(path)]
+    with pytest.raises(ValueError, match="the state of Checkpoint cannot be restored: KeyError"):
+        net.fit(X[:, :2], Y, epochs=3, callbacks=callbacks, resume=True, verbose=0)
+    net.fit(X[:, :2], Y, epochs=2, callbacks=callbacks, verbose=0)
+    assert callbacks[0].best > 0
+
+
 def test_a_new_step_makes_a_checkpoint_a_thing_of_the_past(path):
     net = network("adam")
     net.fit(X, Y, epochs=2, callbacks=[fastgd.Checkpoint(path)], verbose=0)
@@ -436,8 +483,10 @@ FOREIGN = {
     "zip": b"PK\x03\x04" + bytes(100),
     "other safetensors": write_tensors({"w": np.zeros(3)}),
     "other safetensors with metadata": write_tensors({"w": np.zeros(3)}, {"format": "pt"}),
-    "no metadata text": write_tensors({}, {"format": "fastgd 1"}),
-    "newer": write_tensors({}, {"format": "fastgd 2", "config": "{}", "sha256": "0" * 64}),
+    "no metadata text": write_tensors({"w": np.zeros(3)}, {"format": "fastgd 1"}),
+    "newer": write_tensors(
+        {"w": np.zeros(3)}, {"format": "fastgd 2", "config": "{}", "sha256": "0" * 64}
+    ),
 }
 
 
@@ -534,6 +583,11 @@ MALICIOUS = {
         "lr",
         json.loads('{"name":"warm_up","steps":1,"schedule":' * 400 + "0.1" + "}" * 400),
     ),
+    "schedules that could be read and not be written": set_in(
+        "optimizer",
+        "lr",
+        json.loads('{"name":"warm_up","steps":1,"schedule":' * 9 + "0.1" + "}" * 9),
+    ),
     "schedule state": set_in("schedule_state", [1]),
     "dtype": set_in("dtype", "float16"),
     "dtype is a list": set_in("dtype", ["float32"]),
@@ -554,6 +608,9 @@ MALICIOUS = {
     "history is text": set_in("history", "values", "loss"),
     "resume": set_in("resume", {"done": 1}),
     "resume done": set_in("resume", "done", -1),
+    "resume done beyond": set_in("resume", "done", 2**63),
+    "resume steps beyond": set_in("resume", "steps", 10**400),
+    "history epoch beyond": set_in("history", "epoch", [10**400]),
     "resume stopped": set_in("resume", "stopped", 1),
     "callback": set_in("resume", "callbacks", 0, {"name": "EarlyStopping"}),
     "callback tensors": set_in("resume", "callbacks", 0, "state", {"x": {"tensors": 10**9}}),
@@ -607,6 +664,14 @@ def test_configuration_that_is_no_json_object_is_refused(text, parts, path):
     refused(sealed(text, parts[1]), path)
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1E400", "NaN", "-Infinity"])
+def test_numbers_that_no_float_holds_are_refused(number, parts, path):
+    """Python reads them; what is loaded could not be saved."""
+    config, tensors = parts
+    config["metadata"] = {"a": "HERE"}
+    refused(sealed(json.dumps(config).replace('"HERE"', number), tensors), path, number)
+
+
 def test_repeated_keys_are_refused(parts, path):
     """Readers that take the first one and those that take the last would see different files."""
     config, tensors = parts
@@ -622,6 +687,103 @@ def test_header_that_claims_much_is_refused_without_memory(small, path):
     header["layers.0.weight"]["shape"] = [2**40, 2**40]
     text = json.dumps(header).encode()
     refused(len(text).to_bytes(8, "little") + text + small[8 + size :], path)
+
+
+def framed(header, body=b""):
+    """A file of safetensors with this header, whatever it says."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+def entry(begin, end, shape=(2,), dtype="F32"):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+
+
+ABOUT = {"__metadata__": {"format": "fastgd 1", "config": "{}", "sha256": "0" * 64}}
+FORGED = {
+    "a name twice": framed(
+        b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},'
+        b'"a":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}',
+        bytes(16),
+    ),
+    "two tensors in one place": framed(ABOUT | {"a": entry(0, 8), "b": entry(0, 8)}, bytes(8)),
+    "overlap": framed(ABOUT | {"a": entry(0, 8), "b": entry(4, 12)}, bytes(12)),
+    "hole": framed(ABOUT | {"a": entry(0, 8), "b": entry(12, 20)}, bytes(20)),
+    "beyond the end": framed(ABOUT | {"a": entry(0, 8)}, bytes(4)),
+    "before the beginning": framed(ABOUT | {"a": entry(-8, 0)}, bytes(8)),
+    "backwards": framed(ABOUT | {"a": entry(8, 0)}, bytes(8)),
+    "beyond 64 bits": framed(ABOUT | {"a": entry(0, 2**64)}, bytes(8)),
+    "bytes that belong to nothing": framed(ABOUT | {"a": entry(0, 8)}, bytes(9)),
+    "shape of another size": framed(ABOUT | {"a": entry(0, 8, (3,))}, bytes(8)),
+    "shape whose product overflows": framed(ABOUT | {"a": entry(0, 0, (2**32, 2**32))}),
+    "empty and huge": framed(ABOUT | {"a": entry(0, 0, (0, 2**62))}),
+    "negative shape": framed(ABOUT | {"a": entry(0, 8, (-2,))}, bytes(8)),
+    "unknown dtype": framed(ABOUT | {"a": entry(0, 8, (2,), "F31")}, bytes(8)),
+    "objects": framed(ABOUT | {"a": entry(0, 8, (1,), "O")}, bytes(8)),
+    "entry is a number": framed(ABOUT | {"a": 3}),
+    "metadata is a list": framed({"__metadata__": ["fastgd 1"]}),
+    "checksum is a number": framed({"__metadata__": {"format": "fastgd 1", "config": "{}",
+                                                     "sha256": 0}}),
+    "not text": framed(b'{"\xff":1}'),
+    "not an object": framed(b"[1]"),
+    "deep": framed(b'{"a":' * 100_000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_forged_headers_are_refused(name, path):
+    refused(FORGED[name], path)
+
+
+@pytest.mark.parametrize("name", ["weights", "list", "keys", "text"])
+def test_loading_takes_memory_in_proportion_to_the_file(name, path):
+    """Of tensors a copy or two; of JSON, which is all lists and keys, some 40 times its bytes."""
+    config = {
+        "weights": "{}",
+        "list": json.dumps({"history": [[]] * 200_000}, separators=(",", ":")),
+        "keys": json.dumps({str(i): {} for i in range(60_000)}, separators=(",", ":")),
+        "text": json.dumps({"fastgd": "x" * 600_000}),
+    }[name]
+    tensors = {"a": np.zeros(2_000_000, np.float32)} if name == "weights" else {}
+    content = sealed(config, tensors)
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError) as caught:
+            fastgd.load(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(str(caught.value)) < 3000
+    assert peak < (4 if name == "weights" else 40) * len(content) + 2**20
+
+
+def test_files_that_claim_much_load_in_little_memory(parts, path):
+    """The operating system refuses what goes beyond 300 MB, also memory that is never touched."""
+    config, tensors = parts
+    files = []
+    for units in (10**6, 10**9, 10**12):
+        changed = json.loads(json.dumps(config))
+        changed["layers"][0]["units"] = units
+        files.append(sealed(changed, tensors))
+    files += FORGED.values()
+    for i, content in enumerate(files):
+        path.with_name(f"{i}.model").write_bytes(content)
+    code = """
+        import resource, sys, fastgd, safetensors.numpy
+        from pathlib import Path
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + 300 * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        for path in Path(sys.argv[1]).glob("*.model"):
+            try:
+                fastgd.load(path)
+            except fastgd.ModelFileError:
+                print(path.name)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(path.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert len(done.stdout.split()) == len(files)
 
 
 def test_claimed_sizes_are_checked_before_memory_is_asked_for(parts, path, monkeypatch):

@@ -555,6 +555,20 @@ def test_clipping_does_not_act_on_loss_and_grad():
     np.testing.assert_array_equal(plain[0][0], gradients[0][0])
 
 
+@pytest.mark.parametrize("given", ["training", "validation"])
+def test_accuracy_of_other_targets_is_refused_before_training(given):
+    net = Network([Dense(1)], "squared_error", n_inputs=2)
+    before = net.get_weights()
+    good, bad = np.array([0.0, 1.0, 0.0]), np.array([0.0, 3.0, 1.0])
+    y, other = (bad, good) if given == "training" else (good, bad)
+    data = np.ones((3, 2))
+    with pytest.raises(ValueError, match="accuracy needs class labels, or targets from 0 to 1"):
+        net.fit(data, y, validation_data=(data, other), metrics="accuracy", verbose=0)
+    assert net.step == 0
+    for one, two in zip(before, net.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
 def test_metrics_of_evaluate():
     rng = np.random.default_rng(0)
     X, w = rng.normal(size=(50, 5)), rng.uniform(size=50)

@@ -4,13 +4,15 @@ import errno
 import json
 import os
 import re
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import fastgd
 from doc_cells import assert_cells_print_what_is_shown
@@ -778,8 +780,11 @@ def test_tensors_shorter_than_they_claim_are_refused(written):
 
 
 @pytest.mark.parametrize(
-    "loss", ["{}", "no JSON", '{"name": "huber", "delta": -1}', '{"name": 3}', "7"]
-)
+    "loss",
+    ["{}", "no JSON", '{"name": "huber", "delta": -1}', '{"name": 3}', "7", "[" * 100_000,
+     '{"name": "huber", "delta": 1' + "0" * 400 + "}"],
+    ids=range(7),
+)  # fmt: skip
 def test_damaged_notes_of_the_loss_are_refused(loss, written):
     model = onnx.load(written)
     for entry in model.metadata_props:
@@ -828,3 +833,94 @@ def test_second_files_elsewhere_are_not_read(written, tmp_path):
 
 def test_cells_of_the_page_print_what_it_shows(tmp_path):
     assert_cells_print_what_is_shown("onnx.md", tmp_path)
+
+
+# ---- graphs that ask for more than they hold ---------------------------------------------------
+
+
+def squared(g):
+    """A column and a row of 3,000, and their sum, of 9 million numbers."""
+    column, row = np.zeros((3000, 1)), np.zeros((1, 3000))
+    return g("Add", g("Constant", value=numpy_helper.from_array(column.astype(np.float32))), row)
+
+
+def doubled(g, op="Concat"):
+    """Twice as long with every node: 2**40 numbers in the end."""
+    value = g.constant(np.zeros(1))
+    for _ in range(40):
+        value = g("Concat", value, value, axis=0)
+    return value
+
+
+def gathered(g):
+    value = g.constant(np.zeros((1, 1000)))
+    return g("Gather", value, g.constant(np.zeros(100_000), "int64"), axis=0)
+
+
+@pytest.mark.parametrize("make", [squared, doubled, gathered])
+def test_constants_that_explode_are_refused_before_they_are_made(make):
+    g = Graph(n_inputs=2)
+    z = g("MatMul", "input", np.ones((2, 2)))
+    model = g.model(g("Add", z, make(g), out="out"), checked=False)
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            ModelFileError, match=r"makes more of constants than the [\d,]+ numbers"
+        ):
+            from_onnx(model)
+        assert tracemalloc.get_traced_memory()[1] < 40 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_endless_functions_of_one_number_are_refused_in_time():
+    g = Graph(n_inputs=2)
+    z = g("MatMul", "input", np.ones((2, 2)))
+    for _ in range(3000):
+        z = g("Add", z, np.ones(1))
+    began = time.process_time()
+    with pytest.raises(ModelFileError, match="beyond the 64 operators between two layers"):
+        from_onnx(g.model(g("Tanh", z, out="out"), checked=False))
+    assert time.process_time() - began < 5
+
+
+def nested_functions(n, calls_itself=False):
+    """Each calls the next one ten times, and the last is Relu."""
+    made = []
+    for i in range(n):
+        is_last = i + 1 == n
+        op, domain = ("Relu", "") if is_last else (f"f{i + 1}", "com.example")
+        if is_last and calls_itself:
+            op, domain = "f0", "com.example"
+        nodes, name = [], "x"
+        for j in range(10):
+            nodes.append(helper.make_node(op, [name], [f"y{j}"], domain=domain))
+            name = f"y{j}"
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.example", 1)]
+        made.append(helper.make_function("com.example", f"f{i}", ["x"], [name], nodes, opsets))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("n", "calls_itself", "message"),
+    [
+        (12, False, "more than 100,000 nodes"),
+        (3, True, "function f0 calls itself|must not be recursive"),
+    ],
+)
+def test_functions_that_explode_are_refused(n, calls_itself, message):
+    g = Graph(n_inputs=2)
+    z = g("f0", g("MatMul", "input", np.ones((2, 2))), domain="com.example", out="out")
+    model = g.model(z, checked=False, functions=nested_functions(n, calls_itself))
+    with pytest.raises(ModelFileError, match=message):
+        from_onnx(model)
+
+
+def test_metadata_of_others_that_are_not_finite_stay_text(written, tmp_path):
+    """Or the network that is read could not be saved."""
+    model = onnx.load(written)
+    for key, value in {"a": "NaN", "b": "[" * 100_000, "c": "[1]", "d": "1e999"}.items():
+        model.metadata_props.add(key=key, value=value)
+    net = from_onnx(model)
+    assert (net.metadata["a"], net.metadata["c"]) == ("NaN", [1])
+    net.save(tmp_path / "model")

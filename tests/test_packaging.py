@@ -165,3 +165,23 @@ def test_modules_do_not_claim_to_be_safe_without_the_interpreters_lock():
     assert "freethreading_compatible" not in (ROOT / "setup.py").read_text()
     for path in (ROOT / "src" / "fastgd").glob("*.pyx"):
         assert "freethreading_compatible" not in path.read_text()
+
+
+def test_every_requirement_has_a_lower_bound():
+    """`make test-oldest` installs those of the package, its build, its extras and its tests."""
+    found = subprocess.run(
+        [sys.executable, ROOT / "tools" / "oldest.py", "--list"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in found)
+    names = {pin.partition("==")[0] for pin in found}
+    assert {"numpy", "safetensors", "Cython", "pyarrow", "onnx", "scikit-learn"} <= names
+    every = [one for part in PROJECT["project"]["optional-dependencies"].values() for one in part]
+    for requirement in [*PROJECT["project"]["dependencies"], *every]:
+        assert requirement.startswith("fastgd[") or ">=" in requirement, requirement
+
+
+def test_security_policy_is_in_the_sdist():
+    assert "SECURITY.md" in (ROOT / "MANIFEST.in").read_text().split()

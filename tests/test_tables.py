@@ -1,7 +1,10 @@
 """Data files as tables and arrays: types, missing values, and what is refused."""
 
 import gzip
+import io
 import struct
+import time
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -278,3 +281,67 @@ def test_labels_go_with_idx_only(tmp_path):
 def test_missing_file_is_an_oserror(tmp_path):
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "absent.csv")
+
+
+def npz_of(name, members):
+    with zipfile.ZipFile(name, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+
+
+def npy(shape, dtype="<f8", data=b""):
+    text = repr({"descr": dtype, "fortran_order": False, "shape": shape}).encode()
+    return b"\x93NUMPY\x01\x00" + (len(text) + 1).to_bytes(2, "little") + text + b"\n" + data
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (npy((10**6, 10**6)), r"X of shape \(1000000, 1000000\) needs 8000000000000 bytes"),
+        (npy((2, 2), "<f8", bytes(24)), "expected 32 bytes got 24"),
+        (npy((2, 2), "|O"), "Object arrays cannot be loaded"),
+        (npy((-1, 4)), "a.npz"),
+        (b"\x93NUMPY\x07\x00", "version"),
+        (b"", "a.npz"),
+    ],
+)
+def test_npz_that_claims_more_than_it_holds_is_refused(tmp_path, content, message):
+    """Before NumPy reserves what the header says."""
+    npz_of(tmp_path / "a.npz", {"X.npy": content})
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=message):
+            read(tmp_path / "a.npz")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_npz_of_other_methods_of_compression_is_refused(tmp_path):
+    """Their ratio has no bound."""
+    file = io.BytesIO()
+    np.save(file, np.zeros((3, 2)))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("X.npy", file.getvalue())
+    with pytest.raises(ValueError, match="another method than deflate"):
+        read(tmp_path / "a.npz")
+
+
+@needs_pyarrow
+def test_very_many_columns_are_read_in_time(tmp_path):
+    """Two equal names among them are found without comparing all with all."""
+    names = [f"c{i}" for i in range(60_000)]
+    path = tmp_path / "a.csv"
+    path.write_text(",".join([*names, "c7"]) + "\n" + ",".join("1" * 60_001) + "\n")
+    began = time.process_time()
+    with pytest.raises(ValueError, match=r"column names occur twice: 'c7'$"):
+        read(path)
+    assert time.process_time() - began < 5
+
+
+@needs_pyarrow
+def test_a_message_about_equal_names_does_not_list_thousands(tmp_path):
+    names = [f"c{i}" for i in range(1000)]
+    (tmp_path / "a.csv").write_text(",".join(names + names) + "\n" + ",".join("1" * 2000) + "\n")
+    with pytest.raises(ValueError, match=r"and 980 more$"):
+        read(tmp_path / "a.csv")

@@ -382,3 +382,27 @@ def test_each_online_kernel_is_verified_of_its_own(n_inputs, calls):
         net = fastgd.Network([fastgd.Dense(1)], "squared_error", n_inputs=inputs)
         net.fit(np.ones((4, inputs), np.float32), np.ones(4), batch_size=1, epochs=1, verbose=0)
         assert calls
+
+
+def test_a_step_of_nesterov_that_overflows_is_a_divergence():
+    """Its gradient and its velocity are finite in float32, and not what is made of both."""
+    net = fastgd.Network(
+        [fastgd.Dense(3)], "cross_entropy", fastgd.SGD(0.02, 0.9, nesterov=True), n_inputs=1
+    )
+    net.set_weights([np.zeros((1, 3)), np.zeros(3)])
+    with (
+        fastgd.config(validate="always"),
+        pytest.raises(fastgd.DivergenceError, match="a weight is not finite"),
+    ):
+        net.train_step(np.array([[3.4e38]], np.float32), np.array([0]))
+    assert all(np.isfinite(array).all() for array in net.get_weights())
+
+
+def test_clipping_of_gradients_near_the_largest_number_is_no_fault_of_a_kernel():
+    """The factor is denormal in float32, so that the step is none."""
+    optimizer = fastgd.SGD(0.05, clip_norm=1.0)
+    net = fastgd.Network([fastgd.Dense(3)], "cross_entropy", optimizer, n_inputs=1)
+    net.set_weights([np.zeros((1, 3)), np.zeros(3)])
+    with fastgd.config(validate="always"):
+        net.train_step(np.array([[3.4e38]], np.float32), np.array([0]))
+    assert not net.layers[0].weight.any()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from ._command_train import checked_output
+from ._command_train import checked_output, encoder_of
 from .io import load
-from .preprocess import Preprocessor
 
 __all__ = ["export"]
 
@@ -16,8 +15,8 @@ def export(options: argparse.Namespace) -> int:
     out = checked_output(options.out, options.model)
     net = load(options.model)
     metadata, inputs = net.metadata, f"{net.n_inputs}"
-    if "preprocessing" in metadata:
-        encoder = Preprocessor(metadata["preprocessing"])
+    encoder = encoder_of(options.model, net)
+    if encoder is not None:
         metadata = {**metadata, "feature_names": encoder.feature_names}
         if encoder.task == "classification":
             metadata["classes"] = encoder.classes

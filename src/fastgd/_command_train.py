@@ -304,9 +304,6 @@ def predict(options: argparse.Namespace) -> int:
     encoder = encoder_of(options.model, net)
     if encoder is None:
         raise ValueError(f"{options.model}: not written by fastgd train; use fastgd.load in Python")
-    n_outputs = len(encoder.classes) if encoder.task == "classification" else 1
-    if (net.n_inputs, net.n_outputs) != (len(encoder.feature_names), n_outputs):
-        raise ValueError(f"{options.model}: its preprocessing does not fit its network")
     if options.probabilities and encoder.task != "classification":
         raise ValueError(f"{options.model}: predicts numbers, so --probabilities does not apply")
     data = tables.read(options.file, text=encoder.text_columns)
@@ -319,13 +316,17 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def encoder_of(path: str, net: Network) -> Preprocessor | None:
-    """Return the encoding of inputs and target that a model file holds, if it does."""
+    """Return the preprocessing that a model file holds, if it does; it must fit its network."""
     if "preprocessing" not in net.metadata:
         return None
     try:
-        return Preprocessor(net.metadata["preprocessing"])
+        encoder = Preprocessor(net.metadata["preprocessing"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    n_outputs = len(encoder.classes) if encoder.task == "classification" else 1
+    if (net.n_inputs, net.n_outputs) != (encoder.n_inputs, n_outputs):
+        raise ValueError(f"{path}: its preprocessing does not fit its network")
+    return encoder
 
 
 def checked_output(path: str, *others: str | None) -> str:

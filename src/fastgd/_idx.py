@@ -15,7 +15,7 @@ import numpy as np
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MAX_DIMENSIONS = 8
 # Deflate cannot expand its input by more than this, so a larger claim is false.
-_MAX_GZIP_RATIO = 1040
+MAX_DEFLATE_RATIO = 1040
 _CHUNK = 1 << 24
 
 
@@ -58,7 +58,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
             return _read(raw, name, limit)
         try:
             with gzip.open(raw) as stream:
-                return _read(stream, name, limit * _MAX_GZIP_RATIO)
+                return _read(stream, name, limit * MAX_DEFLATE_RATIO)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(f"{name}: damaged gzip data ({error})") from None
 

@@ -7,7 +7,6 @@ Div, Erf, Add and Mul; Sigmoid and Mul; a Softplus with a threshold. Nothing is 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +23,7 @@ from ._onnx_writer import LOSS_KEY, PRODUCER, import_onnx
 from ._pairing import LOSSES, canonical_output
 from ._validate import Array
 from .activations import Activation
-from .io import loss_of
+from .io import from_json, loss_of, shown
 from .layers import Dense
 from .losses import CustomLoss, Loss
 from .network import Network
@@ -37,6 +36,13 @@ __all__ = ["from_onnx"]
 
 # What may have a constant of its own for each unit
 _BY_UNIT = ("Add", "Sub", "Mul", "Div")
+# Nodes between two layers; the activations of exporters take up to a dozen.
+_MOST_STEPS = 64
+# Nodes of a model once its functions are written out
+_MOST_NODES = 100_000
+# What nodes may make of constants: this many numbers, or this multiple of the model's own
+_CONSTANTS = 1 << 20
+_GROWTH = 4
 # Up to here the activation is told which was meant, such as gelu where it was computed by tanh.
 _NEAR_MISS = 0.01
 
@@ -138,7 +144,7 @@ def from_onnx(
         if loss is None:
             loss = _fitting_loss(layers[-1].activation)
     except ModelFileError as error:
-        raise ModelFileError(f"cannot read {what}: {error}") from error.__cause__
+        raise ModelFileError(f"cannot read {what}: {shown(error)}") from error.__cause__
     network = Network(
         [Dense(one.weight.shape[1], one.activation, bias=one.bias is not None) for one in layers],
         loss,
@@ -172,7 +178,9 @@ def _parsed(onnx: Any, content: Any, path: Path | None) -> Any:
         if model.functions:
             import onnx.inliner
 
+            _check_expansion(model)
             model = onnx.inliner.inline_local_functions(model)
+        _check_text(model)
     except DecodeError as error:
         raise ModelFileError("it is no ONNX model, or damaged or truncated") from error
     except ModelFileError:
@@ -185,6 +193,45 @@ def _parsed(onnx: Any, content: Any, path: Path | None) -> Any:
     return model
 
 
+def _check_text(model: Any) -> None:
+    """Refuse names that are not UTF-8, which protobuf gives as bytes."""
+    graph = model.graph
+    texts = [
+        model.producer_name,
+        *(text for x in model.metadata_props for text in (x.key, x.value)),
+    ]
+    texts += [x.name for part in (graph.initializer, graph.input, graph.output) for x in part]
+    for node in graph.node:
+        texts += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        texts += [attribute.name for attribute in node.attribute]
+    if not all(isinstance(text, str) for text in texts):
+        raise ModelFileError("it has names or metadata that are not UTF-8")
+
+
+def _check_expansion(model: Any) -> None:
+    """Refuse functions that call themselves, or each other so often that the model explodes."""
+    functions = {(one.domain, one.name): one for one in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(nodes: Any, above: tuple[tuple[str, str], ...]) -> int:
+        total = 0
+        for node in nodes:
+            key = node.domain, node.op_type
+            if key in above:
+                raise ModelFileError(f"its function {key[1]} calls itself")
+            if key in functions and key not in sizes:
+                sizes[key] = size(functions[key].node, (*above, key))
+            total += sizes.get(key, 1)
+            for attribute in node.attribute:
+                for graph in (attribute.g, *attribute.graphs):
+                    total += size(graph.node, above)
+            if total > _MOST_NODES:
+                raise ModelFileError(f"it has more than {_MOST_NODES:,} nodes, functions included")
+        return total
+
+    size(model.graph.node, ())
+
+
 def _check_place(onnx: Any, tensor: Any) -> None:
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         raise ModelFileError("its weights are in a second file: give the path of the first")
@@ -192,8 +239,9 @@ def _check_place(onnx: Any, tensor: Any) -> None:
 
 def _metadata(model: Any, classes: list[Any] | None) -> dict[str, Any]:
     found = {entry.key: entry.value for entry in model.metadata_props}
+    # Whoever has written it: to_onnx writes its own.
+    found.pop(LOSS_KEY, None)
     if model.producer_name == PRODUCER:
-        found.pop(LOSS_KEY, None)
         found = {key: _json_or_text(value) for key, value in found.items()}
     if classes is not None:
         found.setdefault("classes", classes)
@@ -202,8 +250,8 @@ def _metadata(model: Any, classes: list[Any] | None) -> dict[str, Any]:
 
 def _json_or_text(text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
+        return from_json(text)
+    except (ValueError, RecursionError):
         # Another tool has added it to a file of ours.
         return text
 
@@ -214,10 +262,12 @@ def _noted_loss(model: Any) -> Loss | CustomLoss | None:
     if model.producer_name != PRODUCER or LOSS_KEY not in notes:
         return None
     try:
-        return loss_of(json.loads(notes[LOSS_KEY]), None)
+        return loss_of(from_json(notes[LOSS_KEY]), None)
     except ModelFileError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (
+        LookupError, TypeError, ValueError, AttributeError, RecursionError,
+    ) as error:  # fmt: skip
         raise ModelFileError(f"its loss is damaged: {error}") from error
 
 
@@ -332,6 +382,7 @@ class _Reader:
         self._graph = model.graph
         self._values: dict[str, Any] = {"": None}
         self._node: Any = None
+        self._made = 0  # numbers in constants that nodes have made
 
     def network(self, output: str | None) -> tuple[tuple[_Layer, ...], float]:
         """Return the layers and input_scale of the value named output, or of the output."""
@@ -372,6 +423,14 @@ class _Reader:
             raise ModelFileError("it has sparse tensors")
         for tensor in self._graph.initializer:
             self._values[tensor.name] = self._array(tensor)
+        held = sum(x.size for x in self._values.values() if x is not None)
+        self._most_made = max(_CONSTANTS, _GROWTH * held)
+
+    def _make(self, *shapes: tuple[int, ...]) -> None:
+        """Account for an array that a node makes of constants, before it is made."""
+        self._made += math.prod(np.broadcast_shapes(*shapes))
+        if self._made > self._most_made:
+            raise _Refused(f"makes more of constants than the {self._most_made:,} numbers allowed")
 
     def _array(self, tensor: Any) -> Array:
         _check_place(self._onnx, tensor)
@@ -447,6 +506,7 @@ class _Reader:
             function = lambda *x: plain(*x, **attributes)  # noqa: E731
             function(*(np.ones(1) for _ in operands))  # an attribute that it does not have
         if not any(isinstance(x, _Signal | _Finished | _Labels) for x in operands):
+            self._make(*(x.shape for x in operands if x is not None))
             return np.asarray(function(*operands))
         return self._computed(op, function, operands)
 
@@ -483,6 +543,8 @@ class _Reader:
     ) -> _Signal:
         """Return a function of signals of one base, and of numbers."""
         steps = signal.base.steps
+        if len(steps) == _MOST_STEPS:
+            raise _Refused(f"is beyond the {_MOST_STEPS} operators between two layers")
         steps.append((function, operands))
         return _Signal(signal.base, signal.shape, len(steps), affine, self._label)
 
@@ -673,6 +735,7 @@ class _Reader:
         (value,) = operands
         dtype = self._onnx.helper.tensor_dtype_to_np_dtype(attributes["to"])
         if isinstance(value, np.ndarray):
+            self._make(value.shape)
             return value.astype(dtype)
         if isinstance(value, _Labels):
             return value
@@ -760,6 +823,7 @@ class _Reader:
 
     def _concat(self, operands: list[Any], attributes: Mapping[str, Any]) -> _Value:
         if all(isinstance(x, np.ndarray) for x in operands):
+            self._make((sum(x.size for x in operands),))
             return np.concatenate(operands, axis=attributes["axis"])
         if len(operands) == 2 and all(isinstance(x, _Signal) for x in operands):
             first, second = operands
@@ -773,6 +837,8 @@ class _Reader:
     def _gather(self, operands: list[Any], attributes: Mapping[str, Any]) -> _Value:
         value, indices = operands
         if isinstance(value, np.ndarray) and isinstance(indices, np.ndarray):
+            rows = max(1, value.shape[attributes.get("axis", 0)])
+            self._make((indices.size * (value.size // rows),))
             return np.asarray(np.take(value, indices, axis=attributes.get("axis", 0)))
         if isinstance(value, np.ndarray) and isinstance(indices, _Labels):
             return self._labelled(value.reshape(-1).tolist())

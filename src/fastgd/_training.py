@@ -378,15 +378,29 @@ def run_verified(
     return losses
 
 
-def restore_callbacks(callbacks: Sequence[Callback], states: Sequence[Mapping[str, Any]]) -> None:
-    """Give each callback the first state left that one of its class has kept."""
+def restore_callbacks(
+    network: Network, callbacks: Sequence[Callback], states: Sequence[Mapping[str, Any]]
+) -> None:
+    """Give each callback the first state left that one of its class has kept.
+
+    Nothing of the network has changed when a state is refused.
+    """
     left = list(states)
     for callback in callbacks:
+        name = type(callback).__name__
         for state in left:
-            if state["name"] == type(callback).__name__:
-                left.remove(state)
+            if state["name"] != name:
+                continue
+            left.remove(state)
+            callback.network = network
+            try:
                 callback.load_state_dict(state["state"])
-                break
+            except (ValueError, TypeError, LookupError, AttributeError) as error:
+                raise ValueError(
+                    f"the state of {name} cannot be restored: {error!r}. Fit without resume=True "
+                    "to begin anew"
+                ) from error
+            break
 
 
 def operations(network: Network) -> tuple[object, ...]:

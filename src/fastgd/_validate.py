@@ -83,7 +83,10 @@ def real(
         isinstance(value, bool | np.bool_) or not isinstance(value, Real)
     ):
         raise TypeError(f"{name} must be a number, not {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        number = math.inf
     wanted = [
         text
         for text, broken in (
@@ -96,7 +99,8 @@ def real(
         if broken
     ]
     if wanted:
-        raise ValueError(f"{name} must be {wanted[0]}, not {value!r}")
+        given = repr(value) if math.isfinite(number) or type(value) is float else number
+        raise ValueError(f"{name} must be {wanted[0]}, not {given}")
     return number
 
 

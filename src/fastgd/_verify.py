@@ -577,7 +577,9 @@ def _measure_array_update(
     if scale != 1:
         # The norm is a sum over all weights in double, in chains of up to some thousands.
         slack = 1e-12 * scale
-        g = g * _Interval(arithmetic, np.float64(scale - slack), np.float64(scale + slack))
+        # Of gradients near the largest number it may be denormal in the dtype, and count as zero.
+        least = scale - slack if scale > arithmetic.tiny else 0.0
+        g = g * _Interval(arithmetic, np.float64(least), np.float64(scale + slack))
     new_w, new_states = reference._new_values(
         optimizer,
         w,
@@ -590,6 +592,10 @@ def _measure_array_update(
     magnitudes = [np.maximum(np.abs(new.lo), np.abs(new.hi)) for new in results]
     # A weight keeps its value, and its states theirs, where one of them would overflow.
     greatest = np.maximum.reduce(magnitudes)
+    if params.get("nesterov"):
+        # So does it where its step overflows, the gradient joined with the new velocity.
+        largest_g = np.maximum(np.abs(g.lo), np.abs(g.hi))
+        greatest = np.maximum(greatest, largest_g + params["momentum"] * magnitudes[1])
     for (comparison, got), new, magnitude in zip(after, results, magnitudes, strict=True):
         middle = 0.5 * (new.lo + new.hi)
         half = 0.5 * (new.hi - new.lo) + arithmetic.u * magnitude

@@ -409,7 +409,7 @@ class _ParquetSource(_Source):
             with open(file, "rb") as opened:  # first of all, so that its own error is the message
                 try:
                     about = self._pq.ParquetFile(opened)
-                except pa.ArrowInvalid as error:
+                except (pa.ArrowException, OSError) as error:
                     raise ValueError(f"{file}: {str(error).partition(chr(10))[0]}") from None
                 schema = about.schema_arrow
                 self.n_rows += about.metadata.num_rows

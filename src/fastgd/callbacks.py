@@ -113,7 +113,7 @@ class Callback:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Go on from what `state_dict` returned; ``network`` is set. Refuse anything else."""
 
 
 class EarlyStopping(Callback):
@@ -178,7 +178,7 @@ class EarlyStopping(Callback):
         self._resumed = False
 
     def on_fit_begin(self) -> None:
-        if not self._resumed:
+        if not (self._resumed and self.first_epoch):
             self._reset()
         self._resumed = False
 
@@ -213,12 +213,15 @@ class EarlyStopping(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         best, epoch = state["best"], state["best_epoch"]
-        self.best = None if best is None else real("best", best)
-        self.best_epoch = None if epoch is None else integer("best_epoch", epoch, 0)
-        self.stopped = boolean("stopped", state["stopped"])
-        self._wait = integer("wait", state["wait"], 0)
-        self._best_weights = list(state["best_weights"]) or None
-        self._resumed = True
+        best = None if best is None else real("best", best)
+        epoch = None if epoch is None else integer("best_epoch", epoch, 0)
+        stopped = boolean("stopped", state["stopped"])
+        wait = integer("wait", state["wait"], 0)
+        weights = list(state["best_weights"]) or None
+        if weights is not None:
+            weights = self.network._checked_weights(weights)
+        self.best, self.best_epoch, self.stopped = best, epoch, stopped
+        self._wait, self._best_weights, self._resumed = wait, weights, True
 
 
 class Checkpoint(Callback):
@@ -287,7 +290,7 @@ class Checkpoint(Callback):
             raise FileNotFoundError(f"there is no folder {folder!r} for the checkpoint")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(f"no permission to write the checkpoint into {folder!r}")
-        if not self._resumed:
+        if not (self._resumed and self.first_epoch):
             self._best = None
         self._resumed = False
 
@@ -439,7 +442,7 @@ class GradientFlow(Callback):
         # Loaded now, so that the import counts neither as training nor as a look.
         from . import _flow  # noqa: F401
 
-        if not self._resumed:
+        if not (self._resumed and self.first_epoch):
             self._reset()
         self._resumed = False
         training = self.network._training
@@ -608,13 +611,15 @@ class GradientFlow(Callback):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._reset()
-        self.epochs = [integer("epoch", epoch, 0) for epoch in state["epochs"]]
+        epochs = [integer("epoch", epoch, 0) for epoch in state["epochs"]]
         first = state["first_loss"]
-        self._first_loss = None if first is None else real("first_loss", first)
-        self._warned = set(map(str, state["warned"]))
-        self.reports = [_report(plain) for plain in state["reports"]]
-        self._resumed = True
+        first = None if first is None else real("first_loss", first)
+        warned = set(map(str, state["warned"]))
+        reports = [_report(plain) for plain in state["reports"]]
+        if len(reports) != len(epochs):
+            raise ValueError("GradientFlow must have a report for each epoch")
+        self.epochs, self.reports = epochs, reports
+        self._first_loss, self._warned, self._resumed = first, warned, True
 
 
 # GradientFlow(every="auto"): at most so many looks in a fit, and this share of its time.  The share

@@ -35,6 +35,11 @@ _FORMAT = "fastgd 1"
 # that of safetensors itself
 _HEADER_LIMIT = 100_000_000
 _TENSORS = "tensors"
+_LONGEST_MESSAGE = 2000
+# Steps and epochs
+_MOST_COUNTED = 2**63 - 1
+# Warm-ups of warm-ups: what nests more deeply may be read, and then not be used or written.
+_MOST_SCHEDULES = 8
 _CONFIG_KEYS = {
     "fastgd",
     "n_inputs",
@@ -287,8 +292,9 @@ def load(
 
     Notes
     -----
-    Files from others are safe to load: no code in them is run. The checksum finds damage; it does
-    not tell who wrote the file.
+    Files from others are safe to load: no code in them is run, and no memory is reserved for what a
+    file claims and does not hold. The checksum finds damage; it does not tell who wrote the file.
+    A pickled network is another matter: unpickling runs whatever the pickle says.
 
     Examples
     --------
@@ -312,7 +318,13 @@ def load(
     try:
         return _network(content, loss, lr)
     except ModelFileError as error:
-        raise ModelFileError(f"cannot load {path}: {error}") from error.__cause__
+        raise ModelFileError(f"cannot load {path}: {shown(error)}") from error.__cause__
+
+
+def shown(error: Exception) -> str:
+    """Return a message whose length does not depend on how much of a file it quotes."""
+    text = str(error)
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]} ..."
 
 
 def _network(
@@ -368,7 +380,15 @@ def _open(content: bytes) -> tuple[str, dict[str, Array]]:
 
 
 def _parse(text: str) -> dict[str, Any]:
-    """Return a JSON object; repeated keys and numbers that JSON does not know are refused."""
+    """Return a JSON object, read as `from_json` does."""
+    parsed = from_json(text)
+    if not isinstance(parsed, dict):
+        raise ValueError("it is not an object of JSON")
+    return parsed
+
+
+def from_json(text: str) -> Any:
+    """Return a JSON value; repeated keys and numbers that are not finite are refused."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -379,10 +399,13 @@ def _parse(text: str) -> dict[str, Any]:
     def refuse(name: str) -> None:
         raise ValueError(f"{name} is not a number of JSON")
 
-    parsed = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
-    if not isinstance(parsed, dict):
-        raise ValueError("it is not an object of JSON")
-    return parsed
+    def finite(digits: str) -> float:
+        number = float(digits)
+        if not math.isfinite(number):  # 1e999 is JSON, and no number of float64
+            raise ValueError(f"{digits[:40]} is beyond the range of float64")
+        return number
+
+    return json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
 
 
 def _keys(what: str, found: object, wanted: set[str]) -> None:
@@ -433,8 +456,8 @@ def _build(
     history = _history(config["history"])
     if not isinstance(config["metadata"], dict):
         raise ModelFileError("its metadata are not a table")
-    step = integer("step", config["step"], 0, 2**63 - 1)
-    epoch = integer("epoch", config["epoch"], 0, 2**63 - 1)
+    step = integer("step", config["step"], 0, _MOST_COUNTED)
+    epoch = integer("epoch", config["epoch"], 0, _MOST_COUNTED)
     _schedule_state(network.optimizer.lr, config["schedule_state"], lr is not None)
 
     network._build(n_inputs)
@@ -533,7 +556,9 @@ def _optimizer(plain: Mapping[str, Any], given: LearningRate | None) -> optimize
     return kind(lr=_learning_rate(stored) if given is None else given, **settings)
 
 
-def _learning_rate(plain: object) -> LearningRate:
+def _learning_rate(plain: object, depth: int = 1) -> LearningRate:
+    if depth > _MOST_SCHEDULES:
+        raise ModelFileError(f"its schedules are nested more than {_MOST_SCHEDULES} deep")
     if isinstance(plain, int | float):
         return schedules.get(plain)
     settings = dict(plain)  # type: ignore[call-overload]
@@ -545,7 +570,7 @@ def _learning_rate(plain: object) -> LearningRate:
     kind = schedules.BUILT_IN[name]
     _keys("schedule", settings, set(kind._fields))
     if "schedule" in settings:
-        settings["schedule"] = _learning_rate(settings["schedule"])
+        settings["schedule"] = _learning_rate(settings["schedule"], depth + 1)
     return kind(**settings)
 
 
@@ -561,7 +586,7 @@ def _history(plain: Any) -> History | None:
         return None
     _keys("history", plain, {"epoch", "values"})
     history = History()
-    history.epoch = [integer("epoch", epoch, 0) for epoch in plain["epoch"]]
+    history.epoch = [integer("epoch", epoch, 0, _MOST_COUNTED) for epoch in plain["epoch"]]
     for name, column in plain["values"].items():
         history.history[name] = [_number(value) for value in column]
         if len(column) > len(history.epoch):
@@ -601,8 +626,8 @@ def _resume(plain: Any, tensors: Mapping[str, Array]) -> dict[str, Any] | None:
     if plain is None:
         return None
     found = {
-        "done": integer("done", plain["done"], 0),
+        "done": integer("done", plain["done"], 0, _MOST_COUNTED),
         "stopped": boolean("stopped", plain["stopped"]),
         "callbacks": callbacks,
     }
-    return found | {name: integer(name, plain[name], 0) for name in optional}
+    return found | {name: integer(name, plain[name], 0, _MOST_COUNTED) for name in optional}

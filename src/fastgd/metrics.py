@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -40,8 +40,7 @@ def accuracy(
     """
     if y.ndim == 1 and output.shape[1] > 1:
         return _mean(output.argmax(axis=1) == y, sample_weight)
-    if y.min() < 0 or y.max() > 1:
-        raise ValueError("accuracy needs class labels, or targets from 0 to 1")
+    _check_zero_to_one(y)
     if output.shape[1] > 1 and not multilabel:
         right = output.argmax(axis=1) == y.argmax(axis=1)
     else:
@@ -135,6 +134,18 @@ def get(metrics: Metrics) -> dict[str, MetricFunction]:
             raise ValueError(f"two values would be called {name!r}; rename the metric")
         found[name] = function
     return found
+
+
+def check(functions: Mapping[str, MetricFunction], y: Array, n_outputs: int) -> None:
+    """Refuse targets that a metric of the package would refuse, before anything is trained."""
+    has_labels = y.ndim == 1 and n_outputs > 1
+    if functions.get("accuracy") is accuracy and not has_labels:
+        _check_zero_to_one(y)
+
+
+def _check_zero_to_one(y: Array) -> None:
+    if y.min() < 0 or y.max() > 1:
+        raise ValueError("accuracy needs class labels, or targets from 0 to 1")
 
 
 def evaluate(

@@ -326,6 +326,12 @@ class Network:
         >>> net.predict(np.array([[3.0]]))
         array([[7.]], dtype=float32)
         """
+        new = self._checked_weights(weights)
+        for view, value in zip(self._arrays(optimizer=False).values(), new, strict=True):
+            view[...] = value
+
+    def _checked_weights(self, weights: object) -> list[Array]:
+        """Return weights as `set_weights` takes them, in the network's dtype."""
         views = self._arrays(optimizer=False)
         if not isinstance(weights, Iterable):
             raise TypeError(f"weights must be a list of arrays, not {weights!r}")
@@ -335,12 +341,10 @@ class Network:
                 f"{len(weights)} arrays were given; the network has {len(views)}: "
                 f"{', '.join(views)}"
             )
-        new = [
+        return [
             fitting(name, value, view.shape, view.dtype)
             for (name, view), value in zip(views.items(), weights, strict=True)
         ]
-        for view, value in zip(views.values(), new, strict=True):
-            view[...] = value
 
     def _plain_state(self) -> dict[str, Any]:
         return {
@@ -547,7 +551,7 @@ class Network:
         2
         """
         self._check_idle()
-        epochs = integer("epochs", epochs)
+        epochs = integer("epochs", epochs, maximum=2**63 - 1)
         batch_size = integer("batch_size", batch_size)
         shuffle = boolean("shuffle", shuffle)
         threads = threads_in_force(n_threads)
@@ -591,8 +595,9 @@ class Network:
             validation = self._validation(validation_data, looked, data, feature_names)
             if split:
                 data, validation = _split(data, split, self.dtype)
+            self._check_measurable(functions, data, validation)
             if resume and self._resume is not None:
-                restore_callbacks(hooks, self._resume["callbacks"])
+                restore_callbacks(self, hooks, self._resume["callbacks"])
 
             # Checking takes its time: another thread's fit may have begun meanwhile.
             if not self._fitting.acquire(blocking=False):
@@ -684,6 +689,14 @@ class Network:
         if functions.get("accuracy") is metrics.accuracy and self._loss_name == "log_loss":
             functions["accuracy"] = _multilabel_accuracy
         return functions
+
+    def _check_measurable(
+        self, functions: Mapping[str, MetricFunction], *parts: Data | Blocks | None
+    ) -> None:
+        """Refuse targets that a metric cannot take; of blocks, those of the first window."""
+        for part in parts:
+            if isinstance(part, Data):
+                metrics.check(functions, part.y, self.n_outputs)
 
     def train_step(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -1201,7 +1214,7 @@ class Network:
         Notes
         -----
         A custom loss or a learning rate that is a callable cannot be stored: give it again to
-        `fastgd.load`.
+        `fastgd.load`. Unlike a pickle, the file holds data only, and is safe to load from others.
 
         Examples
         --------

@@ -94,7 +94,9 @@ class Preprocessor:
                     valid &= _is_scale(column["center"], column["scale"])
         else:
             centers, scales = config["center"], config["scale"]
-            valid &= config["n_features"] >= 1 and len(centers) == len(scales)
+            n_features = config["n_features"]
+            valid &= isinstance(n_features, int) and not isinstance(n_features, bool)
+            valid &= n_features >= 1 and len(centers) == len(scales)
             valid &= len(centers) in (1, config["n_features"])
             valid &= all(map(_is_scale, centers, scales))
         if not valid:
@@ -256,6 +258,18 @@ class Preprocessor:
         return names
 
     @property
+    def n_inputs(self) -> int:
+        """Count the inputs of the network, without the memory that their names take."""
+        if "columns" not in self.config:
+            return self.config["n_features"]
+        return sum(
+            1 + column["missing"]
+            if column["kind"] == "number"
+            else len(column["values"]) + column["other"]
+            for column in self.config["columns"]
+        )
+
+    @property
     def feature_names(self) -> list[str]:
         """Name every input of the network."""
         if "columns" not in self.config:
@@ -295,7 +309,7 @@ class Preprocessor:
         if not isinstance(data, Table):
             raise ValueError(f"{data.source}: the model was trained on a table of named columns")
         _check_columns(data, [column["name"] for column in self.config["columns"]])
-        X = np.zeros((data.n_rows, len(self.feature_names)), dtype)
+        X = np.zeros((data.n_rows, self.n_inputs), dtype)
         at = 0
         for column in self.config["columns"]:
             values = data.columns[column["name"]]

@@ -9,8 +9,11 @@ import gzip
 import math
 import os
 import re
+import struct
+import tokenize
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from types import ModuleType
@@ -18,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ._idx import read_idx
+from ._idx import MAX_DEFLATE_RATIO, read_idx
 from ._imports import needed
 
 __all__ = ["Arrays", "Table", "read"]
@@ -27,6 +30,8 @@ __all__ = ["Arrays", "Table", "read"]
 MISSING = ("", "?", "na", "n/a", "#n/a", "nan", "-nan", "null", "none")
 X_NAMES = ("X", "x", "data", "images", "x_train")
 Y_NAMES = ("y", "Y", "target", "labels", "y_train")
+# Names of columns that a message lists at most
+_MOST_NAMES = 20
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,46 @@ def _read_idx_pair(name: str, labels: str | None) -> Arrays:
     return Arrays(name, X.reshape(len(X), math.prod(X.shape[1:])), y)
 
 
+# What zipfile and NumPy find wrong: methods of compression that zipfile does not know, passwords,
+# names that are not there, members that end too early or have other bytes than they should, headers
+# that are no Python
+_NPZ_ERRORS = (
+    ValueError, OSError, EOFError, MemoryError, RuntimeError, LookupError, SyntaxError,
+    tokenize.TokenError, zlib.error, struct.error, zipfile.BadZipFile,
+)  # fmt: skip
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """Read one array of an NPZ file, whose size is compared with the file's before it is made."""
+    about = archive.getinfo(f"{name}.npy")
+    if about.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is compressed by another method than deflate")
+    if about.file_size > MAX_DEFLATE_RATIO * about.compress_size + 1024:
+        raise ValueError(f"{name} claims {about.file_size} bytes, more than the file can hold")
+    with archive.open(about) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version not in _NPY_HEADERS:
+            raise ValueError(f"{name} is of version {version} of the format NPY")
+        shape, _, dtype = _NPY_HEADERS[version](stream)
+    need = math.prod(shape) * dtype.itemsize
+    if need > about.file_size:
+        raise ValueError(f"{name} of shape {shape} needs {need} bytes, more than the file holds")
+    with archive.open(about) as stream:
+        array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+    if dtype.kind == "U":
+        array = array.astype(dtype.newbyteorder("="), copy=False)
+        points = np.ascontiguousarray(array).view(np.uint32)
+        if (points > 0x10FFFF).any() or ((points >= 0xD800) & (points < 0xE000)).any():
+            raise ValueError(f"{name} holds text that is no Unicode")
+    return array
+
+
+_NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
 def _read_npz(name: str, target: str | None) -> Arrays:
     try:
         with open(name, "rb") as raw, np.load(raw, allow_pickle=False) as file:
@@ -183,9 +228,9 @@ def _read_npz(name: str, target: str | None) -> Arrays:
                 raise ValueError(f"holds no array named {names} (its arrays: {listing})")
             if y_name is not None and y_name not in file.files:
                 raise ValueError(f"holds no array {y_name!r} (its arrays: {listing})")
-            X = file[x_name]
-            y = None if y_name is None else file[y_name]
-    except (ValueError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
+            X = _member(file.zip, x_name)
+            y = None if y_name is None else _member(file.zip, y_name)
+    except _NPZ_ERRORS as error:
         raise ValueError(f"{name}: {_one_line(error)}") from None
     if X.ndim < 2 or X.dtype.kind not in "biuf":
         raise ValueError(
@@ -255,7 +300,9 @@ def _csv_header(name: str, compressed: bool) -> tuple[list[str], str]:
             delimiter = max(",;\t", key=first.count)
             file.seek(0)
             header = next((row for row in csv.reader(file, delimiter=delimiter) if row), [])
-    except (UnicodeDecodeError, EOFError, zlib.error, csv.Error) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{name}: damaged gzip data ({_one_line(error)})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{name}: not UTF-8 text ({_one_line(error)})") from None
     _check_names(name, [column.strip() for column in header])
     numbers = [is_number(column) for column in header]
@@ -288,9 +335,11 @@ def _ragged_line(name: str, compressed: bool, delimiter: str, width: int) -> str
 def _check_names(name: str, columns: list[str]) -> None:
     if not columns:
         raise ValueError(f"{name}: there are no columns")
-    twice = sorted({column for column in columns if columns.count(column) > 1})
+    twice = sorted(column for column, count in Counter(columns).items() if count > 1)
     if twice:
-        raise ValueError(f"{name}: column names occur twice: {', '.join(map(repr, twice))}")
+        more = f" and {len(twice) - _MOST_NAMES} more" if len(twice) > _MOST_NAMES else ""
+        listing = ", ".join(map(repr, twice[:_MOST_NAMES]))
+        raise ValueError(f"{name}: column names occur twice: {listing}{more}")
 
 
 def _from_text(pa: Any, column: Any, keep: bool, comma: bool) -> np.ndarray:
@@ -317,7 +366,7 @@ def _read_parquet(name: str) -> Table:
     pa, pq = import_pyarrow(name, "parquet")
     try:
         data = pq.read_table(name)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError, pa.ArrowException) as error:
         raise ValueError(f"{name}: {_one_line(error)}") from None
     _check_names(name, data.column_names)
     if not data.num_rows:
@@ -330,6 +379,8 @@ def _read_parquet(name: str) -> Table:
             raise ValueError(
                 f"{name}: column {field.name!r} is of type {field.type}, which cannot be used"
             ) from None
+        except pa.ArrowException as error:  # text that is not UTF-8
+            raise ValueError(f"{name}: column {field.name!r}: {_one_line(error)}") from None
     return Table(name, columns)
 
 
