@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import os
-from _thread import allocate_lock
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -17,8 +16,9 @@ import numpy as np
 
 from . import _kernels, losses, metrics, optimizers
 from . import callbacks as _callbacks
-from ._engine import BUSY, Divergence, Engine
+from ._engine import BUSY, Claim, Divergence, Engine
 from ._pairing import canonical_output, check_pairing
+from ._threads import fork_safe_lock
 from ._training import (
     BlockTraining,
     Data,
@@ -153,8 +153,8 @@ class Network:
         self.stop_training: bool = False
         self._engine: Engine | None = None
         self._training: Training | None = None
-        # Held by the thread whose fit is running.
-        self._fitting = allocate_lock()
+        # Of the thread whose fit is running.
+        self._fitting = Claim()
         self._resume: dict[str, Any] | None = None
         # The settings under which train_step and predict may take their short ways.
         self._short: Settings | None = None
@@ -165,6 +165,12 @@ class Network:
             self._build(self._n_inputs)
 
     # ---- construction and state -----------------------------------------------------------
+
+    def _build_once(self, n_inputs: int) -> None:
+        """Make the engine unless it is there, or another thread is making it."""
+        with _building:
+            if self._engine is None:
+                self._build(n_inputs)
 
     def _build(self, n_inputs: int) -> None:
         """Make the engine and draw the first weights."""
@@ -198,13 +204,13 @@ class Network:
         engine.set_penalties([layer.l1 for layer in layers], [layer.l2 for layer in layers])
         engine.set_dropout([layer.dropout for layer in layers])
         engine.input_scale = self._input_scale
-        self._engine = engine
-        self._n_inputs = n_inputs
-        self._layers = tuple(
+        bound = tuple(
             layer._bound(engine, i, layer.activation)
             for i, layer in enumerate(layers)
             if layer.activation is not None
         )
+        # Nothing is called in between, so for other threads, and for Ctrl-C, it is one step.
+        self._layers, self._n_inputs, self._engine = bound, n_inputs, engine
 
     def _live(self) -> Engine:
         if self._engine is None:
@@ -294,6 +300,10 @@ class Network:
 
         Layers made with bias=False have no b in the list.
 
+        Notes
+        -----
+        All copies are of one moment, between two steps of a fit in another thread.
+
         Examples
         --------
         >>> import fastgd
@@ -301,12 +311,14 @@ class Network:
         >>> [array.shape for array in net.get_weights()]
         [(2, 3), (3,), (3, 1), (1,)]
         """
-        return [np.array(view, order="C") for view in self._arrays(optimizer=False).values()]
+        with self._live().lock:
+            return [np.array(view, order="C") for view in self._arrays(optimizer=False).values()]
 
     def set_weights(self, weights: Sequence[ArrayLike]) -> None:
         """Replace all weights, given as `get_weights` returns them; all are checked first.
 
-        The optimiser's state is left as it is.
+        The optimiser's state is left as it is. A fit in another thread goes on from the new
+        weights with its next step.
 
         Raises
         ------
@@ -335,8 +347,13 @@ class Network:
             fitting(name, value, view.shape, view.dtype)
             for (name, view), value in zip(views.items(), weights, strict=True)
         ]
-        for view, value in zip(views.values(), new, strict=True):
-            view[...] = value
+        self._live().assign(list(views.values()), new)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._engine is None:
+            return self._plain_state()
+        with self._engine.lock:
+            return self._plain_state()
 
     def _plain_state(self) -> dict[str, Any]:
         return {
@@ -351,15 +368,12 @@ class Network:
             },
             "feature_names": self._feature_names,
             "metadata": self.metadata,
-            "history": self.history,
+            "history": None if self.history is None else self.history._copy(),
             "resume": self._resume_state(),
             "numbers": None
             if self._engine is None
             else (self.step, self.epoch, {k: v.copy() for k, v in self._arrays().items()}),
         }
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self._plain_state()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         arguments = state["arguments"]
@@ -380,7 +394,8 @@ class Network:
         engine.step, engine.epoch = step, epoch
 
     def _resume_state(self) -> dict[str, Any] | None:
-        return self._resume if self._training is None else self._training.state()
+        training = self._training
+        return self._resume if training is None else training.state()
 
     def __repr__(self) -> str:
         loss = repr(self._loss_name if self._loss_name != "custom" else self.loss)
@@ -591,37 +606,33 @@ class Network:
                 restore_callbacks(hooks, self._resume["callbacks"])
 
             # Checking takes its time: another thread's fit may have begun meanwhile.
-            if not self._fitting.acquire(blocking=False):
-                raise RuntimeError(BUSY)
-            try:
-                if self._engine is None:
-                    self._build(data.X.shape[1])
-                else:
+            with self._fitting:
+                try:
+                    self._build_once(data.X.shape[1])
                     self._check_weights()
-                self._live().n_threads = threads
-                self._feature_names = feature_names
-                self._resume = self._short = None
-                self.history = history
-                self.stop_training = stopped
-                settings: dict[str, Any] = {
-                    "validation": validation,
-                    "epochs": epochs,
-                    "batch_size": batch_size,
-                    "shuffle": shuffle,
-                    "functions": functions,
-                    "callbacks": hooks,
-                    "reporters": reporters,
-                    "history": history,
-                    "first_epoch": first_epoch,
-                }
-                if windows is None:
-                    self._training = Training(self, data, **settings)
-                else:
-                    self._training = BlockTraining(self, windows, first_step=first_step, **settings)
-                self._training.run()
-            finally:
-                self._training = None
-                self._fitting.release()
+                    self._live().n_threads = threads
+                    self._feature_names = feature_names
+                    self._resume = self._short = None
+                    self.history = history
+                    self.stop_training = stopped
+                    settings: dict[str, Any] = {
+                        "validation": validation,
+                        "epochs": epochs,
+                        "batch_size": batch_size,
+                        "shuffle": shuffle,
+                        "functions": functions,
+                        "callbacks": hooks,
+                        "reporters": reporters,
+                        "history": history,
+                        "first_epoch": first_epoch,
+                    }
+                    if windows is None:
+                        self._training = Training(self, data, **settings)
+                    else:
+                        self._training = BlockTraining(self, windows, first_step=first_step, **settings)
+                    self._training.run()
+                finally:
+                    self._training = None
         return history
 
     def _names_of(self, X: object) -> tuple[str, ...] | None:
@@ -730,8 +741,7 @@ class Network:
         """Train on one mini-batch with all checks, and prepare the short way."""
         self._check_idle()
         data = self._check(X, y, sample_weight)
-        if self._engine is None:
-            self._build(data.X.shape[1])
+        self._build_once(data.X.shape[1])
         self._feature_names = self._names_of(X)
         engine, optimizer, settings = self._live(), self._optimizer, active.settings
         if self._short is not settings:
@@ -1271,6 +1281,7 @@ class Network:
         to_onnx(self, path, input_dtype=input_dtype, metadata=metadata)
 
 
+_building = fork_safe_lock()
 _VALIDATED_SAMPLES = 1024
 _SUMMARY_HEADER = ("layer", "shape", "activation", "parameters", "memory")
 
