@@ -7,6 +7,7 @@ fixed tables; everything is checked before a network is made of it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -169,7 +170,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     if path.exists() and not path.is_file():
         raise OSError(f"cannot write to {path}: it is not a regular file")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write to {path}: there is no folder {path.parent}")
+        reason = f"there is no folder {path.parent}"
+        raise FileNotFoundError(errno.ENOENT, reason, os.fspath(path))
     beginning = f".{path.name[:100]}."
     try:
         _remove_abandoned(path.parent, beginning)

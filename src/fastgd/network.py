@@ -627,10 +627,12 @@ class Network:
                         "first_epoch": first_epoch,
                     }
                     if windows is None:
-                        self._training = Training(self, data, **settings)
+                        training = Training(self, data, **settings)
                     else:
-                        self._training = BlockTraining(self, windows, first_step=first_step, **settings)
-                    self._training.run()
+                        settings["first_step"] = first_step
+                        training = BlockTraining(self, windows, **settings)
+                    self._training = training
+                    training.run()
                 finally:
                     self._training = None
         return history
