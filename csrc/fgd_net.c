@@ -648,7 +648,7 @@ fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_grad
     for (size_t l = 0; l < net->n_layers && ok; l++) {
         fgd_layer *layer = &net->layers[l];
         const int is_last = l + 1 == net->n_layers;
-        const int drops = layer->dropout > 0;
+        const int drops = layer->dropout > 0, is_new = !layer->a;
         if (layer->padded > widest) widest = layer->padded;
         ok = ensure(&layer->z, is_last || fgd_act_consumes_z(layer->act), layer->padded, ldb,
                     size) &&
@@ -665,6 +665,9 @@ fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_grad
             release(&layer->dropped);
             release(&layer->mask);
         }
+        /* The first touch of much memory takes its time. */
+        if (is_new && net->poll.is_interrupted)
+            ok = ok && !net->poll.is_interrupted(net->poll.context);
     }
     const size_t units = net->layers[net->n_layers - 1].padded;
     const size_t wide = widest * unit * size, online = fgd_online_bytes(net);

@@ -44,6 +44,7 @@ if sender == 0:
         os.write(tell, json.dumps([sent, before]).encode())
     os._exit(0)
 
+fastgd.config(validate="off", n_threads=n_threads)  # but where it is what is tested
 big = np.random.default_rng(1).normal(size=(4096, 1024)).astype(np.float32)
 big_y = np.arange(4096) % 3
 def large(loss="cross_entropy"):
@@ -65,7 +66,6 @@ def endless(call):
     while True:
         call()
 
-fastgd.config(n_threads=n_threads)
 x, y = X, Y
 if kind == "python":
     net = network()
@@ -93,8 +93,9 @@ elif kind == "big steps":
     call = lambda: net.fit(big, big_y, 10**6, 4096, verbose=0)
 elif kind == "verified big steps":
     net, x, y = large(), big[:64], big_y[:64]
-    fastgd.config(validate="always")
-    call = lambda: net.fit(big, big_y, 10**6, 2048, verbose=0)
+    def call():
+        with fastgd.config(validate="always"):
+            net.fit(big, big_y, 10**6, 2048, verbose=0)
 elif kind == "custom loss, big steps":
     net, x, y = large(Own()), big[:64], np.zeros((64, 3), np.float32)
     call = lambda: net.fit(big, np.zeros((4096, 3), np.float32), 10**6, 4096, verbose=0)
@@ -116,8 +117,7 @@ else:
     net = None
 
 if net is not None:
-    net.fit(x, y, 1, 64, verbose=0)  # what is verified once is not what is tested here
-    net.predict(x)
+    net.fit(x, y, 1, 64, verbose=0)
 taken, raw, interrupted = [], [], 0
 for _ in range(n_times):
     os.write(order, repr(float(draw.uniform(0.02, 0.15))).encode())
@@ -131,7 +131,8 @@ for _ in range(n_times):
     except KeyboardInterrupt:  # the call had ended before, which only an estimator's does
         caught, after = time.monotonic(), delay(pid)
         sent, before = json.loads(os.read(news, 1 << 16))
-    waited = max((after[task] - before.get(task, 0)) * 1e-9 for task in after)
+    # Of all threads: each may have waited for another one at a barrier.
+    waited = sum((after[task] - before.get(task, 0)) * 1e-9 for task in after)
     raw.append(caught - sent)
     taken.append(max(0.0, caught - sent - waited))
     if net is None:
@@ -231,9 +232,11 @@ class Interrupt:
     def _is_call(number):
         import dis
 
-        return dis.opname[number].startswith(("CALL", "PRECALL"))
+        return dis.opname[number].startswith("CALL")
 
 
+# A file that was opened, and to which Ctrl-C came before it had a name, closes itself.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @few_or(10**9, few=40)
 @pytest.mark.parametrize("kind", ["fit", "train_step", "set_weights", "save"])
 def test_network_is_usable_wherever_ctrl_c_comes(kind, n_times, tmp_path, record_property):

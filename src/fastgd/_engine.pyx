@@ -722,6 +722,8 @@ cdef class Engine:
 
     cdef int reserve(self, size_t n, int threads, bint store_gradient) except -1:
         if k.net_reserve(&self.net, n, threads, store_gradient) != k.FGD_OK:
+            if self.interruption is not None:
+                raise self.failure(k.FGD_INTERRUPTED, 0, 0)
             raise MemoryError(f"no memory for the work buffers of {n} samples")
         return 0
 
