@@ -170,10 +170,10 @@ CHEAP = {"fit", "train_step", "slow blocks", "predict"}
 @pytest.mark.parametrize(
     ("kind", "n_threads", "n_times"),
     [
-        pytest.param(kind, n, times, marks=[pytest.mark.faults] * (times == 200))
+        pytest.param(kind, n, times, marks=[pytest.mark.faults] * (times == 50))
         for kind in KINDS
         for n in (1, 2)
-        for times in ((4, 200) if kind in CHEAP and n == 2 else (200,))
+        for times in ((4, 50) if kind in CHEAP and n == 2 else (50,))
     ],
 )
 def test_ctrl_c_returns_within_200_ms(kind, n_threads, n_times, record_property):
