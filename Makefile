@@ -21,7 +21,7 @@ install_extras = $(BIN)/python tools/requirements.py $(1) > $(VENV)/extras.txt &
 SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd csrc/*.[ch] csrc/*/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-grid test-data test-extras test-sklearn-versions test-torch \
+.PHONY: help build demo test test-grid test-data test-faults test-extras test-sklearn-versions test-torch \
         test-notebooks test-counts lint format docs bench why-page readme package-check clean
 
 help:  ## list the commands
@@ -64,6 +64,9 @@ test-grid: $(VENV)/.test  ## run the exhaustive tests
 
 test-data: $(VENV)/.test  ## run the tests that need Fashion-MNIST (Debian: dataset-fashion-mnist)
 	$(BIN)/python -m pytest -m data $(PYTEST_ARGS)
+
+test-faults: $(VENV)/.test  ## kill, interrupt and fork hundreds of times, some 20 minutes (as root it also mounts a full disk)
+	$(BIN)/python -m pytest -m faults -rP tests/test_faults_*.py $(PYTEST_ARGS)
 
 test-extras: $(VENV)/.test  ## run the suite with each extra, and then all, blocked from import
 	for block in $(BLOCKS); do \

@@ -540,12 +540,15 @@ class Network:
             When a compiled operation disagrees with the reference.
         KeyboardInterrupt
             After Ctrl-C; the network is left as it was after the newest step.
+        RuntimeError
+            While another thread fits the network: one at a time may train it.
 
         Notes
         -----
         Everything is checked before the first weight changes; of `Blocks`, each block before it is
         trained on. Without callbacks, metrics, validation or a display, all epochs on arrays run in
-        one native call.
+        one native call. Other threads that predict, evaluate, save, or get or set weights meanwhile
+        do so between two steps.
 
         Examples
         --------
@@ -712,7 +715,7 @@ class Network:
 
         Raises
         ------
-        ValueError, DivergenceError, ValidationError
+        ValueError, DivergenceError, ValidationError, RuntimeError
             As in `fit`.
 
         Examples
@@ -1209,7 +1212,8 @@ class Network:
         Notes
         -----
         A custom loss or a learning rate that is a callable cannot be stored: give it again to
-        `fastgd.load`.
+        `fastgd.load`. What is saved within an epoch of a fit, or by another thread than the fit's,
+        can be trained further, but there is no fit to resume in it.
 
         Examples
         --------
