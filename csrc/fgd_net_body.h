@@ -852,9 +852,8 @@ static void TYPE(infer_region)(void *context, const fgd_worker *worker)
         const size_t left = run->n_rows - row, samples = left < n ? left : n;
         /* Column c0 + i holds row i of the piece. */
         const fgd_batch batch = {.data = &data, .first = run->first + row - c0, .n = c0 + samples};
-        const TYPE(columns) cols =
-            TYPE(columns_of)(&batch, c0, n, net->scratch[worker->id], net->input[0],
-                             looks ? &look : NULL);
+        const TYPE(columns) cols = TYPE(columns_of)(&batch, c0, n, net->scratch[worker->id],
+                                                    net->input[0], looks ? &look : NULL);
         TYPE(load_input)(net, t, &batch, c0, n, net->input[0]);
         /* Here, where they are in the cache, it costs little to look at them. */
         if (run->checks_input && !TYPE(input_is_finite)(net, t, c0, n)) {
@@ -907,8 +906,7 @@ static void TYPE(operate)(fgd_run *run, const fgd_batch *batch, fgd_op op, size_
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL);
     const size_t n = (batch->n + unit - 1) / unit * unit;
     const fgd_layer *layer = &net->layers[l];
-    const TYPE(columns) cols =
-        TYPE(columns_of)(batch, 0, n, net->scratch[0], net->input[0], &look);
+    const TYPE(columns) cols = TYPE(columns_of)(batch, 0, n, net->scratch[0], net->input[0], &look);
     const int dropout = batch->dropout;
     switch (op) {
     case FGD_OP_LOAD:

@@ -169,30 +169,40 @@ class End(fastgd.Callback):
 net = network()
 net.fit(X, Y, 10**6, 32, verbose=0, callbacks=End(), n_threads=2)
 """
-IN_BLOCKS = SLOW + """
+IN_BLOCKS = (
+    SLOW
+    + """
 class End(fastgd.Callback):
     def on_batch_end(self, step, loss):
         if step == 5:
             WAY
 net.fit(source, epochs=100, verbose=0, callbacks=End())
 """
+)
 IN_SOURCE = """
 def blocks():
     yield X[:64], Y[:64]
     WAY
 network().fit(fastgd.Blocks(blocks, prefetch=False), epochs=3, verbose=0)
 """
-BLOCKS_IN_DAEMON = SLOW + """
+BLOCKS_IN_DAEMON = (
+    SLOW
+    + """
 def fit():
     while True:
         net.fit(source, epochs=10**6, verbose=0)
 threading.Thread(target=fit, daemon=True).start()
 time.sleep(0.2)
 """
-AT_EXIT = DAEMON + """
+)
+AT_EXIT = (
+    DAEMON
+    + """
 import atexit
 atexit.register(lambda: network().fit(X, Y, 2, verbose=0))
 """
+)
+
 
 def ends(code, way):
     """Put into a program how it ends; first it tells when, and how long it has lacked a core."""
@@ -224,7 +234,7 @@ def lacked():
 @few_or(20, few=1)
 @pytest.mark.parametrize("kind", ENDS)
 def test_a_process_ends_within_a_second(kind, n_times, record_property):
-    """With the right code, no crash and no output; other programs' use of the cores is taken off."""
+    """With the right code, no crash and no output; waits for a core are taken off."""
     code, wanted, error = ENDS[kind]
     took = []
     for i in range(n_times):

@@ -55,7 +55,9 @@ def percentiles(values):
     return [round(1000 * float(np.percentile(values, p)), 1) for p in (50, 90, 99, 100)]
 """
 
-INTERRUPTS = SENDER + """
+INTERRUPTS = (
+    SENDER
+    + """
 import warnings
 kind, n_threads, n_times, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 draw = np.random.default_rng(seed)
@@ -169,6 +171,7 @@ os.waitpid(child, 0)
 print(json.dumps({"times": n_times, "raised": interrupted, "ms": percentiles(taken),
                   "ms with waits for a core": percentiles(raw)}))
 """
+)
 
 KINDS = [
     "python", "fit", "small fits", "predict", "evaluate", "train_step", "big steps",
@@ -293,7 +296,7 @@ def test_network_is_usable_wherever_ctrl_c_comes(kind, n_times, tmp_path, record
             lengths = {len(column) for column in net.history.history.values()}
             assert lengths <= {len(net.history.epoch)}
         if kind == "save":
-            assert set(p.name for p in tmp_path.iterdir()) <= {"file"}
+            assert {p.name for p in tmp_path.iterdir()} <= {"file"}
         net.fit(X, y, 2, 16, verbose=0)
         assert len(net.history.epoch) == 2
         assert np.isfinite(net.predict(X)).all()

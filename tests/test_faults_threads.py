@@ -58,7 +58,7 @@ def test_eight_threads_share_a_network(n_times, tmp_path, record_property):
     net.fit(X, Y, verbose=0)
     twin.fit(X, Y, verbose=0)
     start = net.step
-    refused, fits = [0], [0]
+    refused, fits = [], [0]
     seen = {name: [] for name in ("weights", "saved", "copied", "predicted")}
     over = threading.Event()
 
@@ -68,8 +68,7 @@ def test_eight_threads_share_a_network(n_times, tmp_path, record_property):
                 net.fit(X, Y, 2, 32, shuffle=False, verbose=0)
                 fits[0] += 1
             except RuntimeError as error:
-                assert str(error) == BUSY
-                refused[0] += 1
+                refused.append(str(error))
                 time.sleep(0.0005)
 
     def step():
@@ -83,6 +82,7 @@ def test_eight_threads_share_a_network(n_times, tmp_path, record_property):
         def call():
             for _ in range(n_times):
                 seen[name].append(look())
+
         return call
 
     def save():
@@ -129,9 +129,10 @@ def test_eight_threads_share_a_network(n_times, tmp_path, record_property):
     assert set(seen["predicted"]) <= all_outputs
     for step_number, weights in (*seen["saved"], *seen["copied"]):
         assert weights == wanted[step_number][0]
-    shown(record_property, looks=5 * n_times, fits=fits[0], refused=refused[0],
+    shown(record_property, looks=5 * n_times, fits=fits[0], refused=len(refused),
           states=len(wanted))  # fmt: skip
     assert fits[0] > 0
+    assert set(refused) <= {BUSY}
 
 
 def test_others_are_served_during_a_long_native_call():

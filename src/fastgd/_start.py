@@ -1,7 +1,8 @@
 """Loads the kernels before the rest of the package, which needs them.
 
-A subinterpreter is refused before: in one NumPy loads with a warning or not at all, and an extension
-module that it has tried to load can then be loaded in no other interpreter, nor in the main one.
+A subinterpreter is refused before: in one NumPy loads with a warning or not at all, and an
+extension module that it has tried to load can be loaded in no other one from then on, nor in the
+main interpreter.
 
 What the environment asks of them may not exist: `import fastgd` raises then, but the command
 `fastgd`, which is this import and little else, says so in one line.
@@ -34,9 +35,9 @@ def _check_interpreter() -> None:
     current.restype = main.restype = c_void_p
     if current() != main():
         raise ImportError(
-            "fastgd cannot be imported in a subinterpreter, which NumPy does not support either: use "
-            "a process of its own, as of multiprocessing; under mod_wsgi, WSGIApplicationGroup "
-            "%{GLOBAL}"
+            "fastgd cannot be imported in a subinterpreter, which NumPy does not support either: "
+            "use a process of its own, as of multiprocessing; under mod_wsgi, "
+            "WSGIApplicationGroup %{GLOBAL}"
         )
 
 

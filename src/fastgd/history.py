@@ -77,7 +77,8 @@ class History:
             # Last: whoever looks from another thread finds a value for each number.
             self.epoch.extend(range(first_epoch, first_epoch + n_epochs))
         except BaseException:  # Ctrl-C: epochs have all of their values, or are not there
-            for column in (self.epoch, *self.history.values()):
+            del self.epoch[before:]
+            for column in self.history.values():
                 del column[before:]
             raise
 
