@@ -47,7 +47,7 @@ def in_threads(*calls, timeout=120):
 # ---- one network ----------------------------------------------------------------------------
 
 
-@few_or(2000, few=60)
+@few_or(500, few=40)
 def test_eight_threads_share_a_network(n_times, tmp_path, record_property):
     """Two fit, and others predict, evaluate, save, copy and read; no result is a mixture.
 
@@ -107,7 +107,7 @@ def test_eight_threads_share_a_network(n_times, tmp_path, record_property):
 
     def until_all_have_looked():
         try:
-            errors.extend(in_threads(*looks))
+            errors.extend(in_threads(*looks, timeout=400))
         finally:
             over.set()
 
