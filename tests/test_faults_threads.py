@@ -47,7 +47,7 @@ def in_threads(*calls, timeout=120):
 # ---- one network ----------------------------------------------------------------------------
 
 
-@few_or(500, few=40)
+@few_or(500, few=15)
 def test_eight_threads_share_a_network(n_times, tmp_path, record_property):
     """Two fit, and others predict, evaluate, save, copy and read; no result is a mixture.
 
@@ -289,7 +289,7 @@ def test_eight_networks_train_in_parallel(record_property):
 
     def fit(net):
         before = own_time()
-        net.fit(many, labels, 20, 128, verbose=0, n_threads=1)
+        net.fit(many, labels, 10, 128, verbose=0, n_threads=1)
         ready.append(own_time() - before)
 
     began = time.perf_counter()
