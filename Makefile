@@ -32,6 +32,8 @@ SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd 
         fuzz test-torch test-notebooks test-sweep test-determinism test-large test-isa test-qemu \
         test-arm64 test-cross test-counts lint format docs bench why-page readme package-check \
         wheels clean
+.PHONY: help build demo test test-grid test-data test-faults test-extras test-sklearn-versions test-torch \
+        test-notebooks test-counts lint format docs bench why-page readme package-check clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 24
@@ -77,6 +79,9 @@ test-grid: $(VENV)/.test  ## run the exhaustive tests
 
 test-data: $(VENV)/.test  ## run the tests that need Fashion-MNIST (Debian: dataset-fashion-mnist)
 	$(BIN)/python -m pytest -m data $(PYTEST_ARGS)
+
+test-faults: $(VENV)/.test  ## kill, interrupt and fork hundreds of times, some 20 minutes (as root it also mounts a full disk)
+	$(BIN)/python -m pytest -m faults -rP tests/test_faults_*.py $(PYTEST_ARGS)
 
 test-extras: $(VENV)/.test  ## run the suite with each extra, and then all, blocked from import
 	for block in $(BLOCKS); do \

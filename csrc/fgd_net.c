@@ -645,7 +645,7 @@ fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_grad
     for (size_t l = 0; l < net->n_layers && ok; l++) {
         fgd_layer *layer = &net->layers[l];
         const int is_last = l + 1 == net->n_layers;
-        const int drops = layer->dropout > 0;
+        const int drops = layer->dropout > 0, is_new = !layer->a;
         if (layer->padded > widest) widest = layer->padded;
         ok = ensure(&layer->z, is_last || fgd_act_consumes_z(layer->act), layer->padded, ldb,
                     size) &&
@@ -662,6 +662,9 @@ fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_grad
             release(&layer->dropped);
             release(&layer->mask);
         }
+        /* The first touch of much memory takes its time. */
+        if (is_new && net->poll.is_interrupted)
+            ok = ok && !net->poll.is_interrupted(net->poll.context);
     }
     const size_t units = net->layers[net->n_layers - 1].padded;
     const size_t wide = widest * unit * size, online = fgd_online_bytes(net);
@@ -744,25 +747,31 @@ int fgd_net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, in
                    .first = first,
                    .n_rows = n,
                    .losses = losses,
-                   .checks_input = checks_input};
+                   .checks_input = checks_input,
+                   .next_poll = fgd_seconds() + poll_seconds};
     run_region(&run, net->dtype == FGD_F32 ? fgd_sinfer_region : fgd_dinfer_region,
                arithmetic(net, n, 1) < net->serial_flop ? 1 : n_threads);
-    return !atomic_load_explicit(&run.diverged, memory_order_relaxed);
+    return !atomic_load_explicit(&run.diverged, memory_order_relaxed) &&
+           !atomic_load_explicit(&run.abandoned, memory_order_relaxed);
 }
 
-void fgd_net_operate(fgd_net *net, const fgd_batch *batch, fgd_op op, size_t layer)
+int fgd_net_operate(fgd_net *net, const fgd_batch *batch, fgd_op op, size_t layer)
 {
-    const uint64_t mode = fgd_fp_enter();
-    BY_TYPE(net->dtype, operate, net, batch, op, layer);
-    fgd_fp_leave(mode);
+    fgd_run run = {.net = net, .next_poll = fgd_seconds() + poll_seconds};
+    run.caller_mode = fgd_fp_enter();
+    BY_TYPE(net->dtype, operate, &run, batch, op, layer);
+    fgd_fp_leave(run.caller_mode);
+    return !atomic_load_explicit(&run.abandoned, memory_order_relaxed);
 }
 
-void fgd_net_gradient(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,
-                      void *dw, void *db)
+int fgd_net_gradient(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,
+                     void *dw, void *db)
 {
-    const uint64_t mode = fgd_fp_enter();
-    BY_TYPE(net->dtype, gradient_of, net, batch, layer, r0, r1, dw, db);
-    fgd_fp_leave(mode);
+    fgd_run run = {.net = net, .next_poll = fgd_seconds() + poll_seconds};
+    run.caller_mode = fgd_fp_enter();
+    BY_TYPE(net->dtype, gradient_of, &run, batch, layer, r0, r1, dw, db);
+    fgd_fp_leave(run.caller_mode);
+    return !atomic_load_explicit(&run.abandoned, memory_order_relaxed);
 }
 
 int fgd_net_update(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,

@@ -134,7 +134,8 @@ int fgd_net_path(const fgd_net *net, const fgd_data *data, size_t n);
 double fgd_seconds(void);
 
 /* Forward pass of rows first .. first + n - 1 without dropout, n of any size; outputs and, if
- * losses is given, each sample's loss (in the network's type). */
+ * losses is given, each sample's loss (in the network's type).  Returns 0 if it was interrupted, or
+ * if checks_input and the input is not finite. */
 int fgd_net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, int n_threads,
                   void *losses, int checks_input);
 
@@ -162,7 +163,8 @@ typedef struct {
     int dropout; /* whether dropout acts */
 } fgd_batch;
 
-void fgd_net_operate(fgd_net *net, const fgd_batch *batch, fgd_op op, size_t layer);
+/* Returns 0 if it was interrupted. */
+int fgd_net_operate(fgd_net *net, const fgd_batch *batch, fgd_op op, size_t layer);
 
 /* Parameters of the update of step (counted from 0) of samples whose weights have this sum, without
  * penalties. */
@@ -181,9 +183,10 @@ double fgd_mean_loss(double loss_sum, double weight_sum);
  * tiles as one call for all rows. */
 size_t fgd_net_block_rows(const fgd_net *net, size_t n, int is_gradient);
 
-/* dw[r1 - r0][ldw] = sums over samples of input and delta_t; db[padded]. */
-void fgd_net_gradient(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,
-                      void *dw, void *db);
+/* dw[r1 - r0][ldw] = sums over samples of input and delta_t; db[padded].  Returns 0 if it was
+ * interrupted. */
+int fgd_net_gradient(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,
+                     void *dw, void *db);
 
 /* The fused update of weights (with the penalties of params) and biases (without) from the
  * layer's input and delta_t.  Returns nonzero if a weight was kept because its new value was

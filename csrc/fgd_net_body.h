@@ -843,6 +843,8 @@ static void TYPE(infer_region)(void *context, const fgd_worker *worker)
         vectors / workers < FGD_PIECE_SAMPLES / unit ? vectors / workers : FGD_PIECE_SAMPLES / unit;
     const size_t c0 = id * most * unit, units = (run->n_rows + unit - 1) / unit;
     const size_t begin = fgd_share(units, id, workers), end = fgd_share(units, id + 1, workers);
+    const fgd_look look = {run, worker, FGD_IN_COLUMNS};
+    const int looks = fgd_looks_around(net, run->n_rows);
     fgd_data data = *run->data;
     data.weights = NULL; /* a sample's loss has no use for them */
     for (size_t u = begin; u < end; u += most) {
@@ -850,8 +852,8 @@ static void TYPE(infer_region)(void *context, const fgd_worker *worker)
         const size_t left = run->n_rows - row, samples = left < n ? left : n;
         /* Column c0 + i holds row i of the piece. */
         const fgd_batch batch = {.data = &data, .first = run->first + row - c0, .n = c0 + samples};
-        const TYPE(columns) cols =
-            TYPE(columns_of)(&batch, c0, n, net->scratch[worker->id], net->input[0], NULL);
+        const TYPE(columns) cols = TYPE(columns_of)(&batch, c0, n, net->scratch[worker->id],
+                                                    net->input[0], looks ? &look : NULL);
         TYPE(load_input)(net, t, &batch, c0, n, net->input[0]);
         /* Here, where they are in the cache, it costs little to look at them. */
         if (run->checks_input && !TYPE(input_is_finite)(net, t, c0, n)) {
@@ -859,6 +861,7 @@ static void TYPE(infer_region)(void *context, const fgd_worker *worker)
             return;
         }
         for (size_t l = 0; l < net->n_layers; l++) TYPE(forward)(net, t, l, &cols, 0, 1);
+        if (atomic_load_explicit(&run->abandoned, memory_order_relaxed)) return;
         if (data.outputs) TYPE(put_outputs)(net, t, &batch, c0, n, net->scratch[worker->id]);
         if (!run->losses) continue;
         TYPE(load_target)(net, t, &batch, c0, n);
@@ -868,11 +871,13 @@ static void TYPE(infer_region)(void *context, const fgd_worker *worker)
     }
 }
 
-static void TYPE(gradient_of)(fgd_net *net, const fgd_batch *batch, size_t l, size_t r0, size_t r1,
+static void TYPE(gradient_of)(fgd_run *run, const fgd_batch *batch, size_t l, size_t r0, size_t r1,
                               void *dw, void *db)
 {
-    TYPE(gradient_rows)(net, &fgd_active->TABLE, l, r0, r1, batch->n, batch->dropout, net->input[0],
-                        dw, db, NULL);
+    const fgd_worker alone = {0, 1};
+    const fgd_look look = {run, &alone, FGD_IN_ROWS};
+    TYPE(gradient_rows)(run->net, &fgd_active->TABLE, l, r0, r1, batch->n, batch->dropout,
+                        run->net->input[0], dw, db, &look);
 }
 
 static int TYPE(update)(fgd_net *net, const fgd_batch *batch, size_t l, size_t r0, size_t r1,
@@ -892,13 +897,16 @@ static int TYPE(update)(fgd_net *net, const fgd_batch *batch, size_t l, size_t r
     return diverged;
 }
 
-static void TYPE(operate)(fgd_net *net, const fgd_batch *batch, fgd_op op, size_t l)
+static void TYPE(operate)(fgd_run *run, const fgd_batch *batch, fgd_op op, size_t l)
 {
+    fgd_net *net = run->net;
+    const fgd_worker alone = {0, 1};
+    const fgd_look look = {run, &alone, FGD_IN_COLUMNS};
     const TYPE(table) *t = &fgd_active->TABLE;
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL);
     const size_t n = (batch->n + unit - 1) / unit * unit;
     const fgd_layer *layer = &net->layers[l];
-    const TYPE(columns) cols = TYPE(columns_of)(batch, 0, n, net->scratch[0], net->input[0], NULL);
+    const TYPE(columns) cols = TYPE(columns_of)(batch, 0, n, net->scratch[0], net->input[0], &look);
     const int dropout = batch->dropout;
     switch (op) {
     case FGD_OP_LOAD:

@@ -400,6 +400,7 @@ def test_arrays_that_do_not_fit_are_refused():
     for shape in ((32, 7), (33, 6)):
         with pytest.raises(ValueError, match="do not fit the bound data"):
             case.fit(engine, epochs=1, outputs=np.zeros(shape, np.float32))
+    engine.unbind()
     wide, out = np.zeros((33, case.n_inputs + 1), np.float32), np.empty((33, 7), np.float32)
     for call in (
         lambda: engine.predict(wide, out),

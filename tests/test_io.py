@@ -1,5 +1,6 @@
 """Model files: nothing is lost, every damage is found, writing is all or nothing, fits resume."""
 
+import builtins
 import contextlib
 import errno
 import json
@@ -821,7 +822,7 @@ def spoil(name):
     """Return (module, function name, exception): one way in which writing can fail."""
     return {
         "disk full": (os, "fsync", OSError(errno.ENOSPC, "No space left on device")),
-        "no permission": (os, "open", PermissionError(errno.EACCES, "Permission denied")),
+        "no permission": (builtins, "open", PermissionError(errno.EACCES, "Permission denied")),
         "replace": (os, "replace", OSError(errno.EIO, "Input/output error")),
         "interrupt": (os, "fsync", KeyboardInterrupt()),
         "memory": (model_io, "_digest", MemoryError()),

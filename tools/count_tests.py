@@ -30,6 +30,7 @@ COMMANDS = (
     ("make test", "the suite, in random order, warnings as errors", "", ""),
     ("make test-extras", "the suite again with each extra blocked; here with all of them", "", ALL),
     ("make test-grid", "exhaustive grids, of which the suite has a sample", "-m grid", ""),
+    ("make test-faults", "kills, interrupts and forks by the hundred", "-m faults", ""),
     ("make test-data", "the whole of Fashion-MNIST", "-m data", ""),
 )
 

@@ -2,6 +2,7 @@
 # fits without the GIL.  Arguments are validated by the callers; names come as they are public.
 
 import itertools
+from _thread import allocate_lock
 
 from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
@@ -212,6 +213,62 @@ cdef int put_back(list arrays, list saved) except -1:
     return 0
 
 
+cdef class Claim:
+    """What one thread at a time may do; for others entering raises RuntimeError, without a wait.
+
+    Entering and leaving are single calls for the interpreter: no Ctrl-C can come between the lock
+    and the block that would release it.
+    """
+    cdef object lock
+
+    def __cinit__(self):
+        self.lock = allocate_lock()
+
+    def __enter__(self):
+        if not self.lock.acquire(False):
+            raise RuntimeError(BUSY)
+
+    def __exit__(self, *exception):
+        self.lock.release()
+
+
+cdef class Turn:
+    """A re-entrant lock: one thread at a time, and a long call lets the others in now and then."""
+    cdef object lock, door, acquire, release
+    cdef Py_ssize_t waiting
+
+    def __cinit__(self):
+        self.lock, self.door = fork_safe_lock(), fork_safe_lock()
+        self.acquire, self.release = self.lock.acquire, self.lock.release
+
+    cdef int enter(self) except -1:
+        if self.acquire(False):
+            return 0
+        self.waiting += 1
+        try:
+            with self.door:
+                self.acquire()
+        finally:
+            self.waiting -= 1
+        return 0
+
+    cdef int let_in(self) except -1:
+        # Whoever waits holds the door, which opens once the lock is theirs.  Ctrl-C may come while
+        # it is, and leave this thread without the lock.
+        if self.waiting > 0:
+            self.release()
+            with self.door:
+                self.acquire()
+        return 0
+
+    def __enter__(self):
+        self.enter()
+
+    def __exit__(self, *exception):
+        if self.lock._is_owned():
+            self.release()
+
+
 cdef class StateBlock:
     """An optimiser state array; its memory lives as long as someone looks at it."""
     cdef void *data
@@ -303,7 +360,8 @@ cdef int is_interrupted(void *context) noexcept with gil:
 cdef class Engine:
     """Weights, states and work buffers of a dense network, and the loops that train it.
 
-    Calls from several threads on one engine wait for each other.
+    Calls from several threads on one engine wait for each other; a long run of steps lets them in
+    between two steps, but for those that would train, which raise RuntimeError.
 
     Parameters
     ----------
@@ -328,14 +386,13 @@ cdef class Engine:
     cdef public double input_scale
     cdef bint in_step, running
     cdef object interruption
-    cdef object lock
+    cdef readonly Turn lock
     cdef int threads
     cdef str loss_kind
     cdef double loss_param
     cdef Targets target_kind
     cdef int short_loss  # of short_step
     cdef double weights  # how many the network has
-    cdef object acquire, release
     cdef str optimizer_name
     cdef dict optimizer_params
     cdef list own_updates  # of set_own_updates
@@ -350,8 +407,7 @@ cdef class Engine:
     def __cinit__(self, size_t n_inputs, list units, list activations, list use_bias, str dtype,
                   seed):
         cdef size_t i, n_layers = len(units)
-        self.lock = fork_safe_lock()
-        self.acquire, self.release = self.lock.acquire, self.lock.release
+        self.lock = Turn()
         self.dtype = np.dtype(dtype)
         self.units, self.activations = list(units), list(activations)
         self.threads = 1
@@ -667,6 +723,8 @@ cdef class Engine:
 
     cdef int reserve(self, size_t n, int threads, bint store_gradient) except -1:
         if k.net_reserve(&self.net, n, threads, store_gradient) != k.FGD_OK:
+            if self.interruption is not None:
+                raise self.failure(k.FGD_INTERRUPTED, 0, 0)
             raise MemoryError(f"no memory for the work buffers of {n} samples")
         return 0
 
@@ -681,6 +739,13 @@ cdef class Engine:
             return interruption
         return Divergence(epoch, step,
                           "loss" if outcome == k.FGD_LOSS_NOT_FINITE else "weight", lr)
+
+    cdef int check_may_train(self) except -1:
+        # From its first to its last step the weights are those of the fit.
+        self.check_not_in_step()
+        if self.data is not None:
+            raise RuntimeError(BUSY)
+        return 0
 
     cdef int check_not_in_step(self) except -1:
         # Within a step the work buffers hold its batch.
@@ -738,9 +803,9 @@ cdef class Engine:
             self.batch_size = min(<size_t>batch_size, self.n_bound)
 
     def unbind(self):
-        with self.lock:
-            self.data = None
-            self.order = None
+        # Without the lock: it must not wait for another thread's call, nor end by Ctrl-C.
+        self.data = None
+        self.order = None
 
     @property
     def n_steps_per_epoch(self):
@@ -888,6 +953,7 @@ cdef class Engine:
                     PyErr_CheckSignals()
                     if on_slice is not None:
                         on_slice(total)
+                    self.lock.let_in()
             if sums is not None:
                 of_parts[0], of_parts[1] = progress.loss_sum, progress.weight_sum
             else:
@@ -906,7 +972,7 @@ cdef class Engine:
         cdef k.fgd_progress progress
         cdef int threads
         with self.lock:
-            self.check_not_in_step()
+            self.check_may_train()
             threads = self.threads
             data = Data.__new__(Data, X, y, sample_weight, self.input_scale)
             self.use_data(data)
@@ -1029,9 +1095,9 @@ cdef class Engine:
         cdef size_t n = data.x.rows
         cdef int threads
         cdef double lr
-        self.acquire()
+        self.lock.enter()
         try:
-            self.check_not_in_step()
+            self.check_may_train()
             fixed = optimizer.fixed_lr
             lr = optimizer.learning_rates(self.step, 1)[0] if fixed is None else fixed
             threads = self.threads
@@ -1047,7 +1113,7 @@ cdef class Engine:
                     k.net_train(&self.net, data, NULL, 0, n, n, 1, &lr, threads, SLICE_SECONDS,
                                 &progress)
         finally:
-            self.release()
+            self.lock.release()
         if progress.outcome != k.FGD_TRAINED:
             raise self.failure(progress.outcome, 0, 0, lr)
         return progress.last_loss
@@ -1067,7 +1133,7 @@ cdef class Engine:
         cdef Data data
         cdef k.fgd_progress progress
         with self.lock:
-            self.check_not_in_step()
+            self.check_may_train()
             data = Data(X, y, sample_weight, self.input_scale)
             self.use_data(data)
             self.reserve_step(data.n, self.threads)
@@ -1158,6 +1224,30 @@ cdef class Engine:
             self.net.params.clip_value = clip_value
         return 0
 
+    cdef int operate(self, const k.fgd_batch *batch, k.fgd_op op, size_t l) except -1:
+        cdef int is_done
+        with nogil:
+            is_done = k.net_operate(&self.net, batch, op, l)
+        return self.go_on(is_done)
+
+    cdef int find_gradient(self, const k.fgd_batch *batch, size_t l, size_t r0, size_t r1,
+                           void *dw, void *db) except -1:
+        cdef int is_done
+        with nogil:
+            is_done = k.net_gradient(&self.net, batch, l, r0, r1, dw, db)
+        return self.go_on(is_done)
+
+    cdef int go_on(self, bint is_done) except -1:
+        # After a part of a step; Ctrl-C ends it.
+        if not is_done:
+            raise self.failure(k.FGD_INTERRUPTED, 0, 0)
+        self.in_step = True
+        try:
+            PyErr_CheckSignals()
+        finally:
+            self.in_step = False
+        return 0
+
     # One step operation by operation on the calling thread: for verification, for losses that
     # Python computes, and (without update) for gradients.
     cdef int operate_step(self, Data data, const int64_t *order, size_t first, size_t n,
@@ -1168,7 +1258,8 @@ cdef class Engine:
         cdef size_t last = self.net.n_layers - 1, l
         cdef double loss_sum, weight_sum, penalty
         cdef bint by_norm = self.net.clip_norm > 0
-        cdef bint is_stored = by_norm or not update  # the gradient
+        # The gradient, which also lets Ctrl-C in while it is found.
+        cdef bint is_stored = by_norm or not update or k.net_needs_gradient(&self.net, n)
         cdef bint custom = self.loss_kind == "custom"
         cdef k.fgd_layer *layer
         cdef int diverged = 0
@@ -1181,13 +1272,13 @@ cdef class Engine:
         rows = slice(first, first + n)
         if order != NULL:
             rows = np.asarray(<int64_t[:n]><int64_t *>(order + first))
-        k.net_operate(&self.net, &batch, k.FGD_OP_LOAD, 0)
+        self.operate(&batch, k.FGD_OP_LOAD, 0)
         for l in range(last + 1):
-            k.net_operate(&self.net, &batch, k.FGD_OP_FORWARD, l)
+            self.operate(&batch, k.FGD_OP_FORWARD, l)
             if verify is not None:
                 self.verify_forward(verify, &batch, l)
             if self.net.layers[l].dropout > 0 and update:
-                k.net_operate(&self.net, &batch, k.FGD_OP_DROPOUT, l)
+                self.operate(&batch, k.FGD_OP_DROPOUT, l)
                 if verify is not None:
                     verify("dropout", l,
                            {"a": self.look_at(k.FGD_BUFFER_A, l, n),
@@ -1200,14 +1291,14 @@ cdef class Engine:
         if custom:
             loss_sum, weight_sum = self.apply_custom_loss(&batch, data, rows)
         else:
-            k.net_operate(&self.net, &batch, k.FGD_OP_LOSS, last)
+            self.operate(&batch, k.FGD_OP_LOSS, last)
             k.net_batch_loss(&self.net, &batch, &loss_sum, &weight_sum)
             if verify is not None:
                 self.verify_loss(verify, data, rows, n, k.mean_loss(loss_sum, weight_sum))
         for l in range(last, -1, -1):
-            k.net_operate(&self.net, &batch, k.FGD_OP_TRANSPOSE, l)
+            self.operate(&batch, k.FGD_OP_TRANSPOSE, l)
             if l > 0:
-                k.net_operate(&self.net, &batch, k.FGD_OP_BACKWARD, l)
+                self.operate(&batch, k.FGD_OP_BACKWARD, l)
                 if verify is not None:
                     self.verify_backward(verify, &batch, l)
         penalty = k.net_penalty(&self.net)
@@ -1221,19 +1312,20 @@ cdef class Engine:
                 self.verify_gradient(verify, &batch, l, is_stored)
             elif is_stored:
                 layer = &self.net.layers[l]
-                k.net_gradient(&self.net, &batch, l, 0, layer.fan_in, layer.dw, layer.db)
+                self.find_gradient(&batch, l, 0, layer.fan_in, layer.dw, layer.db)
             if is_stored:
-                k.net_operate(&self.net, &batch, k.FGD_OP_FINISH, l)
+                self.operate(&batch, k.FGD_OP_FINISH, l)
         if update:
             params = k.step_params(&self.net, self.net.step, lr, weight_sum)
             if by_norm:
                 params.norm_scale = k.net_norm_scale(&self.net)
             if verify is not None:
-                diverged = self.verify_updates(verify, &batch, &params)
+                diverged = self.verify_updates(verify, &batch, &params, is_stored)
                 if not diverged and k.net_is_online(&self.net, &data.c, n):
                     self.verify_online(verify, &batch, progress.last_loss)
             for l in range(last + 1):
-                diverged |= self.update_rows(&batch, l, 0, self.net.layers[l].fan_in, &params)
+                diverged |= self.update_rows(&batch, l, 0, self.net.layers[l].fan_in, &params,
+                                             is_stored)
             self.net.step += 1
             progress.n_steps += 1
             if diverged:
@@ -1241,10 +1333,10 @@ cdef class Engine:
         return 0
 
     cdef int update_rows(self, const k.fgd_batch *batch, size_t l, size_t r0, size_t r1,
-                         const k.fgd_update_params *params) noexcept:
+                         const k.fgd_update_params *params, bint is_stored) noexcept:
         # Rows [r0, r1) of W, and with the first one b; whether a weight would not be finite.
         cdef k.fgd_update_params own = params[0]
-        if self.net.clip_norm > 0:
+        if is_stored:
             return k.net_apply_gradient(&self.net, l, r0, r1, params)
         own.l1 = self.net.layers[l].l1 * own.penalty_share
         own.l2 = self.net.layers[l].l2 * own.penalty_share
@@ -1277,7 +1369,7 @@ cdef class Engine:
             grad = grad * (weights / (weight_sum if weight_sum != 0 else 1.0))[:, None]
         matrix = k.Matrix(np.ascontiguousarray(grad, dtype=self.dtype))
         k.net_put(&self.net, k.FGD_BUFFER_DELTA, last, &matrix.c)
-        k.net_operate(&self.net, batch, k.FGD_OP_OUTPUT_GRAD, last)
+        self.operate(batch, k.FGD_OP_OUTPUT_GRAD, last)
         return loss_sum, weight_sum
 
     # ---- what verification looks at ---------------------------------------------------------
@@ -1330,7 +1422,7 @@ cdef class Engine:
         if layer.z != NULL:
             z = self.look_at(k.FGD_BUFFER_Z, l, batch.n)
         else:
-            k.net_operate(&self.net, batch, k.FGD_OP_PRE_ACTIVATION, l)
+            self.operate(batch, k.FGD_OP_PRE_ACTIVATION, l)
             z = self.look_at(k.FGD_BUFFER_DELTA, l, batch.n)
         verify("forward", l,
                {"X": self.look_at_input(l, batch), "W": self.weight(l),
@@ -1380,7 +1472,7 @@ cdef class Engine:
             db = dw + rows * row_bytes
         A_prev, delta = self.look_at_input(l, batch), self.look_at(k.FGD_BUFFER_DELTA, l, batch.n)
         for r0, r1 in blocks:
-            k.net_gradient(&self.net, batch, l, r0, r1, dw, db)
+            self.find_gradient(batch, l, r0, r1, dw, db)
             verify("weight_grad", l,
                    {"A_prev": A_prev[:, r0:r1], "delta": delta, "first_row": r0},
                    {"dW": self.matrix_view(owner, dw, r1 - r0, layer.fan_out, row_bytes, size),
@@ -1388,7 +1480,7 @@ cdef class Engine:
         return 0
 
     cdef int verify_updates(self, verify, const k.fgd_batch *batch,
-                            const k.fgd_update_params *params) except -1:
+                            const k.fgd_update_params *params, bint is_stored) except -1:
         # Updates a few rows at a time, and takes each back once it is verified: nothing is left of
         # a wrong one, and nobody needs a copy of all weights.  Returns whether one diverged.
         cdef size_t l, r0, r1, most = k.net_block_rows(&self.net, batch.n, False)
@@ -1400,7 +1492,7 @@ cdef class Engine:
                 numbers = self.numbers(l, r0, r1)
                 before = copies(numbers)
                 try:
-                    diverged |= self.update_rows(batch, l, r0, r1, params)
+                    diverged |= self.update_rows(batch, l, r0, r1, params, is_stored)
                     self.verify_update(verify, batch, l, r0, scale, params.penalty_share, before,
                                        numbers)
                 finally:
@@ -1478,21 +1570,23 @@ cdef class Engine:
             n = <size_t>x_buffer.shape[0] if x_buffer.ndim == 2 else 0
             if n > PREDICT_BLOCK or self.weights * <double>n > BRIEF:
                 return None
-            # The long way names the weights that are not finite.
-            if not self.takes(&x_buffer, &data) or not self.all_finite():
+            if not self.takes(&x_buffer, &data):
                 return None
             data.output_stride = self.net.layers[self.net.n_layers - 1].fan_out
             out = empty((n, data.output_stride), self.dtype)
             PyObject_GetBuffer(out, &out_buffer, PyBUF_WRITABLE)
             data.outputs = out_buffer.buf
             try:
-                self.acquire()
+                self.lock.enter()
                 try:
                     self.check_not_in_step()
+                    # The long way names the weights that are not finite.
+                    if not self.weights_are_finite():
+                        return None
                     self.reserve(n, 1, False)
                     k.net_infer(&self.net, &data, 0, n, 1, NULL, False)
                 finally:
-                    self.release()
+                    self.lock.release()
             finally:
                 PyBuffer_Release(&out_buffer)
             return out
@@ -1506,7 +1600,7 @@ cdef class Engine:
         cdef int threads = self.threads
         cdef char *loss_at = NULL
         cdef double polled = k.seconds_now()
-        cdef bint is_finite
+        cdef bint is_done
         self.check_not_in_step()
         self.check_shapes(data)
         # Not all of the capacity: a batch of the whole data may have set it, and Ctrl-C is looked
@@ -1524,9 +1618,11 @@ cdef class Engine:
                 loss_at = (<char *>loss_matrix.c.data
                            + first * k.element_size(self.net.dtype))
             with nogil:
-                is_finite = k.net_infer(&self.net, &data.c, first, n, threads, loss_at,
-                                        checks_input)
-            if not is_finite:
+                is_done = k.net_infer(&self.net, &data.c, first, n, threads, loss_at,
+                                      checks_input)
+            if not is_done:
+                if self.interruption is not None:
+                    raise self.failure(k.FGD_INTERRUPTED, 0, 0)
                 return False
             first += n
             if k.seconds_now() - polled > SLICE_SECONDS:
@@ -1568,6 +1664,15 @@ cdef class Engine:
 
     def all_finite(self):
         """Return whether every weight and bias is finite."""
+        with self.lock:
+            return self.weights_are_finite()
+
+    def assign(self, list views, list values):
+        """Fill live views, for all other threads and for Ctrl-C in one step."""
+        with self.lock:
+            put_back(views, values)
+
+    cdef bint weights_are_finite(self) noexcept:
         cdef size_t i
         cdef k.fgd_layer *layer
         for i in range(self.net.n_layers):

@@ -43,9 +43,9 @@ cdef extern from "fgd_net.h" nogil:
     int fgd_net_path(const fgd_net *, const fgd_data *, size_t)
     double fgd_seconds()
     int fgd_net_infer(fgd_net *, const fgd_data *, size_t, size_t, int, void *, int)
-    void fgd_net_operate(fgd_net *, const fgd_batch *, fgd_op, size_t)
+    int fgd_net_operate(fgd_net *, const fgd_batch *, fgd_op, size_t)
     size_t fgd_net_block_rows(const fgd_net *, size_t, int)
-    void fgd_net_gradient(fgd_net *, const fgd_batch *, size_t, size_t, size_t, void *, void *)
+    int fgd_net_gradient(fgd_net *, const fgd_batch *, size_t, size_t, size_t, void *, void *)
     int fgd_net_update(fgd_net *, const fgd_batch *, size_t, size_t, size_t,
                        const fgd_update_params *)
     int fgd_net_apply_gradient(fgd_net *, size_t, size_t, size_t, const fgd_update_params *)
@@ -110,16 +110,16 @@ cdef int net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, i
                    void *losses, int checks_input) noexcept nogil:
     return fgd_net_infer(net, data, first, n, n_threads, losses, checks_input)
 
-cdef void net_operate(fgd_net *net, const fgd_batch *batch, fgd_op op,
-                      size_t layer) noexcept nogil:
-    fgd_net_operate(net, batch, op, layer)
+cdef int net_operate(fgd_net *net, const fgd_batch *batch, fgd_op op,
+                     size_t layer) noexcept nogil:
+    return fgd_net_operate(net, batch, op, layer)
 
 cdef size_t net_block_rows(const fgd_net *net, size_t n, int is_gradient) noexcept nogil:
     return fgd_net_block_rows(net, n, is_gradient)
 
-cdef void net_gradient(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,
-                       void *dw, void *db) noexcept nogil:
-    fgd_net_gradient(net, batch, layer, r0, r1, dw, db)
+cdef int net_gradient(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,
+                      void *dw, void *db) noexcept nogil:
+    return fgd_net_gradient(net, batch, layer, r0, r1, dw, db)
 
 cdef int net_update(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,
                     const fgd_update_params *params) noexcept nogil:

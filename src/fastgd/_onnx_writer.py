@@ -72,7 +72,8 @@ def to_onnx(
     if size > _LIMIT:
         raise ValueError(f"an ONNX file holds {_LIMIT:,} bytes; this network takes {size:,}")
 
-    model = _model(onnx, network, np.dtype(wanted))
+    with network._live().lock:  # another thread may be training it
+        model = _model(onnx, network, np.dtype(wanted))
     onnx.helper.set_model_props(model, properties)
     onnx.checker.check_model(model, full_check=True)
     write_atomically(Path(path), model.SerializeToString(deterministic=True))

@@ -1,5 +1,9 @@
 """Loads the kernels before the rest of the package, which needs them.
 
+A subinterpreter is refused before: in one NumPy loads with a warning or not at all, and an
+extension module that it has tried to load can be loaded in no other one from then on, nor in the
+main interpreter.
+
 What the environment asks of them may not exist: `import fastgd` raises then, but the command
 `fastgd`, which is this import and little else, says so in one line.
 """
@@ -21,6 +25,23 @@ def _is_command() -> bool:
     return name in ("fastgd", "fastgd.exe")
 
 
+def _check_interpreter() -> None:
+    try:
+        from ctypes import c_void_p, pythonapi
+
+        current, main = pythonapi["PyInterpreterState_Get"], pythonapi["PyInterpreterState_Main"]
+    except (ImportError, AttributeError):  # not CPython, or without ctypes: nothing to ask
+        return
+    current.restype = main.restype = c_void_p
+    if current() != main():
+        raise ImportError(
+            "fastgd cannot be imported in a subinterpreter, which NumPy does not support either: "
+            "use a process of its own, as of multiprocessing; under mod_wsgi, "
+            "WSGIApplicationGroup %{GLOBAL}"
+        )
+
+
+_check_interpreter()
 try:
     from . import _kernels  # noqa: F401
 except ValueError as error:

@@ -17,7 +17,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["announce", "fork_safe_lock"]
+__all__ = ["announce", "fork_safe_lock", "make_bars_fork_safe"]
 
 
 class Unlimited(int):
@@ -68,6 +68,7 @@ def _register(module: ModuleType) -> None:
 
 
 _locks: weakref.WeakSet[Any] = weakref.WeakSet()
+_bar_locks: list[list[Any]] = []
 
 
 def fork_safe_lock() -> Any:
@@ -80,10 +81,32 @@ def fork_safe_lock() -> Any:
     return lock
 
 
+def make_bars_fork_safe(lock: Any) -> None:
+    """Do the same for the lock of tqdm's bars, which is made of two."""
+    parts = getattr(lock, "locks", None)
+    if not isinstance(parts, list):  # someone has set another kind of lock
+        parts = [lock]
+    _locks.update(part for part in parts if isinstance(part, RLock))
+    if not any(parts is known for known in _bar_locks):
+        _bar_locks.append(parts)
+
+
 def _free_locks() -> None:
     for lock in _locks:
         if not lock._is_owned():  # type: ignore[attr-defined]
             lock._at_fork_reinit()  # type: ignore[attr-defined]
+    for parts in _bar_locks:
+        parts[:] = [part for part in parts if not _is_held_elsewhere(part)]
+
+
+def _is_held_elsewhere(lock: Any) -> bool:
+    """Return whether a lock of multiprocessing counts as held by a thread of the parent.
+
+    The child would never release it again, as the count of that thread is above its own, and so
+    block the parent as well.
+    """
+    semaphore = getattr(lock, "_semlock", None)
+    return semaphore is not None and semaphore._count() > 0 and not semaphore._is_mine()
 
 
 if hasattr(os, "register_at_fork"):

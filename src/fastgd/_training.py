@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from _thread import get_ident
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -144,6 +146,9 @@ class Training:
         self.all_callbacks = sorted([*callbacks, *reporters], key=lambda callback: callback.last)
         self.history = history
         self.done = first_epoch
+        # After so many epochs the weights are as they are; None within one.
+        self._trained: int | None = first_epoch
+        self._thread = get_ident()
         # What draws the rows of so many epochs, (n_epochs, n_samples), in place of the engine.
         self.orders = orders
         self.steps: int | None = -(-len(data.X) // self.batch_size)
@@ -167,8 +172,9 @@ class Training:
                 callback.on_fit_end()
         finally:
             engine.unbind()
-            for callback in self.all_callbacks:
-                callback.close()
+            with ExitStack() as stack:  # all of them, whatever one raises
+                for callback in reversed(self.all_callbacks):
+                    stack.callback(callback.close)
 
     def _bind(self) -> None:
         self.network._live().bind(*self.data, self.batch_size, self.shuffle)
@@ -211,7 +217,9 @@ class Training:
         if self.orders is not None:
             engine.bind(*self.data, self.batch_size, False, self.orders(n_epochs))
         began = time.perf_counter()
+        self._trained = None
         losses = self._native(lrs, n_epochs, outputs)
+        self._trained = self.done + n_epochs
         took = time.perf_counter() - began
         self._chunk = max(1, min(8 * n_epochs, int(n_epochs * _REPORT_SECONDS / max(took, 1e-9))))
         for i in range(n_epochs):
@@ -280,8 +288,14 @@ class Training:
         for callback in self.all_callbacks:
             callback.on_epoch_end(epoch, logs)
 
-    def state(self) -> dict[str, Any]:
-        """Return what a later fit needs to resume this one after the epochs done so far."""
+    def state(self) -> dict[str, Any] | None:
+        """Return what a later fit needs to resume this one after the epochs done so far.
+
+        None where the weights are those of another moment: within an epoch, for another thread, and
+        after the first of several epochs of a native call.
+        """
+        if self._trained != self.done or self._thread != get_ident():
+            return None
         return {
             "done": self.done,
             "stopped": self.network.stop_training,
@@ -315,6 +329,7 @@ class BlockTraining(Training):
         network, engine = self.network, self.network._live()
         self._begin_epoch()
         began, first_step = time.perf_counter(), self.steps_done
+        self._trained = None
         sums = np.zeros(2)
         lr = math.nan
         seen: list[tuple[Data, Array]] = []
@@ -336,6 +351,7 @@ class BlockTraining(Training):
             (loss,) = self._native(lrs, 1, outputs, sums)
             lr = lrs if isinstance(lrs, float) else float(lrs[-1])
         engine.epoch += 1
+        self._trained = self.done + 1
         steps = self.steps_done - first_step
         if self.steps != steps:
             self.steps = steps

@@ -42,7 +42,7 @@ __all__ = ["Blocks"]
 _READ_BYTES, _MOST_READ_BYTES = 1 << 22, 1 << 24
 _READ_ROWS, _LEAST_ROWS = 1 << 14, 256
 # Seconds that the end of a fit waits for a block that is being read
-_WAITED = 1.0
+_WAITED = 0.1
 
 
 class Blocks:

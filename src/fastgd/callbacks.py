@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ._threads import make_bars_fork_safe
 from ._validate import Array, boolean, choice, integer, real
 from .schedules import improved, is_higher_better, monitored
 
@@ -771,6 +772,8 @@ def _bar_class() -> Any:
 
 def _unwatched(kind: Any) -> Any:
     """Return a kind of bar that starts no watching thread: fit itself reports often enough."""
+    # In a child of fork another thread's bar would hold it for ever.
+    make_bars_fork_safe(kind.get_lock())
 
     class Bar(kind):  # type: ignore[misc, unused-ignore]
         monitor_interval = 0

@@ -54,9 +54,7 @@ class History:
         >>> history.epoch, history.history
         ([0], {'loss': [0.5]})
         """
-        self.epoch.append(epoch)
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(value)
+        self._add(epoch, 1, {name: (value,) for name, value in logs.items()})
 
     def extend(self, first_epoch: int, logs: Mapping[str, Sequence[float]]) -> None:
         """Add the values of consecutive epochs, a sequence of the same length for each name.
@@ -69,10 +67,28 @@ class History:
         >>> history.epoch, history.history
         ([3, 4], {'loss': [0.5, 0.4]})
         """
-        n_epochs = len(next(iter(logs.values())))
-        self.epoch.extend(range(first_epoch, first_epoch + n_epochs))
-        for name, values in logs.items():
-            self.history.setdefault(name, []).extend(values)
+        self._add(first_epoch, len(next(iter(logs.values()))), logs)
+
+    def _add(self, first_epoch: int, n_epochs: int, logs: Mapping[str, Sequence[float]]) -> None:
+        before = len(self.epoch)
+        try:
+            for name, values in logs.items():
+                self.history.setdefault(name, []).extend(values)
+            # Last: whoever looks from another thread finds a value for each number.
+            self.epoch.extend(range(first_epoch, first_epoch + n_epochs))
+        except BaseException:  # Ctrl-C: epochs have all of their values, or are not there
+            del self.epoch[before:]
+            for column in self.history.values():
+                del column[before:]
+            raise
+
+    def _copy(self) -> History:
+        """Return a copy, also while another thread adds epochs."""
+        copy = History()
+        copy.epoch = list(self.epoch)
+        n_epochs = len(copy.epoch)
+        copy.history = {name: column[:n_epochs] for name, column in dict(self.history).items()}
+        return copy
 
     def plot(
         self,

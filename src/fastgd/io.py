@@ -6,10 +6,13 @@ fixed tables; everything is checked before a network is made of it.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +43,8 @@ _LONGEST_MESSAGE = 2000
 _MOST_COUNTED = 2**63 - 1
 # Warm-ups of warm-ups: what nests more deeply may be read, and then not be used or written.
 _MOST_SCHEDULES = 8
+# The end of a temporary file's name: process, random number.
+_TEMPORARY = re.compile(r"\d+\.[0-9a-f]{8}\.tmp")
 _CONFIG_KEYS = {
     "fastgd",
     "n_inputs",
@@ -101,6 +106,14 @@ def save(
     """
     include = boolean("include_optimizer", include_optimizer)
     kept = network.metadata if metadata is None else json_copy(metadata)
+    # Another thread may be training the network: its next step waits.
+    with network._live().lock:
+        content = _content(network, include, kept)
+    write_atomically(Path(path), content)
+
+
+def _content(network: Network, include: bool, metadata: Mapping[str, Any]) -> bytes:
+    """Return what the file of a network holds."""
     tensors = {
         name: np.ascontiguousarray(view)
         for name, view in network._arrays(optimizer=include).items()
@@ -123,7 +136,7 @@ def save(
         else {},
         "history": _plain_history(network.history) if include else None,
         "resume": _plain_resume(resume, tensors),
-        "metadata": kept,
+        "metadata": metadata,
     }
     if network.input_scale != 1:
         # Left out otherwise, so that older versions read the file.
@@ -145,42 +158,105 @@ def save(
     header = {"format": _FORMAT, "config": text, "sha256": _digest(text, tensors)}
     from safetensors.numpy import save as to_bytes
 
-    write_atomically(Path(path), to_bytes(tensors, metadata=header))
+    content: bytes = to_bytes(tensors, metadata=header)
+    return content
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file in one step; whatever fails, the old file stays and no other is left."""
+    """Replace a file in one step; whatever fails, the old file stays and no other is left.
+
+    A process that is killed on the way leaves a temporary file, which the next one to write this
+    path removes.
+    """
     path = Path(os.path.realpath(path))
     if path.is_dir():
         raise IsADirectoryError(f"cannot write to {path}: it is a folder")
     # Replacing would take the place of a device such as /dev/null, for everybody.
     if path.exists() and not path.is_file():
         raise OSError(f"cannot write to {path}: it is not a regular file")
-    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    if not path.parent.is_dir():
+        reason = f"there is no folder {path.parent}"
+        raise FileNotFoundError(errno.ENOENT, reason, os.fspath(path))
+    beginning = f".{path.name[:100]}."
     try:
-        descriptor = os.open(temporary, flags, 0o666)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                if path.exists() and hasattr(os, "fchmod"):
-                    os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        _remove_abandoned(path.parent, beginning)
+        while not _replace(path, beginning, content):
+            pass
     except OSError as error:
         # Name the file that was asked for, which the operation itself may not know.
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
-    if os.name == "posix":
-        # The new name itself must reach the disk.
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    _sync_folder(path.parent)
+
+
+def _replace(path: Path, beginning: str, content: bytes) -> bool:
+    """Replace a file; False if another process took the new file for an abandoned one."""
+    temporary = path.with_name(f"{beginning}{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            _lock(file.fileno(), waits=True)
+            if not temporary.exists():
+                return False
+            if path.exists() and hasattr(os, "fchmod"):
+                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            if os.name == "posix":  # as long as it is locked
+                os.replace(temporary, path)
+        if os.name != "posix":  # where an open file keeps its name
+            os.replace(temporary, path)
+    except FileExistsError:
+        raise  # it is another's
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _lock(descriptor: int, waits: bool = False) -> bool:
+    """Lock an open file until it is closed, if only by the end of its process.
+
+    False if another process has locked it, or if the system cannot lock: then nobody can, and no
+    file is taken for abandoned.
+    """
+    if os.name != "posix":
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
+
+
+def _remove_abandoned(folder: Path, beginning: str) -> None:
+    """Remove temporary files whose writers, who would hold a lock on them, are gone."""
+    try:
+        names = os.listdir(folder)
+    except PermissionError:  # a folder may be written to and not be read
+        return
+    for name in names:
+        if not (name.startswith(beginning) and _TEMPORARY.fullmatch(name[len(beginning) :])):
+            continue
+        abandoned = os.path.join(folder, name)
+        with contextlib.suppress(OSError), open(abandoned, "r+b") as file:
+            if _lock(file.fileno()):
+                os.unlink(abandoned)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a new name in a folder to the disk, where the system has a way to do so."""
+    if os.name != "posix":
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # it may be written to and not be read; the file is there
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def plain_loss(network: Network) -> dict[str, Any]:
@@ -212,12 +288,13 @@ def _plain_layer(layer: Dense) -> dict[str, Any]:
 def _plain_history(history: History | None) -> dict[str, Any] | None:
     if history is None:
         return None
+    whole = history._copy()
     # JSON has no NaN and no infinity, which a user's metric may well return.
     values = {
         name: [value if math.isfinite(value) else repr(value) for value in column]
-        for name, column in history.history.items()
+        for name, column in whole.history.items()
     }
-    return {"epoch": history.epoch, "values": values}
+    return {"epoch": whole.epoch, "values": values}
 
 
 def _plain_resume(

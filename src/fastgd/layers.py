@@ -126,7 +126,7 @@ class Dense:
     @weight.setter
     def weight(self, value: object) -> None:
         view = self.weight
-        view[...] = fitting("weight", value, view.shape, view.dtype)
+        self._live().assign([view], [fitting("weight", value, view.shape, view.dtype)])
 
     @property
     def bias(self) -> Array | None:
@@ -137,7 +137,7 @@ class Dense:
         view = self.bias
         if view is None:
             raise ValueError("this layer was made with bias=False")
-        view[...] = fitting("bias", value, view.shape, view.dtype)
+        self._live().assign([view], [fitting("bias", value, view.shape, view.dtype)])
 
     def _live(self) -> Engine:
         if self._engine is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import os
-from _thread import allocate_lock
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -17,8 +16,9 @@ import numpy as np
 
 from . import _kernels, losses, metrics, optimizers
 from . import callbacks as _callbacks
-from ._engine import BUSY, Divergence, Engine
+from ._engine import BUSY, Claim, Divergence, Engine
 from ._pairing import canonical_output, check_pairing
+from ._threads import fork_safe_lock
 from ._training import (
     BlockTraining,
     Data,
@@ -155,8 +155,8 @@ class Network:
         self.stop_training: bool = False
         self._engine: Engine | None = None
         self._training: Training | None = None
-        # Held by the thread whose fit is running.
-        self._fitting = allocate_lock()
+        # Of the thread whose fit is running.
+        self._fitting = Claim()
         self._resume: dict[str, Any] | None = None
         # The settings under which train_step and predict may take their short ways.
         self._short: Settings | None = None
@@ -168,6 +168,12 @@ class Network:
             self._build(self._n_inputs)
 
     # ---- construction and state -----------------------------------------------------------
+
+    def _build_once(self, n_inputs: int) -> None:
+        """Make the engine unless it is there, or another thread is making it."""
+        with _building:
+            if self._engine is None:
+                self._build(n_inputs)
 
     def _build(self, n_inputs: int) -> None:
         """Make the engine and draw the first weights."""
@@ -202,13 +208,13 @@ class Network:
         engine.set_penalties([layer.l1 for layer in layers], [layer.l2 for layer in layers])
         engine.set_dropout([layer.dropout for layer in layers])
         engine.input_scale = self._input_scale
-        self._engine = engine
-        self._n_inputs = n_inputs
-        self._layers = tuple(
+        bound = tuple(
             layer._bound(engine, i, layer.activation)
             for i, layer in enumerate(layers)
             if layer.activation is not None
         )
+        # Nothing is called in between, so for other threads, and for Ctrl-C, it is one step.
+        self._layers, self._n_inputs, self._engine = bound, n_inputs, engine
 
     def _live(self) -> Engine:
         if self._engine is None:
@@ -298,6 +304,10 @@ class Network:
 
         Layers made with bias=False have no b in the list.
 
+        Notes
+        -----
+        All copies are of one moment, between two steps of a fit in another thread.
+
         Examples
         --------
         >>> import fastgd
@@ -305,12 +315,14 @@ class Network:
         >>> [array.shape for array in net.get_weights()]
         [(2, 3), (3,), (3, 1), (1,)]
         """
-        return [np.array(view, order="C") for view in self._arrays(optimizer=False).values()]
+        with self._live().lock:
+            return [np.array(view, order="C") for view in self._arrays(optimizer=False).values()]
 
     def set_weights(self, weights: Sequence[ArrayLike]) -> None:
         """Replace all weights, given as `get_weights` returns them; all are checked first.
 
-        The optimiser's state is left as it is.
+        The optimiser's state is left as it is. A fit in another thread goes on from the new
+        weights with its next step.
 
         Raises
         ------
@@ -327,8 +339,7 @@ class Network:
         array([[7.]], dtype=float32)
         """
         new = self._checked_weights(weights)
-        for view, value in zip(self._arrays(optimizer=False).values(), new, strict=True):
-            view[...] = value
+        self._live().assign(list(self._arrays(optimizer=False).values()), new)
 
     def _checked_weights(self, weights: object) -> list[Array]:
         """Return weights as `set_weights` takes them, in the network's dtype."""
@@ -346,6 +357,12 @@ class Network:
             for (name, view), value in zip(views.items(), weights, strict=True)
         ]
 
+    def __getstate__(self) -> dict[str, Any]:
+        if self._engine is None:
+            return self._plain_state()
+        with self._engine.lock:
+            return self._plain_state()
+
     def _plain_state(self) -> dict[str, Any]:
         return {
             "arguments": {
@@ -359,15 +376,12 @@ class Network:
             },
             "feature_names": self._feature_names,
             "metadata": self.metadata,
-            "history": self.history,
+            "history": None if self.history is None else self.history._copy(),
             "resume": self._resume_state(),
             "numbers": None
             if self._engine is None
             else (self.step, self.epoch, {k: v.copy() for k, v in self._arrays().items()}),
         }
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self._plain_state()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         arguments = state["arguments"]
@@ -388,7 +402,8 @@ class Network:
         engine.step, engine.epoch = step, epoch
 
     def _resume_state(self) -> dict[str, Any] | None:
-        return self._resume if self._training is None else self._training.state()
+        training = self._training
+        return self._resume if training is None else training.state()
 
     def __repr__(self) -> str:
         loss = repr(self._loss_name if self._loss_name != "custom" else self.loss)
@@ -533,12 +548,15 @@ class Network:
             When a compiled operation disagrees with the reference.
         KeyboardInterrupt
             After Ctrl-C; the network is left as it was after the newest step.
+        RuntimeError
+            While another thread fits the network: one at a time may train it.
 
         Notes
         -----
         Everything is checked before the first weight changes; of `Blocks`, each block before it is
         trained on. Without callbacks, metrics, validation or a display, all epochs on arrays run in
-        one native call.
+        one native call. Other threads that predict, evaluate, save, or get or set weights meanwhile
+        do so between two steps.
 
         Examples
         --------
@@ -600,37 +618,35 @@ class Network:
                 restore_callbacks(self, hooks, self._resume["callbacks"])
 
             # Checking takes its time: another thread's fit may have begun meanwhile.
-            if not self._fitting.acquire(blocking=False):
-                raise RuntimeError(BUSY)
-            try:
-                if self._engine is None:
-                    self._build(data.X.shape[1])
-                else:
+            with self._fitting:
+                try:
+                    self._build_once(data.X.shape[1])
                     self._check_weights()
-                self._live().n_threads = threads
-                self._feature_names = feature_names
-                self._resume = self._short = None
-                self.history = history
-                self.stop_training = stopped
-                settings: dict[str, Any] = {
-                    "validation": validation,
-                    "epochs": epochs,
-                    "batch_size": batch_size,
-                    "shuffle": shuffle,
-                    "functions": functions,
-                    "callbacks": hooks,
-                    "reporters": reporters,
-                    "history": history,
-                    "first_epoch": first_epoch,
-                }
-                if windows is None:
-                    self._training = Training(self, data, **settings)
-                else:
-                    self._training = BlockTraining(self, windows, first_step=first_step, **settings)
-                self._training.run()
-            finally:
-                self._training = None
-                self._fitting.release()
+                    self._live().n_threads = threads
+                    self._feature_names = feature_names
+                    self._resume = self._short = None
+                    self.history = history
+                    self.stop_training = stopped
+                    settings: dict[str, Any] = {
+                        "validation": validation,
+                        "epochs": epochs,
+                        "batch_size": batch_size,
+                        "shuffle": shuffle,
+                        "functions": functions,
+                        "callbacks": hooks,
+                        "reporters": reporters,
+                        "history": history,
+                        "first_epoch": first_epoch,
+                    }
+                    if windows is None:
+                        training = Training(self, data, **settings)
+                    else:
+                        settings["first_step"] = first_step
+                        training = BlockTraining(self, windows, **settings)
+                    self._training = training
+                    training.run()
+                finally:
+                    self._training = None
         return history
 
     def _names_of(self, X: object) -> tuple[str, ...] | None:
@@ -716,7 +732,7 @@ class Network:
 
         Raises
         ------
-        ValueError, DivergenceError, ValidationError
+        ValueError, DivergenceError, ValidationError, RuntimeError
             As in `fit`.
 
         Examples
@@ -747,8 +763,7 @@ class Network:
         """Train on one mini-batch with all checks, and prepare the short way."""
         self._check_idle()
         data = self._check(X, y, sample_weight)
-        if self._engine is None:
-            self._build(data.X.shape[1])
+        self._build_once(data.X.shape[1])
         self._feature_names = self._names_of(X)
         engine, optimizer, settings = self._live(), self._optimizer, active.settings
         if self._short is not settings:
@@ -1214,7 +1229,9 @@ class Network:
         Notes
         -----
         A custom loss or a learning rate that is a callable cannot be stored: give it again to
-        `fastgd.load`. Unlike a pickle, the file holds data only, and is safe to load from others.
+        `fastgd.load`. What is saved within an epoch of a fit, or by another thread than the fit's,
+        can be trained further, but there is no fit to resume in it. Unlike a pickle, the file holds
+        data only, and is safe to load from others.
 
         Examples
         --------
@@ -1288,6 +1305,7 @@ class Network:
         to_onnx(self, path, input_dtype=input_dtype, metadata=metadata)
 
 
+_building = fork_safe_lock()
 _VALIDATED_SAMPLES = 1024
 _SUMMARY_HEADER = ("layer", "shape", "activation", "parameters", "memory")
 
