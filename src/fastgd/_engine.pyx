@@ -204,13 +204,6 @@ cdef int fill_own(k.fgd_own_update *own, dict params) except -1:
     return 0
 
 
-cdef int put_back(list arrays, list saved) except -1:
-    for array, values in zip(arrays, saved, strict=True):
-        if array is not None:
-            array[...] = values
-    return 0
-
-
 cdef class StateBlock:
     """An optimiser state array; its memory lives as long as someone looks at it."""
     cdef void *data
@@ -496,9 +489,9 @@ cdef class Engine:
                 self.net.layers[i].dropout = rates[i]
 
     def set_loss(self, str kind, double param):
-        self.loss_kind, self.loss_param = kind, param
-        self.target_kind = {"cross_entropy": LABELS, "log_loss": PROBABILITIES,
-                            "poisson": NOT_NEGATIVE}.get(kind, ANY)
+        cdef Targets target_kind = {"cross_entropy": LABELS, "log_loss": PROBABILITIES,
+                                    "poisson": NOT_NEGATIVE}.get(kind, ANY)
+        self.loss_kind, self.loss_param, self.target_kind = kind, param, target_kind
         self.short_loss = k.loss_number(kind, self.net.layers[self.net.n_layers - 1].act,
                                         self.target_kind == LABELS)
 
@@ -538,6 +531,8 @@ cdef class Engine:
     def set_optimizer(self, str name, dict params):
         """Choose the optimiser; its states begin as zeros."""
         cdef k.fgd_opt opt
+        cdef k.fgd_update_params filled
+        cdef double clip_norm, lr_decay
         cdef bint has_buffer = False
         cdef size_t i
         cdef list blocks = []
@@ -554,6 +549,9 @@ cdef class Engine:
             self.check_not_in_step()
             # What may fail comes first: hyper-parameters and empty owners of the states.
             self.check_optimizer_params(params)
+            k.fill_params(&filled, params)
+            clip_norm, lr_decay = params.get("clip_norm") or 0.0, params.get("lr_decay", 0.0)
+            kept = dict(params)
             blocks = [[StateBlock() for _ in range(4)] for _ in range(self.net.n_layers)]
             self.detach_states()
             if k.net_set_optimizer(&self.net, opt, has_buffer) != k.FGD_OK:
@@ -567,7 +565,7 @@ cdef class Engine:
                 (<StateBlock>blocks[i][3]).data = layer.b_s2
             self.state_blocks = blocks
             self.optimizer_name = name
-            self.apply_optimizer_params(params)
+            self.take_optimizer_params(&filled, kept, clip_norm, lr_decay)
 
     cdef void attach_states(self) noexcept:
         cdef size_t i
@@ -586,16 +584,12 @@ cdef class Engine:
                              f"{np.finfo(self.dtype).tiny:.3g}, the smallest normal number")
         return 0
 
-    cdef int apply_optimizer_params(self, dict params) except -1:
-        cdef k.fgd_update_params filled
-        self.check_optimizer_params(params)
-        k.fill_params(&filled, params)
-        self.net.params = filled
-        self.net.clip_norm = params.get("clip_norm") or 0.0
-        self.net.lr_decay = params.get("lr_decay", 0.0)
+    cdef void take_optimizer_params(self, k.fgd_update_params *filled, dict kept,
+                                    double clip_norm, double lr_decay) noexcept:
+        self.net.params = filled[0]
+        self.net.clip_norm, self.net.lr_decay = clip_norm, lr_decay
         self.net.has_own = False
-        self.optimizer_params, self.own_updates = dict(params), None
-        return 0
+        self.optimizer_params, self.own_updates = kept, None
 
     def set_own_updates(self, list updates):
         """Give every array an update of its own, until the optimiser is set or updated again.
@@ -609,6 +603,7 @@ cdef class Engine:
             has taken beyond `step`. None for an array that keeps its values.
         """
         cdef size_t i
+        cdef k.fgd_own_update tried
         with self.lock:
             self.check_not_in_step()
             if <size_t>len(updates) != self.net.n_layers:
@@ -620,10 +615,12 @@ cdef class Engine:
                 for own in pair:
                     if own is not None:
                         self.check_optimizer_params(own)
+                    fill_own(&tried, own)
+            kept = [tuple(pair) for pair in updates]
             for i in range(self.net.n_layers):
                 fill_own(&self.net.layers[i].own_w, updates[i][0])
                 fill_own(&self.net.layers[i].own_b, updates[i][1])
-            self.own_updates = [tuple(pair) for pair in updates]
+            self.own_updates = kept
             self.net.has_own = True
 
     def update_optimizer(self, dict params):
@@ -631,13 +628,18 @@ cdef class Engine:
 
         Momentum cannot be switched on or off this way, since the states depend on it.
         """
+        cdef k.fgd_update_params filled
+        cdef double clip_norm, lr_decay
         with self.lock:
             self.check_not_in_step()
             before = self.optimizer_params.get("momentum", 0.0) != 0
             if (params.get("momentum", 0.0) != 0) != before:
                 raise ValueError("momentum cannot change between zero and nonzero while the "
                                  "optimiser's states are kept")
-            self.apply_optimizer_params(params)
+            self.check_optimizer_params(params)
+            k.fill_params(&filled, params)
+            clip_norm, lr_decay = params.get("clip_norm") or 0.0, params.get("lr_decay", 0.0)
+            self.take_optimizer_params(&filled, dict(params), clip_norm, lr_decay)
 
     def optimizer_state(self):
         """Return live views of the states: name -> [(state of W, state of b or None), ...]."""
@@ -1392,6 +1394,7 @@ cdef class Engine:
         # Updates a few rows at a time, and takes each back once it is verified: nothing is left of
         # a wrong one, and nobody needs a copy of all weights.  Returns whether one diverged.
         cdef size_t l, r0, r1, most = k.net_block_rows(&self.net, batch.n, False)
+        cdef k.Assignment put_back
         cdef int diverged = 0
         scale = self.reference_norm_scale() if self.net.clip_norm > 0 else 1.0
         n_arrays = 1 + len(self.optimizer_state())
@@ -1399,20 +1402,23 @@ cdef class Engine:
             for r0, r1 in self.row_blocks(l, most, n_arrays):
                 numbers = self.numbers(l, r0, r1)
                 before = copies(numbers)
+                put_back = k.Assignment(numbers, before)
                 try:
                     diverged |= self.update_rows(batch, l, r0, r1, params)
                     self.verify_update(verify, batch, l, r0, scale, params.penalty_share, before,
                                        numbers)
                 finally:
-                    put_back(numbers, before)
+                    put_back.assign()
         return diverged
 
     cdef int verify_online(self, verify, const k.fgd_batch *batch, double loss) except -1:
         # The same step again, by the kernel that other steps of this kind will use.
         cdef k.fgd_progress progress
+        cdef k.Assignment put_back
         cdef double lr = batch.lr
         numbers = self.numbers(0, 0, self.net.layers[0].fan_in)
         before = copies(numbers)
+        put_back = k.Assignment(numbers, before)
         memset(&progress, 0, sizeof(progress))
         try:
             k.net_train(&self.net, batch.data, batch.order, batch.first, 1, 1, 1, &lr, 1,
@@ -1422,7 +1428,7 @@ cdef class Engine:
                 numbers[0][...] = np.nan  # shows in the comparison
             self.verify_update(verify, batch, 0, 0, 1.0, 1.0, before, numbers)
         finally:
-            put_back(numbers, before)
+            put_back.assign()
         return 0
 
     cdef object reference_norm_scale(self):

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from typing_extensions import disjoint_base
+
 # Arrays whose dtype, shape and layout `kernels` has checked; nothing is checked here.
 _Array: TypeAlias = Any
 
@@ -43,6 +45,11 @@ def update(
     s2: tuple[_Array, ...] | None,
     params: Mapping[str, Any],
 ) -> bool: ...
+@disjoint_base
+class Assignment:
+    def __new__(cls, arrays: list[_Array], values: list[_Array]) -> Assignment: ...
+    def assign(self) -> None: ...
+
 def all_finite(array: _Array) -> bool: ...
 def built_isas() -> tuple[str, ...]: ...
 def available_isas() -> tuple[str, ...]: ...

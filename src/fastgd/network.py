@@ -198,13 +198,13 @@ class Network:
         engine.set_penalties([layer.l1 for layer in layers], [layer.l2 for layer in layers])
         engine.set_dropout([layer.dropout for layer in layers])
         engine.input_scale = self._input_scale
-        self._engine = engine
-        self._n_inputs = n_inputs
-        self._layers = tuple(
+        bound = tuple(
             layer._bound(engine, i, layer.activation)
             for i, layer in enumerate(layers)
             if layer.activation is not None
         )
+        # Nothing of the network has changed until here, where nothing can fail.
+        self._engine, self._n_inputs, self._layers = engine, n_inputs, bound
 
     def _live(self) -> Engine:
         if self._engine is None:
@@ -335,8 +335,7 @@ class Network:
             fitting(name, value, view.shape, view.dtype)
             for (name, view), value in zip(views.items(), weights, strict=True)
         ]
-        for view, value in zip(views.values(), new, strict=True):
-            view[...] = value
+        _kernels.Assignment(list(views.values()), new).assign()
 
     def _plain_state(self) -> dict[str, Any]:
         return {
@@ -374,9 +373,8 @@ class Network:
     def _load_numbers(self, step: int, epoch: int, arrays: Mapping[str, Array]) -> None:
         """Take over checked numbers."""
         engine = self._live()
-        for name, view in self._arrays().items():
-            if name in arrays:
-                view[...] = arrays[name]
+        found = [(view, arrays[name]) for name, view in self._arrays().items() if name in arrays]
+        _kernels.Assignment([view for view, _ in found], [new for _, new in found]).assign()
         engine.step, engine.epoch = step, epoch
 
     def _resume_state(self) -> dict[str, Any] | None:
@@ -444,6 +442,15 @@ class Network:
         if not self._live().all_finite():
             bad = [name for name, view in self._arrays(False).items() if not _all_finite(view)]
             raise ValueError(f"weights are not finite: {', '.join(bad)}")
+
+    def _training_changes(self) -> dict[str, Any]:
+        """Return the attributes that training changes before its first step: without memory for
+        that step, they are put back."""
+        names = (
+            "_engine", "_n_inputs", "_layers", "_feature_names", "_resume", "_short",
+            "history", "stop_training",
+        )  # fmt: skip
+        return {name: self.__dict__[name] for name in names}
 
     def _use_threads(self, n_threads: int) -> None:
         engine = self._live()
@@ -593,6 +600,7 @@ class Network:
             # Checking takes its time: another thread's fit may have begun meanwhile.
             if not self._fitting.acquire(blocking=False):
                 raise RuntimeError(BUSY)
+            before, first = self._training_changes(), self.step
             try:
                 if self._engine is None:
                     self._build(data.X.shape[1])
@@ -619,6 +627,10 @@ class Network:
                 else:
                     self._training = BlockTraining(self, windows, first_step=first_step, **settings)
                 self._training.run()
+            except MemoryError:
+                if self.step == first:
+                    self.__dict__.update(before)
+                raise
             finally:
                 self._training = None
                 self._fitting.release()
@@ -730,9 +742,19 @@ class Network:
         """Train on one mini-batch with all checks, and prepare the short way."""
         self._check_idle()
         data = self._check(X, y, sample_weight)
+        before, first = self._training_changes(), self.step
+        try:
+            return self._step_on(data, self._names_of(X))
+        except MemoryError:
+            if self.step == first:
+                self.__dict__.update(before)
+            raise
+
+    def _step_on(self, data: Data, feature_names: tuple[str, ...] | None) -> float:
+        """Train on one mini-batch of checked data."""
         if self._engine is None:
             self._build(data.X.shape[1])
-        self._feature_names = self._names_of(X)
+        self._feature_names = feature_names
         engine, optimizer, settings = self._live(), self._optimizer, active.settings
         if self._short is not settings:
             self._check_weights()

@@ -1,0 +1,390 @@
+"""A program: every allocation of a call fails once, and the call is none the worse for it.
+
+    LD_PRELOAD=<tests/c/failing_memory.c, compiled> PYTHONMALLOC=malloc \
+        python tests/failing_memory.py core|all [--stride n] [--only name ...]
+
+core: the C core's allocations, each by itself, and all from it on; all: those of Python, NumPy and
+the extensions. Allocations number 0, 1, 2, ... of each case below fail, until one call has fewer.
+After each failure the network must be as it was, or in the middle of a long fit as after one of
+its steps; nothing may stay allocated; and the same call must then give the bits that it gives in a
+process with enough memory. Prints a line a case.
+"""
+
+import argparse
+import contextlib
+import copy
+import ctypes
+import gc
+import io
+import os
+import pickle
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import fastgd
+from fastgd import _training, kernels
+
+FOREVER = 1 << 40
+WATCHED = {
+    "core": "/fastgd/_kernels.",
+    "all": "/fastgd/_kernels.,/fastgd/_engine.,/program,libpython,/_multiarray_umath.",
+}
+REPEATS = 7
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(60, 9)).astype(np.float32)
+BYTES = rng.integers(0, 255, size=(60, 9)).astype(np.uint8)
+LABELS = np.arange(60) % 4
+WEIGHTS = rng.uniform(0.5, 2, size=60)
+
+
+def network(optimizer="sgd", *, dropout=0.0, n_inputs=9, dtype="float32", threads=False, **other):
+    layers = [fastgd.Dense(18, "gelu", dropout=dropout), fastgd.Dense(4)]
+    net = fastgd.Network(layers, "cross_entropy", optimizer, n_inputs, dtype, **other)
+    if threads:
+        net._engine.serial_flop = 0.0
+    return net
+
+
+def state(net):
+    """Return all that a call without memory must leave alone, comparable."""
+    kept = (net.n_inputs, net.step, net.epoch, net.feature_names, net._resume)
+    if net._engine is None:
+        return kept
+    arrays = {name: view.tobytes() for name, view in net._arrays().items()}
+    return (*kept, arrays, net.optimizer.params(), net.optimizer.name)
+
+
+class Steps(fastgd.Callback):
+    """Notes the state after each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.states = {}
+
+    def on_batch_end(self, step, loss):
+        self.states[self.network.step] = numbers(self.network)
+
+
+def numbers(net):
+    return {name: view.tobytes() for name, view in net._arrays().items()}
+
+
+class Case:
+    """One call: how its network is made, what is done with it, and what comes."""
+
+    def __init__(self, make, call, *, steps=False):
+        self.make = make
+        self.call = call
+        # Whether a failure may come when some steps are done.
+        self.steps = steps
+
+
+def fit(**settings):
+    def call(net):
+        y = settings.get("y", LABELS)
+        given = {key: value for key, value in settings.items() if key not in ("X", "y")}
+        given = {"epochs": 2, "batch_size": 16, "verbose": 0, "n_threads": 1} | given
+        net.fit(settings.get("X", X), y, **given)
+        return state(net)
+
+    return Case(None, call, steps=True)
+
+
+def made(make, case):
+    case.make = make
+    return case
+
+
+def verified_fit(net):
+    _training.verified.clear()
+    net.fit(X, LABELS, epochs=1, batch_size=20, verbose=0)
+    return state(net)
+
+
+def train_step(net):
+    return net.train_step(X, LABELS), state(net)
+
+
+def long_step(net):
+    """As train_step, from the way that it prepares for the steps after it."""
+    return net.train_step(X[:50], LABELS[:50]), state(net)
+
+
+def prepared():
+    net = network("adam")
+    net.train_step(X[:8], LABELS[:8])
+    return net
+
+
+def trained():
+    net = network(fastgd.SGD(0.1, momentum=0.9), dropout=0.25)
+    net.fit(X, LABELS, epochs=1, batch_size=16, verbose=0)
+    return net
+
+
+def to_file(net):
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+        path = Path(folder) / "model"
+        path.write_bytes(b"old")
+        try:
+            net.save(path)
+        except BaseException:
+            assert path.read_bytes() == b"old", "the old file stays"
+            assert os.listdir(folder) == ["model"], "no other file is left"
+            raise
+        return path.read_bytes()
+
+
+def from_file(net):
+    return state(fastgd.load(MODEL))
+
+
+def new_optimizer(net):
+    net.optimizer = "adam"
+    return state(net)
+
+
+def other_rate(net):
+    net.optimizer = fastgd.SGD(0.5, momentum=0.8, clip_norm=1.0)
+    return state(net)
+
+
+def new_weights(net):
+    net.set_weights([array + 1 for array in net.get_weights()])
+    return state(net)
+
+
+class Arrays:
+    """In a network's place, the arrays that an update changes."""
+
+    n_inputs = step = epoch = 0
+
+    def __init__(self):
+        self.W, self.b = np.ones((9, 4), np.float32), np.ones(4, np.float32)
+        self.states = [[np.zeros_like(x) for x in (self.W, self.b)] for _ in range(2)]
+        self.delta = np.ones((60, 4), np.float32)
+
+
+def array_state(arrays):
+    return [x.tobytes() for x in (arrays.W, arrays.b, *arrays.states[0], *arrays.states[1])]
+
+
+def adam_update(arrays):
+    pairs = [tuple(pair) for pair in arrays.states]
+    kernels.adam_update(arrays.W, arrays.b, X, arrays.delta, pairs, lr=0.1, step=1)
+    return array_state(arrays)
+
+
+def turned_update(arrays):
+    """Arrays that go through copies."""
+    W = np.asfortranarray(arrays.W)
+    arrays.W = W
+    kernels.sgd_update(W, arrays.b, X, arrays.delta, lr=0.1, velocity=tuple(arrays.states[0]),
+                       momentum=0.9)  # fmt: skip
+    return array_state(arrays)
+
+
+def forward(arrays):
+    return kernels.forward(X, arrays.W, arrays.b, "softmax").tobytes()
+
+
+def blocks_fit(net):
+    blocks = fastgd.Blocks(X, LABELS, buffer_rows=32)
+    net.fit(blocks, epochs=1, batch_size=16, verbose=0)
+    return state(net)
+
+
+def predict(net):
+    return net.predict(X, n_threads=2).tobytes()
+
+
+def evaluate(net):
+    return net.evaluate(X, LABELS, WEIGHTS, metrics="accuracy")
+
+
+def gradient(net):
+    loss, gradients = net.loss_and_grad(X, LABELS)
+    return loss, [[x.tobytes() for x in pair] for pair in gradients]
+
+
+def pickled(net):
+    return state(pickle.loads(pickle.dumps(net)))
+
+
+def copied(net):
+    return state(copy.deepcopy(net))
+
+
+def threads():
+    return network("adam", dropout=0.2, threads=True)
+
+
+FOLDER = os.environ.get("TMPDIR")
+MODEL = None
+CASES = {
+    "network": Case(lambda: None, lambda _: state(network("adam", dropout=0.1))),
+    "fit": made(network, fit()),
+    "fit, first": made(lambda: network(n_inputs=None), fit()),
+    "fit, verified": Case(network, verified_fit, steps=True),
+    "fit, momentum, weights": made(
+        lambda: network(fastgd.SGD(0.1, momentum=0.9)), fit(sample_weight=WEIGHTS)
+    ),
+    "fit, adam, dropout, float64": made(
+        lambda: network("adam", dropout=0.3, dtype="float64"), fit(shuffle=False)
+    ),
+    "fit, clipped, bytes": made(
+        lambda: network(fastgd.SGD(0.1, clip_norm=1.0), input_scale=1 / 255), fit(X=BYTES)
+    ),
+    "fit, int32 labels, validation": made(
+        network, fit(y=LABELS.astype(np.int32), validation_data=(X, LABELS), metrics="accuracy")
+    ),
+    "fit, 3 threads": made(threads, fit(n_threads=3)),
+    "fit, blocks": Case(network, blocks_fit, steps=True),
+    "train_step": Case(network, train_step, steps=True),
+    "train_step, short": Case(prepared, long_step, steps=True),
+    "predict": Case(trained, predict),
+    "evaluate": Case(trained, evaluate),
+    "loss_and_grad": Case(trained, gradient),
+    "save": Case(trained, to_file),
+    "load": Case(trained, from_file),
+    "pickle": Case(trained, pickled),
+    "copy": Case(trained, copied),
+    "optimizer": Case(trained, new_optimizer),
+    "optimizer, other rate": Case(trained, other_rate),
+    "set_weights": Case(trained, new_weights),
+    "kernels.forward": Case(Arrays, forward),
+    "kernels.adam_update": Case(Arrays, adam_update),
+    "kernels.sgd_update": Case(Arrays, turned_update),
+}
+
+
+def seen(thing):
+    if thing is None:
+        return None
+    return array_state(thing) if isinstance(thing, Arrays) else state(thing)
+
+
+def is_for_memory(error):
+    """Whether an exception says, or was raised because, memory is short."""
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+class Tour:
+    """All allocations of one case, one after the other."""
+
+    def __init__(self, shim, name, length):
+        self.shim, self.name, self.case, self.length = shim, name, CASES[name], length
+        thing = self.case.make()
+        self.expected = self.case.call(thing)
+        self.states = {}
+        if self.case.steps:
+            self.note_steps()
+        self.n_failures = self.n_errors = 0
+
+    def note_steps(self):
+        """Run the case with a callback that notes the state after each step."""
+        net, noted, plain_fit = self.case.make(), Steps(), fastgd.Network.fit
+
+        def noting_fit(self, *arguments, **settings):
+            return plain_fit(self, *arguments, callbacks=[noted], **settings)
+
+        fastgd.Network.fit = noting_fit
+        try:
+            assert self.case.call(net) == self.expected
+        finally:
+            fastgd.Network.fit = plain_fit
+        self.states = noted.states | {net.step: numbers(net)}
+
+    def attempt(self, first):
+        """Fail at an allocation; return whether one was made to fail, and raised."""
+        thing = self.case.make()
+        before = seen(thing)
+        found = error = None
+        self.shim.fgd_fail(first, first + self.length)
+        try:
+            found = self.case.call(thing)
+        except Exception as caught:
+            error = caught
+        n_failed = self.shim.fgd_heal()
+        where = f"{self.name}, allocation {first}"
+        if error is None:
+            assert found == self.expected, f"{where}: another result"
+            return n_failed, False
+        if not (n_failed and is_for_memory(error)):
+            raise AssertionError(f"{where}: {error!r}") from error
+        error = None
+        now = seen(thing)
+        done = 0 if thing is None else thing.step
+        if now != before:
+            assert self.case.steps, f"{where}: something has changed"
+            assert done in self.states, f"{where}: step {done}"
+            assert numbers(thing) == self.states[done], f"{where}: not as after step {done}"
+        again = self.case.call(thing)
+        if now == before:
+            assert again == self.expected, f"{where}: another result afterwards"
+        return n_failed, True
+
+    def run(self, stride, leaks):
+        at = 0
+        while True:
+            n_failed, raised = self.attempt(at)
+            if not n_failed:
+                return f"{self.name}: {at} allocations, {self.n_errors} MemoryErrors"
+            self.n_failures += 1
+            self.n_errors += raised
+            if leaks:
+                self.look_for_leaks(at)
+            at += stride
+
+    def look_for_leaks(self, at):
+        """Repeat a failure; what is allocated must not grow each time."""
+        held = []
+        for _ in range(REPEATS):
+            self.attempt(at)
+            gc.collect()
+            held.append(self.shim.fgd_n_held())
+        growths = np.diff(held[2:])
+        if (growths > 0).all():
+            self.shim.fgd_who_holds(b"/dev/stderr")
+            raise AssertionError(f"{self.name}, allocation {at}: leaks, {held} blocks")
+
+
+def main():
+    global FOLDER, MODEL
+    parser = argparse.ArgumentParser()
+    parser.add_argument("allocations", choices=list(WATCHED))
+    parser.add_argument("--stride", type=int, default=1)
+    parser.add_argument("--no-leaks", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
+    arguments = parser.parse_args()
+    shim = ctypes.CDLL(os.environ["LD_PRELOAD"])
+    shim.fgd_n_held.restype = shim.fgd_heal.restype = ctypes.c_long
+    shim.fgd_fail.argtypes = [ctypes.c_long, ctypes.c_long]
+    FOLDER = tempfile.mkdtemp()
+    MODEL = Path(FOLDER) / "kept"
+    trained().save(MODEL)
+    if shim.fgd_watch(WATCHED[arguments.allocations].encode()) == 0:
+        sys.exit("none of the libraries is there")
+    # With no thread to be had, and the caller alone, the bits are those with threads.
+    shim.fgd_fail_threads(1)
+    alone = CASES["fit, 3 threads"].call(threads())
+    shim.fgd_fail_threads(0)
+    assert alone == CASES["fit, 3 threads"].call(threads()), "another result without threads"
+    lengths = [1, FOREVER] if arguments.allocations == "core" else [1, 4]
+    for name in arguments.only:
+        for length in lengths:
+            with contextlib.redirect_stdout(io.StringIO()):
+                line = Tour(shim, name, length).run(arguments.stride, not arguments.no_leaks)
+            print(line, "each" if length == 1 else "and on", sep=", ", flush=True)
+
+
+if __name__ == "__main__":
+    main()
