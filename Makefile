@@ -13,6 +13,8 @@ BENCH_VENV ?= .venv-bench
 # PyTorch's environment: it is large, and only the tests of fastgd.torch need it
 TORCH_VENV ?= .venv-torch
 BENCH_ARGS ?=
+# Files of tests for the sanitizers, all by default: make test-asan TEST_FILES="test_engine test_io"
+TEST_FILES ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -22,7 +24,8 @@ SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd 
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-grid test-data test-extras test-sklearn-versions test-torch \
-        test-notebooks test-counts lint format docs bench why-page readme package-check clean
+        test-notebooks test-asan test-tsan test-valgrind test-guard test-memory test-leaks \
+        test-counts lint format docs bench why-page readme package-check clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 24
@@ -89,6 +92,27 @@ $(VENV)/.notebooks: $(VENV)/.test
 test-notebooks: $(VENV)/.notebooks  ## run the notebooks of examples/notebooks
 	$(BIN)/python -m pytest tests/test_notebooks.py $(PYTEST_ARGS)
 
+only = $(if $(TEST_FILES),--only $(TEST_FILES))
+
+test-asan: $(VENV)/pyvenv.cfg  ## run the suite under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(BIN)/python tools/sanitizers.py address $(only) -- $(PYTEST_ARGS)
+
+test-tsan: $(VENV)/.test  ## look for races: the C programs, and the tests of threads
+	$(BIN)/python -m pytest -m 'grid or not grid' -k have_no_race tests/test_threads.py $(PYTEST_ARGS)
+	$(BIN)/python tools/sanitizers.py thread $(only) -- $(PYTEST_ARGS)
+
+test-valgrind: $(VENV)/.built  ## run the C programs and short tests under valgrind
+	$(BIN)/python tools/memcheck.py
+
+test-guard: $(VENV)/.test  ## look for reads and writes beyond arrays, with guard pages
+	$(BIN)/python -m pytest -m 'grid or not grid' tests/test_guard.py $(PYTEST_ARGS)
+
+test-memory: $(VENV)/.test  ## let every allocation fail once
+	$(BIN)/python -m pytest -m 'grid or not grid' -k no_memory tests/test_memory.py $(PYTEST_ARGS)
+
+test-leaks: $(VENV)/.built  ## look for leaks in 100,000 fits, and other long runs
+	$(BIN)/python -W ignore tests/long_runs.py
+
 test-counts: $(VENV)/.test  ## put the number of tests of each command into docs/reliability.md
 	$(BIN)/python tools/count_tests.py
 
@@ -132,5 +156,5 @@ package-check: $(VENV)/.dev  ## sdist -> wheel -> empty environment -> import, t
 	$(BIN)/python tools/package_check.py
 
 clean:  ## remove what was built, and the environments
-	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .venv-address .venv-thread .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
 	find src tests -name '*.so' -o -name '__pycache__' | xargs rm -rf
