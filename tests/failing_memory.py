@@ -11,15 +11,15 @@ process with enough memory. Prints a line a case.
 """
 
 import argparse
-import contextlib
 import copy
 import ctypes
 import gc
-import io
 import os
 import pickle
+import re
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,8 @@ WATCHED = {
     "all": "/fastgd/_kernels.,/fastgd/_engine.,/program,libpython,/_multiarray_umath.",
 }
 REPEATS = 7
+# What CPython says of want of memory in other words.
+ELSE = ("path should be string", "can't allocate lock")
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(60, 9)).astype(np.float32)
@@ -78,7 +80,7 @@ class Case:
 
     def __init__(self, make, call, *, steps=False):
         self.make = make
-        self.call = call
+        self.call = call  # may run without memory
         # Whether a failure may come when some steps are done.
         self.steps = steps
 
@@ -89,7 +91,6 @@ def fit(**settings):
         given = {key: value for key, value in settings.items() if key not in ("X", "y")}
         given = {"epochs": 2, "batch_size": 16, "verbose": 0, "n_threads": 1} | given
         net.fit(settings.get("X", X), y, **given)
-        return state(net)
 
     return Case(None, call, steps=True)
 
@@ -102,16 +103,15 @@ def made(make, case):
 def verified_fit(net):
     _training.verified.clear()
     net.fit(X, LABELS, epochs=1, batch_size=20, verbose=0)
-    return state(net)
 
 
 def train_step(net):
-    return net.train_step(X, LABELS), state(net)
+    return net.train_step(X, LABELS)
 
 
 def long_step(net):
     """As train_step, from the way that it prepares for the steps after it."""
-    return net.train_step(X[:50], LABELS[:50]), state(net)
+    return net.train_step(X[:50], LABELS[:50])
 
 
 def prepared():
@@ -121,12 +121,17 @@ def prepared():
 
 
 def trained():
-    net = network(fastgd.SGD(0.1, momentum=0.9), dropout=0.25)
-    net.fit(X, LABELS, epochs=1, batch_size=16, verbose=0)
-    return net
+    """Return the same network each time, its history included."""
+    global TRAINED
+    if TRAINED is None:
+        net = network(fastgd.SGD(0.1, momentum=0.9), dropout=0.25)
+        net.fit(X, LABELS, epochs=1, batch_size=16, verbose=0)
+        TRAINED = pickle.dumps(net)
+    return pickle.loads(TRAINED)
 
 
 def to_file(net):
+    """The file, which is not the same each time, is read when there is memory again."""
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         path = Path(folder) / "model"
         path.write_bytes(b"old")
@@ -136,70 +141,73 @@ def to_file(net):
             assert path.read_bytes() == b"old", "the old file stays"
             assert os.listdir(folder) == ["model"], "no other file is left"
             raise
-        return path.read_bytes()
+        KEPT.append(path.read_bytes())
 
 
 def from_file(net):
-    return state(fastgd.load(MODEL))
+    return fastgd.load(MODEL)
 
 
 def new_optimizer(net):
     net.optimizer = "adam"
-    return state(net)
 
 
 def other_rate(net):
     net.optimizer = fastgd.SGD(0.5, momentum=0.8, clip_norm=1.0)
-    return state(net)
 
 
 def new_weights(net):
     net.set_weights([array + 1 for array in net.get_weights()])
-    return state(net)
 
 
 class Arrays:
-    """In a network's place, the arrays that an update changes."""
+    """In a network's place, what an update changes."""
 
     n_inputs = step = epoch = 0
 
     def __init__(self):
         self.W, self.b = np.ones((9, 4), np.float32), np.ones(4, np.float32)
-        self.states = [[np.zeros_like(x) for x in (self.W, self.b)] for _ in range(2)]
+        self.velocity = np.zeros_like(self.W), np.zeros_like(self.b)
+        self.state = {}
         self.delta = np.ones((60, 4), np.float32)
 
 
 def array_state(arrays):
-    return [x.tobytes() for x in (arrays.W, arrays.b, *arrays.states[0], *arrays.states[1])]
+    counts = {name: value for name, value in arrays.state.items() if name == "step"}
+    pairs = [value for name, value in arrays.state.items() if name != "step"]
+    pairs += [(arrays.W, arrays.b), arrays.velocity]
+    return counts, [x.tobytes() for pair in pairs for x in pair]
 
 
 def adam_update(arrays):
-    pairs = [tuple(pair) for pair in arrays.states]
-    kernels.adam_update(arrays.W, arrays.b, X, arrays.delta, pairs, lr=0.1, step=1)
-    return array_state(arrays)
+    kernels.adam_update(arrays.W, arrays.b, X, arrays.delta, arrays.state, lr=0.1)
 
 
-def turned_update(arrays):
-    """Arrays that go through copies."""
-    W = np.asfortranarray(arrays.W)
-    arrays.W = W
-    kernels.sgd_update(W, arrays.b, X, arrays.delta, lr=0.1, velocity=tuple(arrays.states[0]),
-                       momentum=0.9)  # fmt: skip
-    return array_state(arrays)
+def later():
+    """Return arrays with a state that counts on, and columns that go through copies."""
+    arrays = Arrays()
+    arrays.W = np.asfortranarray(arrays.W)
+    squares = np.zeros_like(arrays.W), np.zeros_like(arrays.b)
+    arrays.state = {"exp_avg": arrays.velocity, "exp_avg_sq": squares, "step": 3}
+    return arrays
+
+
+def sgd_update(arrays):
+    W = arrays.W
+    kernels.sgd_update(W, arrays.b, X, arrays.delta, lr=0.1, velocity=arrays.velocity, momentum=0.9)
 
 
 def forward(arrays):
-    return kernels.forward(X, arrays.W, arrays.b, "softmax").tobytes()
+    return kernels.forward(X, arrays.W, arrays.b, "softmax")
 
 
 def blocks_fit(net):
     blocks = fastgd.Blocks(X, LABELS, buffer_rows=32)
     net.fit(blocks, epochs=1, batch_size=16, verbose=0)
-    return state(net)
 
 
 def predict(net):
-    return net.predict(X, n_threads=2).tobytes()
+    return net.predict(X, n_threads=2)
 
 
 def evaluate(net):
@@ -207,16 +215,15 @@ def evaluate(net):
 
 
 def gradient(net):
-    loss, gradients = net.loss_and_grad(X, LABELS)
-    return loss, [[x.tobytes() for x in pair] for pair in gradients]
+    return net.loss_and_grad(X, LABELS)
 
 
 def pickled(net):
-    return state(pickle.loads(pickle.dumps(net)))
+    return pickle.loads(pickle.dumps(net))
 
 
 def copied(net):
-    return state(copy.deepcopy(net))
+    return copy.deepcopy(net)
 
 
 def threads():
@@ -224,9 +231,10 @@ def threads():
 
 
 FOLDER = os.environ.get("TMPDIR")
-MODEL = None
+MODEL = TRAINED = None
+KEPT = []
 CASES = {
-    "network": Case(lambda: None, lambda _: state(network("adam", dropout=0.1))),
+    "network": Case(lambda: None, lambda _: network("adam", dropout=0.1)),
     "fit": made(network, fit()),
     "fit, first": made(lambda: network(n_inputs=None), fit()),
     "fit, verified": Case(network, verified_fit, steps=True),
@@ -258,14 +266,20 @@ CASES = {
     "set_weights": Case(trained, new_weights),
     "kernels.forward": Case(Arrays, forward),
     "kernels.adam_update": Case(Arrays, adam_update),
-    "kernels.sgd_update": Case(Arrays, turned_update),
+    "kernels.adam_update, later": Case(later, adam_update),
+    "kernels.sgd_update": Case(later, sgd_update),
 }
 
 
 def seen(thing):
-    if thing is None:
-        return None
-    return array_state(thing) if isinstance(thing, Arrays) else state(thing)
+    """Return what can be compared with ==."""
+    if isinstance(thing, Arrays):
+        return array_state(thing)
+    if isinstance(thing, fastgd.Network):
+        return state(thing)
+    if isinstance(thing, tuple | list):
+        return [seen(part) for part in thing]
+    return thing.tobytes() if isinstance(thing, np.ndarray) else thing
 
 
 def is_for_memory(error):
@@ -273,8 +287,48 @@ def is_for_memory(error):
     while error is not None:
         if isinstance(error, MemoryError):
             return True
+        # CPython and NumPy in some places forget to say why they give up, or say something else.
+        if isinstance(error, SystemError) or any(text in str(error) for text in ELSE):
+            return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def in_child(function, *arguments):
+    """Call a function that returns two numbers, in a child; return them, and its crash or None."""
+    read, write = os.pipe()
+    with tempfile.TemporaryFile() as errors:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.dup2(errors.fileno(), 2)
+                os.write(write, pickle.dumps(function(*arguments)))
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        os.close(write)
+        with open(read, "rb") as pipe:
+            found = pipe.read()
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        errors.seek(0)
+        text = errors.read().decode()
+    if code == 1:
+        raise AssertionError(text)
+    if code:
+        return 0, 0, text.splitlines()[-1] if text else f"exit code {code}"
+    return *pickle.loads(found), None
+
+
+def is_ours(crash):
+    """Whether the first library of a crash, after those of C and of this test, is fastgd's."""
+    frames = [name for name in crash.split() if "/" in name]
+    others = [
+        name for name in frames if not re.search(r"failing_memory|/libc|/libgcc|fm\.so", name)
+    ]
+    return not others or "/fastgd/" in others[0]
 
 
 class Tour:
@@ -283,11 +337,10 @@ class Tour:
     def __init__(self, shim, name, length):
         self.shim, self.name, self.case, self.length = shim, name, CASES[name], length
         thing = self.case.make()
-        self.expected = self.case.call(thing)
+        self.expected = seen([self.case.call(thing), thing])
         self.states = {}
         if self.case.steps:
             self.note_steps()
-        self.n_failures = self.n_errors = 0
 
     def note_steps(self):
         """Run the case with a callback that notes the state after each step."""
@@ -298,7 +351,7 @@ class Tour:
 
         fastgd.Network.fit = noting_fit
         try:
-            assert self.case.call(net) == self.expected
+            assert seen([self.case.call(net), net]) == self.expected
         finally:
             fastgd.Network.fit = plain_fit
         self.states = noted.states | {net.step: numbers(net)}
@@ -315,8 +368,12 @@ class Tour:
             error = caught
         n_failed = self.shim.fgd_heal()
         where = f"{self.name}, allocation {first}"
+        for content in KEPT:
+            MODEL.write_bytes(content)
+            assert state(fastgd.load(MODEL)) == before, f"{where}: another file"
+        KEPT.clear()
         if error is None:
-            assert found == self.expected, f"{where}: another result"
+            assert seen([found, thing]) == self.expected, f"{where}: another result"
             return n_failed, False
         if not (n_failed and is_for_memory(error)):
             raise AssertionError(f"{where}: {error!r}") from error
@@ -327,22 +384,33 @@ class Tour:
             assert self.case.steps, f"{where}: something has changed"
             assert done in self.states, f"{where}: step {done}"
             assert numbers(thing) == self.states[done], f"{where}: not as after step {done}"
-        again = self.case.call(thing)
+        found = self.case.call(thing)
         if now == before:
-            assert again == self.expected, f"{where}: another result afterwards"
+            assert seen([found, thing]) == self.expected, f"{where}: another result afterwards"
         return n_failed, True
 
     def run(self, stride, leaks):
-        at = 0
+        at, n_errors, crashes = 0, 0, []
         while True:
-            n_failed, raised = self.attempt(at)
-            if not n_failed:
-                return f"{self.name}: {at} allocations, {self.n_errors} MemoryErrors"
-            self.n_failures += 1
-            self.n_errors += raised
-            if leaks:
-                self.look_for_leaks(at)
+            n_failed, raised, crash = in_child(self.look_at, at, leaks)
+            if crash:
+                if is_ours(crash):
+                    raise AssertionError(f"{self.name}, allocation {at}: {crash}")
+                crashes.append(crash)
+            elif not n_failed:
+                break
+            n_errors += raised
             at += stride
+        for crash in sorted(set(crashes)):
+            print("   ", crash[:300])
+        return (f"{self.name}: {at} allocations, {n_errors} errors for want of memory, "
+                f"{len(crashes)} crashes of CPython and NumPy")  # fmt: skip
+
+    def look_at(self, at, leaks):
+        result = self.attempt(at)
+        if leaks and result[0]:
+            self.look_for_leaks(at)
+        return result
 
     def look_for_leaks(self, at):
         """Repeat a failure; what is allocated must not grow each time."""
@@ -366,6 +434,7 @@ def main():
     parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
     arguments = parser.parse_args()
     shim = ctypes.CDLL(os.environ["LD_PRELOAD"])
+    shim.fgd_catch_crashes()
     shim.fgd_n_held.restype = shim.fgd_heal.restype = ctypes.c_long
     shim.fgd_fail.argtypes = [ctypes.c_long, ctypes.c_long]
     FOLDER = tempfile.mkdtemp()
@@ -375,15 +444,23 @@ def main():
         sys.exit("none of the libraries is there")
     # With no thread to be had, and the caller alone, the bits are those with threads.
     shim.fgd_fail_threads(1)
-    alone = CASES["fit, 3 threads"].call(threads())
+    alone, together = threads(), threads()
+    CASES["fit, 3 threads"].call(alone)
     shim.fgd_fail_threads(0)
-    assert alone == CASES["fit, 3 threads"].call(threads()), "another result without threads"
+    CASES["fit, 3 threads"].call(together)
+    assert state(alone) == state(together), "another result without threads"
     lengths = [1, FOREVER] if arguments.allocations == "core" else [1, 4]
     for name in arguments.only:
         for length in lengths:
-            with contextlib.redirect_stdout(io.StringIO()):
-                line = Tour(shim, name, length).run(arguments.stride, not arguments.no_leaks)
-            print(line, "each" if length == 1 else "and on", sep=", ", flush=True)
+            line = Tour(shim, name, length).run(arguments.stride, not arguments.no_leaks)
+            print(
+                line,
+                "each"
+                if length == 1
+                else f"and {'all' if length == FOREVER else length - 1} after it",
+                sep=", ",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

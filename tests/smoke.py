@@ -124,7 +124,8 @@ def views_outlive_the_network():
     weight, state = net.layers[0].weight, net._engine.optimizer_state()["exp_avg"][0][0]
     net.optimizer = "sgd"
     del net
-    assert np.isfinite(weight).all() and np.isfinite(state).all()
+    assert np.isfinite(weight).all()
+    assert np.isfinite(state).all()
 
 
 def blocks():

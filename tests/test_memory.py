@@ -33,7 +33,7 @@ def shim(tmp_path_factory):
     binary = tmp_path_factory.mktemp("shim") / "failing_memory.so"
     source = ROOT / "tests" / "c" / "failing_memory.c"
     compiler = shutil.which(os.environ.get("CC", "cc"))
-    flags = "-O1 -g -shared -fPIC -pthread -Wall -Wextra -Werror".split()
+    flags = ["-O1", "-g", "-shared", "-fPIC", "-pthread", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([compiler, *flags, source, "-o", binary, "-ldl"], check=True)
     return binary
 
@@ -41,9 +41,7 @@ def shim(tmp_path_factory):
 def run_without_memory(shim, *arguments, timeout=600):
     environment = os.environ | {"LD_PRELOAD": str(shim), "PYTHONMALLOC": "malloc"}
     command = [sys.executable, "-W", "ignore", FOLDER / "failing_memory.py", *arguments]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout, env=environment
-    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     return done.stdout
 

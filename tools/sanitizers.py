@@ -85,7 +85,12 @@ class Sanitizer:
         )
         print(f"Building fastgd with -fsanitize={self.flags} ...", flush=True)
         run(*pip, *wanted.split("\n")[:-1])
-        run(*pip, "-e", self.source, env={"CC": "gcc"} | os.environ | {"FASTGD_SANITIZE": self.flags})
+        run(
+            *pip,
+            "-e",
+            self.source,
+            env={"CC": "gcc"} | os.environ | {"FASTGD_SANITIZE": self.flags},
+        )
         stamp.write_text(now, "utf-8")
 
     def copy_sources(self):

@@ -241,6 +241,15 @@ cdef class ArrayView:
         buffer.internal = NULL
 
 
+cdef object array_of(exporter, int ndim):
+    # NumPy passes over any error of a buffer, such as want of memory, and makes of the exporter an
+    # object in an array without dimensions.
+    array = np.asarray(exporter)
+    if array.ndim != ndim:
+        raise MemoryError("no memory for the view of an array")
+    return array
+
+
 cdef class Data:
     """A caller's X, y and weights in the C core's terms; keeps them alive, copies nothing."""
     cdef k.fgd_data c
@@ -343,6 +352,7 @@ cdef class Engine:
                   seed):
         cdef size_t i, n_layers = len(units)
         self.lock = fork_safe_lock()
+        # Not a with statement: Cython's crashes where memory is too short for a traceback.
         self.acquire, self.release = self.lock.acquire, self.lock.release
         self.dtype = np.dtype(dtype)
         self.units, self.activations = list(units), list(activations)
@@ -448,7 +458,7 @@ cdef class Engine:
         exporter.is_float32 = self.net.dtype == k.FGD_F32
         exporter.ndim = 1
         exporter.shape[0], exporter.strides[0] = layer.fan_out, size
-        return np.asarray(exporter)
+        return array_of(exporter, 1)
 
     cdef object matrix_view(self, object owner, void *data, size_t rows, size_t cols,
                             Py_ssize_t row_stride, Py_ssize_t col_stride):
@@ -459,7 +469,7 @@ cdef class Engine:
         exporter.ndim = 2
         exporter.shape[0], exporter.shape[1] = rows, cols
         exporter.strides[0], exporter.strides[1] = row_stride, col_stride
-        return np.asarray(exporter)
+        return array_of(exporter, 2)
 
     cdef k.fgd_layer *layer(self, Py_ssize_t i) except NULL:
         if i < 0 or <size_t>i >= self.net.n_layers:
@@ -477,16 +487,22 @@ cdef class Engine:
         return self.view(self, layer.b, layer, False) if layer.use_bias else None
 
     def set_penalties(self, l1, l2):
-        with self.lock:
+        self.acquire()
+        try:
             self.check_not_in_step()
             for i in range(self.net.n_layers):
                 self.net.layers[i].l1, self.net.layers[i].l2 = l1[i], l2[i]
+        finally:
+            self.release()
 
     def set_dropout(self, rates):
-        with self.lock:
+        self.acquire()
+        try:
             self.check_not_in_step()
             for i in range(self.net.n_layers):
                 self.net.layers[i].dropout = rates[i]
+        finally:
+            self.release()
 
     def set_loss(self, str kind, double param):
         cdef Targets target_kind = {"cross_entropy": LABELS, "log_loss": PROBABILITIES,
@@ -511,13 +527,16 @@ cdef class Engine:
         grad_scale : float
             By which their gradients are.
         """
-        with self.lock:
+        self.acquire()
+        try:
             self.check_not_in_step()
             if self.loss_kind == "custom" and (account == "sum" or grad_scale != 1):
                 raise ValueError("a custom loss scales its own gradients")
             self.net.account = {"mean": k.FGD_ACCOUNT_MEAN, "sklearn": k.FGD_ACCOUNT_SKLEARN,
                                 "sum": k.FGD_ACCOUNT_SUM}[account]
             self.net.loss_scale, self.net.grad_scale = loss_scale, grad_scale
+        finally:
+            self.release()
 
     # ---- optimiser --------------------------------------------------------------------------
 
@@ -545,7 +564,8 @@ cdef class Engine:
         else:
             opt = {"adam": k.FGD_OPT_ADAM, "adamw": k.FGD_OPT_ADAMW,
                    "adagrad": k.FGD_OPT_ADAGRAD}[name]
-        with self.lock:
+        self.acquire()
+        try:
             self.check_not_in_step()
             # What may fail comes first: hyper-parameters and empty owners of the states.
             self.check_optimizer_params(params)
@@ -566,6 +586,8 @@ cdef class Engine:
             self.state_blocks = blocks
             self.optimizer_name = name
             self.take_optimizer_params(&filled, kept, clip_norm, lr_decay)
+        finally:
+            self.release()
 
     cdef void attach_states(self) noexcept:
         cdef size_t i
@@ -604,7 +626,8 @@ cdef class Engine:
         """
         cdef size_t i
         cdef k.fgd_own_update tried
-        with self.lock:
+        self.acquire()
+        try:
             self.check_not_in_step()
             if <size_t>len(updates) != self.net.n_layers:
                 raise ValueError(f"{len(updates)} pairs of updates were given for "
@@ -622,6 +645,8 @@ cdef class Engine:
                 fill_own(&self.net.layers[i].own_b, updates[i][1])
             self.own_updates = kept
             self.net.has_own = True
+        finally:
+            self.release()
 
     def update_optimizer(self, dict params):
         """Change hyper-parameters; the states stay.
@@ -630,7 +655,8 @@ cdef class Engine:
         """
         cdef k.fgd_update_params filled
         cdef double clip_norm, lr_decay
-        with self.lock:
+        self.acquire()
+        try:
             self.check_not_in_step()
             before = self.optimizer_params.get("momentum", 0.0) != 0
             if (params.get("momentum", 0.0) != 0) != before:
@@ -640,6 +666,8 @@ cdef class Engine:
             k.fill_params(&filled, params)
             clip_norm, lr_decay = params.get("clip_norm") or 0.0, params.get("lr_decay", 0.0)
             self.take_optimizer_params(&filled, dict(params), clip_norm, lr_decay)
+        finally:
+            self.release()
 
     def optimizer_state(self):
         """Return live views of the states: name -> [(state of W, state of b or None), ...]."""
@@ -728,7 +756,8 @@ cdef class Engine:
         RuntimeError
             From a callback of `run_epochs`, which counts on what it began with.
         """
-        with self.lock:
+        self.acquire()
+        try:
             if self.running:
                 raise RuntimeError(BUSY)
             data = Data(X, y, sample_weight, self.input_scale)
@@ -737,11 +766,16 @@ cdef class Engine:
             self.data = data
             self.n_bound = data.n if self.order is None else self.order.shape[1]
             self.batch_size = min(<size_t>batch_size, self.n_bound)
+        finally:
+            self.release()
 
     def unbind(self):
-        with self.lock:
+        self.acquire()
+        try:
             self.data = None
             self.order = None
+        finally:
+            self.release()
 
     @property
     def n_steps_per_epoch(self):
@@ -789,7 +823,8 @@ cdef class Engine:
         Divergence
             If a loss or a weight became non-finite.
         """
-        with self.lock:
+        self.acquire()
+        try:
             self.check_not_in_step()
             if self.data is None:
                 raise RuntimeError("no data is bound: another thread has ended this fit")
@@ -801,6 +836,8 @@ cdef class Engine:
                                               verify, verify_all, sums)
             finally:
                 self.running = False
+        finally:
+            self.release()
 
     cdef object run_epochs_locked(self, lrs, size_t n_epochs, result, outputs, on_slice, on_batch,
                                   verify, bint verify_all, sums):
@@ -907,7 +944,8 @@ cdef class Engine:
         cdef Data data
         cdef k.fgd_progress progress
         cdef int threads
-        with self.lock:
+        self.acquire()
+        try:
             self.check_not_in_step()
             threads = self.threads
             data = Data.__new__(Data, X, y, sample_weight, self.input_scale)
@@ -923,6 +961,8 @@ cdef class Engine:
             if progress.outcome != k.FGD_TRAINED:
                 raise self.failure(progress.outcome, 0, 0)
             return progress.last_loss
+        finally:
+            self.release()
 
     @property
     def forms(self):
@@ -1067,7 +1107,8 @@ cdef class Engine:
         """
         cdef Data data
         cdef k.fgd_progress progress
-        with self.lock:
+        self.acquire()
+        try:
             self.check_not_in_step()
             data = Data(X, y, sample_weight, self.input_scale)
             self.use_data(data)
@@ -1077,6 +1118,8 @@ cdef class Engine:
             if progress.outcome != k.FGD_TRAINED:
                 raise self.failure(progress.outcome, 0, 0)
             return progress.last_loss
+        finally:
+            self.release()
 
     def loss_and_grad(self, X, y, sample_weight):
         """Return the mean loss with penalties and [(dW, db), ...]; nothing is updated."""
@@ -1086,7 +1129,8 @@ cdef class Engine:
         cdef int threads
         cdef bint drops = False
         cdef k.fgd_layer *layer
-        with self.lock:
+        self.acquire()
+        try:
             self.check_not_in_step()
             threads = self.threads
             data = Data(X, y, sample_weight, self.input_scale)
@@ -1114,6 +1158,8 @@ cdef class Engine:
                               self.view(self, layer.db, layer, False).copy()
                               if layer.use_bias else None))
             return progress.last_loss, grads
+        finally:
+            self.release()
 
     def look(self, X, y, sample_weight, watch):
         """Go through a step without dropout for `watch` to see; nothing is updated.
@@ -1133,7 +1179,8 @@ cdef class Engine:
         cdef Data data
         cdef k.fgd_progress progress
         cdef k.fgd_layer *layer
-        with self.lock:
+        self.acquire()
+        try:
             self.check_not_in_step()
             data = Data(X, y, sample_weight, self.input_scale)
             self.use_data(data)
@@ -1149,6 +1196,8 @@ cdef class Engine:
                        "db": self.view(self, layer.db, layer, False)
                        if layer.use_bias else None})
             return progress.last_loss
+        finally:
+            self.release()
 
     cdef int operate_unclipped(self, Data data, verify, k.fgd_progress *progress) except -1:
         # All of a step but the update, which leaves the gradient as it is before clipping.
@@ -1181,7 +1230,7 @@ cdef class Engine:
         batch.dropout = update
         rows = slice(first, first + n)
         if order != NULL:
-            rows = np.asarray(<int64_t[:n]><int64_t *>(order + first))
+            rows = array_of(<int64_t[:n]><int64_t *>(order + first), 1)
         k.net_operate(&self.net, &batch, k.FGD_OP_LOAD, 0)
         for l in range(last + 1):
             k.net_operate(&self.net, &batch, k.FGD_OP_FORWARD, l)
@@ -1468,8 +1517,11 @@ cdef class Engine:
 
         Return False, and leave some of it as it was, if X in the network's dtype is not finite.
         """
-        with self.lock:
+        self.acquire()
+        try:
             return self.infer(Data(X, None, None, self.input_scale), out, None, True)
+        finally:
+            self.release()
 
     def short_predict(self, X):
         """Return the outputs of a small batch that `short_step` would take, or None."""
@@ -1544,7 +1596,8 @@ cdef class Engine:
         """Return (weighted sum of losses, sum of weights), without penalties and dropout."""
         cdef Data data
         cdef k.Matrix losses, weights = None
-        with self.lock:
+        self.acquire()
+        try:
             data = Data(X, y, sample_weight, self.input_scale)
             self.use_data(data)
             if self.loss_kind == "custom":
@@ -1562,6 +1615,8 @@ cdef class Engine:
             else:
                 loss_sum = k.weighted_sum(self.net.dtype, data.n, losses.c.data, weights.c.data)
             return loss_sum, weight_sum
+        finally:
+            self.release()
 
     cdef tuple evaluate_custom(self, Data data, outputs):
         out = outputs

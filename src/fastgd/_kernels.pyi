@@ -45,6 +45,7 @@ def update(
     s2: tuple[_Array, ...] | None,
     params: Mapping[str, Any],
 ) -> bool: ...
+
 @disjoint_base
 class Assignment:
     def __new__(cls, arrays: list[_Array], values: list[_Array]) -> Assignment: ...

@@ -597,10 +597,10 @@ class Network:
             if resume and self._resume is not None:
                 restore_callbacks(hooks, self._resume["callbacks"])
 
+            before, first = self._training_changes(), self.step
             # Checking takes its time: another thread's fit may have begun meanwhile.
             if not self._fitting.acquire(blocking=False):
                 raise RuntimeError(BUSY)
-            before, first = self._training_changes(), self.step
             try:
                 if self._engine is None:
                     self._build(data.X.shape[1])

@@ -4,14 +4,17 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <link.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
 extern void *__libc_memalign(size_t, size_t);
@@ -173,6 +176,33 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
 }
 
 /* ---- for the test ---- */
+
+/* A crash ends the process with code 100, after a line with where it came. */
+static void report_crash(int number)
+{
+    void *frames[40];
+    char text[4096];
+    size_t used = (size_t)snprintf(text, sizeof text, "signal %d in", number);
+    const int n = backtrace(frames, 40);
+    for (int i = 0; i < n && used + 300 < sizeof text; i++) {
+        Dl_info info;
+        if (!dladdr(frames[i], &info)) continue;
+        used += (size_t)snprintf(text + used, sizeof text - used, " %.200s+%#tx", info.dli_fname,
+                                 (char *)frames[i] - (char *)info.dli_fbase);
+    }
+    text[used++] = '\n';
+    if (write(STDERR_FILENO, text, used) < 0) _exit(101);
+    _exit(100);
+}
+
+void fgd_catch_crashes(void)
+{
+    void *frame[1];
+    backtrace(frame, 1); /* loads what it needs while there is memory */
+    signal(SIGSEGV, report_crash);
+    signal(SIGABRT, report_crash);
+    signal(SIGBUS, report_crash);
+}
 
 /* Watch the libraries whose path has one of these parts in it; "/program": the program itself. */
 int fgd_watch(const char *parts)
