@@ -396,13 +396,13 @@ class Tour:
             if crash:
                 if is_ours(crash):
                     raise AssertionError(f"{self.name}, allocation {at}: {crash}")
-                crashes.append(crash)
+                crashes.append(f"{at}: {crash}")
             elif not n_failed:
                 break
             n_errors += raised
             at += stride
         for crash in sorted(set(crashes)):
-            print("   ", crash[:300])
+            print("   ", crash[:900])
         return (f"{self.name}: {at} allocations, {n_errors} errors for want of memory, "
                 f"{len(crashes)} crashes of CPython and NumPy")  # fmt: skip
 

@@ -191,8 +191,13 @@ cdef void describe(k.fgd_matrix *matrix, k.fgd_dtype dtype, const Py_buffer *buf
     matrix.col_stride = buffer.strides[1] if buffer.ndim == 2 else buffer.itemsize
 
 
+# No comprehensions in what follows: those of Cython 3.3 free an element twice if there is no memory
+# for the list.
 cdef list copies(list arrays):
-    return [None if array is None else array.copy() for array in arrays]
+    cdef list copied = []
+    for array in arrays:
+        copied.append(None if array is None else array.copy())
+    return copied
 
 
 cdef int fill_own(k.fgd_own_update *own, dict params) except -1:
@@ -572,7 +577,8 @@ cdef class Engine:
             k.fill_params(&filled, params)
             clip_norm, lr_decay = params.get("clip_norm") or 0.0, params.get("lr_decay", 0.0)
             kept = dict(params)
-            blocks = [[StateBlock() for _ in range(4)] for _ in range(self.net.n_layers)]
+            for i in range(self.net.n_layers):
+                blocks.append([StateBlock(), StateBlock(), StateBlock(), StateBlock()])
             self.detach_states()
             if k.net_set_optimizer(&self.net, opt, has_buffer) != k.FGD_OK:
                 self.attach_states()
@@ -625,6 +631,7 @@ cdef class Engine:
             has taken beyond `step`. None for an array that keeps its values.
         """
         cdef size_t i
+        cdef list kept = []
         cdef k.fgd_own_update tried
         self.acquire()
         try:
@@ -639,7 +646,8 @@ cdef class Engine:
                     if own is not None:
                         self.check_optimizer_params(own)
                     fill_own(&tried, own)
-            kept = [tuple(pair) for pair in updates]
+            for pair in updates:
+                kept.append(tuple(pair))
             for i in range(self.net.n_layers):
                 fill_own(&self.net.layers[i].own_w, updates[i][0])
                 fill_own(&self.net.layers[i].own_b, updates[i][1])
@@ -1369,7 +1377,9 @@ cdef class Engine:
         most = max(<size_t>1, min(most, COPIED_BYTES // (n_arrays * row)))
         n_blocks = (fan_in + most - 1) // most
         size, larger = divmod(fan_in, n_blocks)
-        starts = [i * size + min(i, larger) for i in range(n_blocks + 1)]
+        starts = []
+        for i in range(n_blocks + 1):
+            starts.append(i * size + min(i, larger))
         return list(itertools.pairwise(starts))
 
     cdef dict activation_of(self, size_t l):

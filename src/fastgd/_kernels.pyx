@@ -655,7 +655,7 @@ cdef select_isa(name, str argument):
     status = fgd_isa_select(name.encode())
     if status == FGD_ISA_OK:
         return
-    choices = ", ".join(repr(isa) for isa in available_isas())
+    choices = ", ".join(map(repr, available_isas()))
     if status == FGD_ISA_UNKNOWN:
         why = "is not an instruction set that fastgd knows"
     elif status == FGD_ISA_NOT_BUILT:
