@@ -577,7 +577,7 @@ cdef class Engine:
             k.fill_params(&filled, params)
             clip_norm, lr_decay = params.get("clip_norm") or 0.0, params.get("lr_decay", 0.0)
             kept = dict(params)
-            for i in range(self.net.n_layers):
+            for _ in range(self.net.n_layers):
                 blocks.append([StateBlock(), StateBlock(), StateBlock(), StateBlock()])
             self.detach_states()
             if k.net_set_optimizer(&self.net, opt, has_buffer) != k.FGD_OK:
