@@ -290,6 +290,9 @@ def is_for_memory(error):
         # CPython and NumPy in some places forget to say why they give up, or say something else.
         if isinstance(error, SystemError) or any(text in str(error) for text in ELSE):
             return True
+        # safetensors, in Rust, panics.
+        if type(error).__name__ == "PanicException":
+            return True
         error = error.__cause__ or error.__context__
     return False
 
@@ -364,7 +367,7 @@ class Tour:
         self.shim.fgd_fail(first, first + self.length)
         try:
             found = self.case.call(thing)
-        except Exception as caught:
+        except BaseException as caught:
             error = caught
         n_failed = self.shim.fgd_heal()
         where = f"{self.name}, allocation {first}"

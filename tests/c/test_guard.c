@@ -47,6 +47,13 @@ static double unit(void) { return (double)(random_bits() >> 11) * 0x1p-53; }
 
 static size_t n_calls, n_fits;
 
+static void expect(int ok, const char *what)
+{
+    if (ok) return;
+    printf("%s FAILED: %s\n", what, guarded_case);
+    exit(1);
+}
+
 #define REAL float
 #define NAME(x) x##_f32
 typedef fgd_sonline_run run_of_steps_f32;
@@ -148,7 +155,7 @@ static void random_fit(const char *isa)
 
     fgd_net net;
     network_at_end = at_end;
-    if (fgd_net_init(&net, dtype, n_inputs, n_layers, units) != FGD_OK) exit(1);
+    expect(fgd_net_init(&net, dtype, n_inputs, n_layers, units) == FGD_OK, "init");
     net.serial_flop = 0;
     net.seed = random_bits();
     net.loss = outputs[output].loss;
@@ -172,7 +179,7 @@ static void random_fit(const char *isa)
             }
     }
     const fgd_opt opt = online && one_of(3) ? FGD_OPT_SGD : (fgd_opt)one_of(FGD_N_OPTS);
-    if (fgd_net_set_optimizer(&net, opt, one_of(2)) != FGD_OK) exit(1);
+    expect(fgd_net_set_optimizer(&net, opt, one_of(2)) == FGD_OK, "optimizer");
     net.params = (fgd_update_params){.momentum = 0.9, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8,
                                      .nesterov = one_of(2), .weight_decay = one_of(3) ? 0 : 0.01,
                                      .clip_value = one_of(4) ? 0 : 1};
@@ -216,14 +223,14 @@ static void random_fit(const char *isa)
         data.outputs = outputs_of;
         data.output_stride = last;
     }
-    if (fgd_net_reserve(&net, batch, n_threads, fgd_net_needs_gradient(&net, batch)) != FGD_OK)
-        exit(1);
+    const int needs_gradient = fgd_net_needs_gradient(&net, batch);
+    expect(fgd_net_reserve(&net, batch, n_threads, needs_gradient) == FGD_OK, "reserve");
     fgd_progress progress;
     memset(&progress, 0, sizeof progress);
     fgd_net_train(&net, &data, order, 0, n, batch, n_steps, lrs, n_threads, 60, &progress);
-    if (progress.outcome == FGD_TRAINED && progress.n_steps != n_steps) exit(1);
+    expect(progress.outcome != FGD_TRAINED || progress.n_steps == n_steps, "training");
     /* A prediction, with other threads and blocks, and a gradient. */
-    if (fgd_net_reserve(&net, n < 256 ? n : 256, n_threads, 1) != FGD_OK) exit(1);
+    expect(fgd_net_reserve(&net, n < 256 ? n : 256, n_threads, 1) == FGD_OK, "reserve");
     data.outputs = outputs_of;
     data.output_stride = last;
     fgd_net_infer(&net, &data, 0, n, n_threads, one_of(2) ? losses : NULL, one_of(2));
