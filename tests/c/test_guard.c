@@ -227,7 +227,7 @@ static void random_fit(const char *isa)
     expect(fgd_net_reserve(&net, batch, n_threads, needs_gradient) == FGD_OK, "reserve");
     fgd_progress progress;
     memset(&progress, 0, sizeof progress);
-    fgd_net_train(&net, &data, order, 0, n, batch, n_steps, lrs, n_threads, 60, &progress);
+    fgd_net_train(&net, &data, order, 0, n, batch, n_steps, lrs, n_threads, 1e9, &progress);
     expect(progress.outcome != FGD_TRAINED || progress.n_steps == n_steps, "training");
     /* A prediction, with other threads and blocks, and a gradient. */
     expect(fgd_net_reserve(&net, n < 256 ? n : 256, n_threads, 1) == FGD_OK, "reserve");
