@@ -13,7 +13,7 @@ BENCH_VENV ?= .venv-bench
 # PyTorch's environment: it is large, and only the tests of fastgd.torch need it
 TORCH_VENV ?= .venv-torch
 BENCH_ARGS ?=
-# Files of tests for the sanitizers, all by default: make test-asan TEST_FILES="test_engine test_io"
+# Files of tests for test-asan, all by default: make test-asan TEST_FILES="test_engine test_io"
 TEST_FILES ?=
 
 BIN := $(VENV)/bin
@@ -92,14 +92,11 @@ $(VENV)/.notebooks: $(VENV)/.test
 test-notebooks: $(VENV)/.notebooks  ## run the notebooks of examples/notebooks
 	$(BIN)/python -m pytest tests/test_notebooks.py $(PYTEST_ARGS)
 
-only = $(if $(TEST_FILES),--only $(TEST_FILES))
-
 test-asan: $(VENV)/pyvenv.cfg  ## run the suite under AddressSanitizer and UndefinedBehaviorSanitizer
-	$(BIN)/python tools/sanitizers.py address $(only) -- $(PYTEST_ARGS)
+	$(BIN)/python tools/sanitizers.py $(if $(TEST_FILES),--only $(TEST_FILES)) -- $(PYTEST_ARGS)
 
-test-tsan: $(VENV)/.test  ## look for races: the C programs, and the tests of threads
-	$(BIN)/python -m pytest -m 'grid or not grid' -k have_no_race tests/test_threads.py $(PYTEST_ARGS)
-	$(BIN)/python tools/sanitizers.py thread $(only) -- $(PYTEST_ARGS)
+test-tsan: $(VENV)/.test  ## look for races in the C programs of the team and of fits
+	$(BIN)/python -m pytest -m 'grid or not grid' -k no_race tests/test_threads.py $(PYTEST_ARGS)
 
 test-valgrind: $(VENV)/.built  ## run the C programs and short tests under valgrind
 	$(BIN)/python tools/memcheck.py
@@ -156,5 +153,5 @@ package-check: $(VENV)/.dev  ## sdist -> wheel -> empty environment -> import, t
 	$(BIN)/python tools/package_check.py
 
 clean:  ## remove what was built, and the environments
-	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .venv-address .venv-thread .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .venv-asan .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
 	find src tests -name '*.so' -o -name '__pycache__' | xargs rm -rf

@@ -1,12 +1,10 @@
-"""Run the suite on a build with the sanitizers of gcc, one file of tests after the other.
+"""Run the suite under AddressSanitizer and UndefinedBehaviorSanitizer, file by file.
 
-    python tools/sanitizers.py address [--only test_engine test_io] [-- arguments for pytest]
-    python tools/sanitizers.py thread [--only ...] [-- ...]
+    python tools/sanitizers.py [--only test_engine test_io] [-- arguments for pytest]
 
-address is AddressSanitizer with UndefinedBehaviorSanitizer, whose first report ends the run;
-thread is ThreadSanitizer over the tests of threads. Each has an environment, .venv-<name>, with a
-copy of the sources in it, so that what is built in place stays as it is. Reports are shown at the
-end, those of processes that a test starts as well.
+The first report ends a process. The build has an environment of its own, .venv-asan, with a copy
+of the sources in it, so that what is built in place stays as it is. Reports are shown at the end,
+those of processes that a test starts as well.
 """
 
 import argparse
@@ -31,11 +29,8 @@ COPIED = (
 )
 EXTRAS = ("data", "plot", "sklearn", "onnx", "examples", "test")
 
-# What does not hold under a sanitizer: its shadow takes terabytes of addresses.
-NOT_HERE = {
-    "address": ["test_threads.py::test_threads_that_cannot_be_started_are_done_without"],
-    "thread": ["test_threads.py::test_threads_that_cannot_be_started_are_done_without"],
-}
+# What does not hold here: the shadow memory takes terabytes of addresses.
+NOT_HERE = ["test_threads.py::test_threads_that_cannot_be_started_are_done_without"]
 # PyTorch and Jupyter are not in this environment, and test_memory has an allocator of its own.
 NOT_RUN = ("test_torch_", "test_notebooks", "test_memory")
 
@@ -44,81 +39,74 @@ class Failed(Exception):
     """Something that the run needs is missing or could not be made."""
 
 
-class Sanitizer:
-    """How one kind of sanitizer is built in and preloaded."""
+FLAGS = "address,undefined"
+LIBRARIES = ("libasan.so", "libstdc++.so.6")
+FOLDER = ROOT / ".venv-asan"
+PYTHON = FOLDER / "bin" / "python"
+SOURCE = FOLDER / "source"
+REPORTS = FOLDER / "reports"
 
-    def __init__(self, name):
-        self.name = name
-        self.folder = ROOT / f".venv-{name}"
-        self.python = self.folder / "bin" / "python"
-        self.source = self.folder / "source"
-        self.reports = self.folder / "reports"
-        self.flags = {"address": "address,undefined", "thread": "thread"}[name]
-        self.libraries = {"address": ("libasan.so", "libstdc++.so.6"), "thread": ("libtsan.so",)}
 
-    def environment(self):
-        """Return the variables of a run."""
-        log = f"log_path={self.reports}/report"
-        options = {
-            # The interpreter keeps what it has to the end, and a test asks for too much memory.
-            "ASAN_OPTIONS": f"detect_leaks=0:allocator_may_return_null=1:{log}",
-            "UBSAN_OPTIONS": f"print_stacktrace=1:halt_on_error=1:{log}",
-            # Of code that was built without it, only what it does to threads and locks is seen.
-            "TSAN_OPTIONS": f"ignore_noninstrumented_modules=1:halt_on_error=0:{log}",
-        }
-        preload = " ".join(library(name) for name in self.libraries[self.name])
-        return os.environ | options | {"LD_PRELOAD": preload}
+def environment():
+    """Return the variables of a run."""
+    log = f"log_path={REPORTS}/report"
+    options = {
+        # The interpreter keeps what it has to the end, and a test asks for too much memory.
+        "ASAN_OPTIONS": f"detect_leaks=0:allocator_may_return_null=1:{log}",
+        "UBSAN_OPTIONS": f"print_stacktrace=1:halt_on_error=1:{log}",
+        "LD_PRELOAD": " ".join(map(library, LIBRARIES)),
+    }
+    return os.environ | options
 
-    def make(self):
-        """Make the environment and build the package in it, where something has changed."""
-        if shutil.which("gcc") is None:
-            raise Failed("gcc is missing. Debian: apt-get install gcc libc6-dev")
-        for name in self.libraries[self.name]:
-            library(name)
-        self.folder.mkdir(exist_ok=True)
-        if not self.python.exists():
-            print(f"Making {self.folder.name} ...", flush=True)
-            run(sys.executable, "-m", "venv", self.folder)
-        self.copy_sources()
-        stamp, now = self.folder / ".built", self.made_of()
-        if stamp.exists() and stamp.read_text("utf-8") == now:
-            return
-        pip = [self.python, "-m", "pip", "--disable-pip-version-check", "-q", "install"]
-        wanted = subprocess.check_output(
-            [sys.executable, ROOT / "tools" / "requirements.py", *EXTRAS], text=True
-        )
-        print(f"Building fastgd with -fsanitize={self.flags} ...", flush=True)
-        run(*pip, *wanted.split("\n")[:-1])
-        run(
-            *pip,
-            "-e",
-            self.source,
-            env={"CC": "gcc"} | os.environ | {"FASTGD_SANITIZE": self.flags},
-        )
-        stamp.write_text(now, "utf-8")
 
-    def copy_sources(self):
-        """Bring the copy of the sources up to date; times of files that are equal stay."""
-        for name in COPIED:
-            at, copy = ROOT / name, self.source / name
-            files = [path for path in at.rglob("*") if path.is_file()] if at.is_dir() else [at]
-            for path in files:
-                target = copy / path.relative_to(at) if at.is_dir() else copy
-                if path.suffix in (".so", ".pyc", ".c") and "csrc" not in path.parts:
-                    continue
-                if target.exists() and target.read_bytes() == path.read_bytes():
-                    continue
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+def make():
+    """Make the environment and build the package in it, where something has changed."""
+    if shutil.which("gcc") is None:
+        raise Failed("gcc is missing. Debian: apt-get install gcc libc6-dev")
+    for name in LIBRARIES:
+        library(name)
+    FOLDER.mkdir(exist_ok=True)
+    if not PYTHON.exists():
+        print(f"Making {FOLDER.name} ...", flush=True)
+        run(sys.executable, "-m", "venv", FOLDER)
+    copy_sources()
+    stamp, now = FOLDER / ".built", made_of()
+    if stamp.exists() and stamp.read_text("utf-8") == now:
+        return
+    pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "-q", "install"]
+    wanted = subprocess.check_output(
+        [sys.executable, ROOT / "tools" / "requirements.py", *EXTRAS], text=True
+    )
+    print(f"Building fastgd with -fsanitize={FLAGS}, which takes some minutes ...", flush=True)
+    run(*pip, *wanted.split("\n")[:-1])
+    run(*pip, "-e", SOURCE, env={"CC": "gcc"} | os.environ | {"FASTGD_SANITIZE": FLAGS})
+    stamp.write_text(now, "utf-8")
 
-    def made_of(self):
-        """Return a digest of all that the build depends on."""
-        digest = hashlib.sha256(f"{self.flags} {sys.version}".encode())
-        compiled = (".c", ".h", ".pyx", ".pxd", ".toml")
-        for path in sorted(self.source.rglob("*")):
-            if path.name == "setup.py" or (path.suffix in compiled and "build" not in path.parts):
-                digest.update(path.read_bytes())
-        return digest.hexdigest()
+
+def copy_sources():
+    """Bring the copy of the sources up to date; times of files that are equal stay."""
+    for name in COPIED:
+        at, copy = ROOT / name, SOURCE / name
+        files = [path for path in at.rglob("*") if path.is_file()] if at.is_dir() else [at]
+        for path in files:
+            target = copy / path.relative_to(at) if at.is_dir() else copy
+            if path.suffix in (".so", ".pyc", ".c") and name != "csrc":
+                continue
+            if target.exists() and target.read_bytes() == path.read_bytes():
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+def made_of():
+    """Return a digest of all that the build depends on."""
+    digest = hashlib.sha256(f"{FLAGS} {sys.version}".encode())
+    compiled = (".c", ".h", ".pyx", ".pxd", ".toml")
+    for path in sorted(SOURCE.rglob("*")):
+        is_built = "build" in path.relative_to(SOURCE).parts
+        if path.name == "setup.py" or (path.suffix in compiled and not is_built):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def library(name):
@@ -136,9 +124,8 @@ def run(*command, env=None):
         raise Failed(f"failed: {' '.join(map(str, command))}")
 
 
-def test_files(name, only):
-    """Return the files of tests to run."""
-    chosen = only or {"address": [], "thread": ["test_threads", "test_blocks", "test_engine"]}[name]
+def test_files(chosen):
+    """Return the files of tests to run, all if none is chosen."""
     files = sorted((ROOT / "tests").glob("test_*.py"))
     unknown = set(chosen) - {path.stem for path in files}
     if unknown:
@@ -147,21 +134,19 @@ def test_files(name, only):
     return [path for path in files if path.stem in chosen] if chosen else kept
 
 
-def test(sanitizer, path, options):
+def test(path, options):
     """Run one file; return its line and whether it passed."""
-    report = sanitizer.folder / "result.xml"
+    report = FOLDER / "result.xml"
     report.unlink(missing_ok=True)
     begin = time.monotonic()
-    command = [sanitizer.python, "-m", "pytest", "-q"]
-    for name in NOT_HERE[sanitizer.name]:
+    command = [PYTHON, "-m", "pytest", "-q"]
+    for name in NOT_HERE:
         if path.name in name:
             command += ["--deselect", f"tests/{name}"]
     command += [f"--junit-xml={report}", *options, path]
     # Older sanitizers do not know the address-space layout of newer kernels.
     without = ["setarch", "-R"] if shutil.which("setarch") else []
-    done = subprocess.run(
-        [*without, *map(str, command)], cwd=ROOT, env=sanitizer.environment(), check=False
-    )
+    done = subprocess.run([*without, *map(str, command)], cwd=ROOT, env=environment(), check=False)
     seconds = time.monotonic() - begin
     if not report.exists():
         return f"{path.stem}: pytest ended with exit code {done.returncode}", False
@@ -173,23 +158,21 @@ def test(sanitizer, path, options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("name", choices=["address", "thread"])
     parser.add_argument("--only", nargs="+", default=[], help="files of tests, without .py")
     parser.add_argument("options", nargs="*", help="after --: arguments for pytest")
     arguments = parser.parse_args()
-    sanitizer = Sanitizer(arguments.name)
     try:
-        files = test_files(arguments.name, arguments.only)
-        sanitizer.make()
+        files = test_files(arguments.only)
+        make()
     except Failed as error:
         sys.exit(str(error))
-    shutil.rmtree(sanitizer.reports, ignore_errors=True)
-    sanitizer.reports.mkdir()
-    results = [test(sanitizer, path, arguments.options) for path in files]
+    shutil.rmtree(REPORTS, ignore_errors=True)
+    REPORTS.mkdir()
+    results = [test(path, arguments.options) for path in files]
     print()
     for line, passed in results:
         print("passed" if passed else "FAILED", line, sep="  ")
-    reports = sorted(sanitizer.reports.iterdir())
+    reports = sorted(REPORTS.iterdir())
     for path in reports:
         print(f"\n{path.name}\n{path.read_text('utf-8', 'replace')[:6000]}")
     print(f"\n{len(reports)} reports of the sanitizers")
