@@ -20,6 +20,8 @@ WHEELS_ARGS ?=
 # Seconds for each target, and which ones; all of them by default
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
+# Files of tests for test-asan, all by default: make test-asan TEST_FILES="test_engine test_io"
+TEST_FILES ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -34,6 +36,9 @@ SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd 
         wheels clean
 .PHONY: help build demo test test-grid test-data test-faults test-extras test-sklearn-versions test-torch \
         test-notebooks test-counts lint format docs bench why-page readme package-check clean
+.PHONY: help build demo test test-grid test-data test-extras test-sklearn-versions test-torch \
+        test-notebooks test-asan test-tsan test-valgrind test-guard test-memory test-leaks \
+        test-counts lint format docs bench why-page readme package-check clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 24
@@ -139,6 +144,23 @@ test-arm64: $(VENV)/.wheels  ## build a wheel for AArch64, and use it in an arm6
 
 test-cross: $(VENV)/.wheels  ## compile the C core for Windows, macOS and musl, and run what can be run
 	$(BIN)/python tools/digests.py cross
+test-asan: $(VENV)/pyvenv.cfg  ## run the suite under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(BIN)/python tools/sanitizers.py $(if $(TEST_FILES),--only $(TEST_FILES)) -- $(PYTEST_ARGS)
+
+test-tsan: $(VENV)/.test  ## look for races in the C programs of the team and of fits
+	$(BIN)/python -m pytest -m 'grid or not grid' -k no_race tests/test_threads.py $(PYTEST_ARGS)
+
+test-valgrind: $(VENV)/.built  ## run the C programs and short tests under valgrind
+	$(BIN)/python tools/memcheck.py
+
+test-guard: $(VENV)/.test  ## look for reads and writes beyond arrays, with guard pages
+	$(BIN)/python -m pytest -m 'grid or not grid' tests/test_guard.py $(PYTEST_ARGS)
+
+test-memory: $(VENV)/.test  ## let every allocation fail once
+	$(BIN)/python -m pytest -m 'grid or not grid' -k no_memory tests/test_memory.py $(PYTEST_ARGS)
+
+test-leaks: $(VENV)/.built  ## look for leaks in 100,000 fits, and other long runs
+	$(BIN)/python -W ignore tests/long_runs.py
 
 test-counts: $(VENV)/.test  ## put the number of tests of each command into docs/reliability.md
 	$(BIN)/python tools/count_tests.py
@@ -190,4 +212,5 @@ wheels: $(VENV)/.wheels  ## manylinux wheels for every Python here, each install
 
 clean:  ## remove what was built, and the environments
 	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .venv-oldest .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .venv-asan .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
 	find src tests -name '*.so' -o -name '__pycache__' | xargs rm -rf

@@ -39,7 +39,13 @@ if WINDOWS:  # clang-cl, which takes the flags of clang behind a prefix
     LINK = []
 else:
     COMPILE = ["-std=c11", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"]
-    COMPILE += ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-g0", "-DNDEBUG"]
+    if DEBUG:
+        COMPILE += ["-O0", "-g", "-UNDEBUG"]
+    elif SANITIZE:
+        # At -O3 what a sanitizer adds takes many times as long to compile.
+        COMPILE += ["-O1", "-g", "-UNDEBUG"]
+    else:
+        COMPILE += ["-O3", "-g0", "-DNDEBUG"]
     LINK = ["-pthread"]
 MACROS = []
 DIRECTIVES = {
@@ -52,7 +58,7 @@ DIRECTIVES = {
     "linetrace": COVERAGE,
 }
 if SANITIZE:
-    COMPILE += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-g"]
+    COMPILE += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
     LINK += [f"-fsanitize={SANITIZE}"]
 if COVERAGE:
     COMPILE += ["--coverage"]

@@ -19,7 +19,7 @@ def compile_library(folder, source):
     return ctypes.CDLL(str(library))
 
 
-def compile_and_run(tmp_path, flags, *sources, arguments=()):
+def compile_and_run(tmp_path, flags, *sources, arguments=(), timeout=300, env=None):
     """Compile a program of tests/c and run it."""
     compiler = shutil.which(os.environ.get("CC", "cc"))
     binary = tmp_path / "test"
@@ -29,5 +29,9 @@ def compile_and_run(tmp_path, flags, *sources, arguments=()):
     # Older sanitizers do not know the address-space layout of newer kernels.
     without = [which, "-R"] if (which := shutil.which("setarch")) else []
     return subprocess.run(
-        [*without, str(binary), *arguments], capture_output=True, text=True, timeout=300
+        [*without, str(binary), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=os.environ | (env or {}),
     )

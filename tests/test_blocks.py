@@ -13,6 +13,7 @@ import fastgd
 from block_extras import has, needs_extra
 from doc_cells import assert_cells_print_what_is_shown
 from fastgd import Blocks, Dense, Network, reference
+from fastgd import blocks as _blocks
 
 N, BATCH = 500, 32
 needs_narwhals = needs_extra("narwhals", "data")
@@ -1189,3 +1190,20 @@ def test_a_copy_of_blocks_has_a_cache_of_its_own(X, y, tmp_path):
 @needs_parquet
 def test_docs_cells_print_what_is_shown(tmp_path):
     assert_cells_print_what_is_shown("data.md", tmp_path)
+
+
+def test_a_reader_that_cannot_tell_of_its_failure_does_not_keep_a_fit_waiting(monkeypatch):
+    """Its thread has no memory for the message."""
+
+    class NoMemory(_blocks._Failure):
+        def __new__(cls, error):
+            raise MemoryError
+
+    def source():
+        yield np.ones((8, 2)), np.ones(8)
+        raise OSError("the source has failed")
+
+    monkeypatch.setattr(_blocks, "_Failure", NoMemory)
+    net = fastgd.Network([fastgd.Dense(1)], "squared_error")
+    with pytest.raises(MemoryError, match="the thread that reads the blocks"):
+        net.fit(fastgd.Blocks(source, buffer_rows=4), verbose=0)

@@ -254,6 +254,15 @@ def test_team_has_no_race(tmp_path):
 
 
 @pytest.mark.grid
+def test_teams_of_children_have_no_race(tmp_path):
+    done = compile_and_run(
+        tmp_path, RACES, "test_team.c", "csrc/fgd_cpu.c", arguments=["fork"],
+        env={"TSAN_OPTIONS": "die_after_fork=0"},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+
+
+@pytest.mark.grid
 def test_fits_have_no_race(tmp_path):
     sources = map(str, sorted((ROOT / "csrc").glob("*.c")))
     done = compile_and_run(tmp_path, RACES, "test_fits.c", *sources)

@@ -193,8 +193,13 @@ cdef void describe(k.fgd_matrix *matrix, k.fgd_dtype dtype, const Py_buffer *buf
     matrix.col_stride = buffer.strides[1] if buffer.ndim == 2 else buffer.itemsize
 
 
+# No comprehensions in what follows: those of Cython 3.3 free an element twice if there is no memory
+# for the list.
 cdef list copies(list arrays):
-    return [None if array is None else array.copy() for array in arrays]
+    cdef list copied = []
+    for array in arrays:
+        copied.append(None if array is None else array.copy())
+    return copied
 
 
 cdef int fill_own(k.fgd_own_update *own, dict params) except -1:
@@ -203,13 +208,6 @@ cdef int fill_own(k.fgd_own_update *own, dict params) except -1:
     if params is not None:
         k.fill_params(&own.params, params)
         own.lr_decay, own.ahead = params.get("lr_decay", 0.0), params.get("ahead", 0)
-    return 0
-
-
-cdef int put_back(list arrays, list saved) except -1:
-    for array, values in zip(arrays, saved, strict=True):
-        if array is not None:
-            array[...] = values
     return 0
 
 
@@ -233,7 +231,11 @@ cdef class Claim:
 
 
 cdef class Turn:
-    """A re-entrant lock: one thread at a time, and a long call lets the others in now and then."""
+    """A re-entrant lock: one thread at a time, and a long call lets the others in now and then.
+
+    Entered by `enter` and `leave` rather than a with statement, which crashes in Cython where memory
+    is too short for a traceback.
+    """
     cdef object lock, door, acquire, release
     cdef Py_ssize_t waiting
 
@@ -246,10 +248,18 @@ cdef class Turn:
             return 0
         self.waiting += 1
         try:
-            with self.door:
+            self.door.acquire()
+            try:
                 self.acquire()
+            finally:
+                self.door.release()
         finally:
             self.waiting -= 1
+        return 0
+
+    cdef int leave(self) except -1:
+        if self.lock._is_owned():
+            self.release()
         return 0
 
     cdef int let_in(self) except -1:
@@ -257,16 +267,18 @@ cdef class Turn:
         # it is, and leave this thread without the lock.
         if self.waiting > 0:
             self.release()
-            with self.door:
+            self.door.acquire()
+            try:
                 self.acquire()
+            finally:
+                self.door.release()
         return 0
 
     def __enter__(self):
         self.enter()
 
     def __exit__(self, *exception):
-        if self.lock._is_owned():
-            self.release()
+        self.leave()
 
 
 cdef class StateBlock:
@@ -304,6 +316,15 @@ cdef class ArrayView:
         buffer.strides = self.strides if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
         buffer.suboffsets = NULL
         buffer.internal = NULL
+
+
+cdef object array_of(exporter, int ndim):
+    # NumPy passes over any error of a buffer, such as want of memory, and makes of the exporter an
+    # object in an array without dimensions.
+    array = np.asarray(exporter)
+    if array.ndim != ndim:
+        raise MemoryError("no memory for the view of an array")
+    return array
 
 
 cdef class Data:
@@ -512,7 +533,7 @@ cdef class Engine:
         exporter.is_float32 = self.net.dtype == k.FGD_F32
         exporter.ndim = 1
         exporter.shape[0], exporter.strides[0] = layer.fan_out, size
-        return np.asarray(exporter)
+        return array_of(exporter, 1)
 
     cdef object matrix_view(self, object owner, void *data, size_t rows, size_t cols,
                             Py_ssize_t row_stride, Py_ssize_t col_stride):
@@ -523,7 +544,7 @@ cdef class Engine:
         exporter.ndim = 2
         exporter.shape[0], exporter.shape[1] = rows, cols
         exporter.strides[0], exporter.strides[1] = row_stride, col_stride
-        return np.asarray(exporter)
+        return array_of(exporter, 2)
 
     cdef k.fgd_layer *layer(self, Py_ssize_t i) except NULL:
         if i < 0 or <size_t>i >= self.net.n_layers:
@@ -541,21 +562,27 @@ cdef class Engine:
         return self.view(self, layer.b, layer, False) if layer.use_bias else None
 
     def set_penalties(self, l1, l2):
-        with self.lock:
+        self.lock.enter()
+        try:
             self.check_not_in_step()
             for i in range(self.net.n_layers):
                 self.net.layers[i].l1, self.net.layers[i].l2 = l1[i], l2[i]
+        finally:
+            self.lock.leave()
 
     def set_dropout(self, rates):
-        with self.lock:
+        self.lock.enter()
+        try:
             self.check_not_in_step()
             for i in range(self.net.n_layers):
                 self.net.layers[i].dropout = rates[i]
+        finally:
+            self.lock.leave()
 
     def set_loss(self, str kind, double param):
-        self.loss_kind, self.loss_param = kind, param
-        self.target_kind = {"cross_entropy": LABELS, "log_loss": PROBABILITIES,
-                            "poisson": NOT_NEGATIVE}.get(kind, ANY)
+        cdef Targets target_kind = {"cross_entropy": LABELS, "log_loss": PROBABILITIES,
+                                    "poisson": NOT_NEGATIVE}.get(kind, ANY)
+        self.loss_kind, self.loss_param, self.target_kind = kind, param, target_kind
         self.short_loss = k.loss_number(kind, self.net.layers[self.net.n_layers - 1].act,
                                         self.target_kind == LABELS)
 
@@ -575,13 +602,16 @@ cdef class Engine:
         grad_scale : float
             By which their gradients are.
         """
-        with self.lock:
+        self.lock.enter()
+        try:
             self.check_not_in_step()
             if self.loss_kind == "custom" and (account == "sum" or grad_scale != 1):
                 raise ValueError("a custom loss scales its own gradients")
             self.net.account = {"mean": k.FGD_ACCOUNT_MEAN, "sklearn": k.FGD_ACCOUNT_SKLEARN,
                                 "sum": k.FGD_ACCOUNT_SUM}[account]
             self.net.loss_scale, self.net.grad_scale = loss_scale, grad_scale
+        finally:
+            self.lock.leave()
 
     # ---- optimiser --------------------------------------------------------------------------
 
@@ -595,6 +625,8 @@ cdef class Engine:
     def set_optimizer(self, str name, dict params):
         """Choose the optimiser; its states begin as zeros."""
         cdef k.fgd_opt opt
+        cdef k.fgd_update_params filled
+        cdef double clip_norm, lr_decay
         cdef bint has_buffer = False
         cdef size_t i
         cdef list blocks = []
@@ -607,11 +639,16 @@ cdef class Engine:
         else:
             opt = {"adam": k.FGD_OPT_ADAM, "adamw": k.FGD_OPT_ADAMW,
                    "adagrad": k.FGD_OPT_ADAGRAD}[name]
-        with self.lock:
+        self.lock.enter()
+        try:
             self.check_not_in_step()
             # What may fail comes first: hyper-parameters and empty owners of the states.
             self.check_optimizer_params(params)
-            blocks = [[StateBlock() for _ in range(4)] for _ in range(self.net.n_layers)]
+            k.fill_params(&filled, params)
+            clip_norm, lr_decay = params.get("clip_norm") or 0.0, params.get("lr_decay", 0.0)
+            kept = dict(params)
+            for _ in range(self.net.n_layers):
+                blocks.append([StateBlock(), StateBlock(), StateBlock(), StateBlock()])
             self.detach_states()
             if k.net_set_optimizer(&self.net, opt, has_buffer) != k.FGD_OK:
                 self.attach_states()
@@ -624,7 +661,9 @@ cdef class Engine:
                 (<StateBlock>blocks[i][3]).data = layer.b_s2
             self.state_blocks = blocks
             self.optimizer_name = name
-            self.apply_optimizer_params(params)
+            self.take_optimizer_params(&filled, kept, clip_norm, lr_decay)
+        finally:
+            self.lock.leave()
 
     cdef void attach_states(self) noexcept:
         cdef size_t i
@@ -643,16 +682,12 @@ cdef class Engine:
                              f"{np.finfo(self.dtype).tiny:.3g}, the smallest normal number")
         return 0
 
-    cdef int apply_optimizer_params(self, dict params) except -1:
-        cdef k.fgd_update_params filled
-        self.check_optimizer_params(params)
-        k.fill_params(&filled, params)
-        self.net.params = filled
-        self.net.clip_norm = params.get("clip_norm") or 0.0
-        self.net.lr_decay = params.get("lr_decay", 0.0)
+    cdef void take_optimizer_params(self, k.fgd_update_params *filled, dict kept,
+                                    double clip_norm, double lr_decay) noexcept:
+        self.net.params = filled[0]
+        self.net.clip_norm, self.net.lr_decay = clip_norm, lr_decay
         self.net.has_own = False
-        self.optimizer_params, self.own_updates = dict(params), None
-        return 0
+        self.optimizer_params, self.own_updates = kept, None
 
     def set_own_updates(self, list updates):
         """Give every array an update of its own, until the optimiser is set or updated again.
@@ -666,7 +701,10 @@ cdef class Engine:
             has taken beyond `step`. None for an array that keeps its values.
         """
         cdef size_t i
-        with self.lock:
+        cdef list kept = []
+        cdef k.fgd_own_update tried
+        self.lock.enter()
+        try:
             self.check_not_in_step()
             if <size_t>len(updates) != self.net.n_layers:
                 raise ValueError(f"{len(updates)} pairs of updates were given for "
@@ -677,24 +715,37 @@ cdef class Engine:
                 for own in pair:
                     if own is not None:
                         self.check_optimizer_params(own)
+                    fill_own(&tried, own)
+            for pair in updates:
+                kept.append(tuple(pair))
             for i in range(self.net.n_layers):
                 fill_own(&self.net.layers[i].own_w, updates[i][0])
                 fill_own(&self.net.layers[i].own_b, updates[i][1])
-            self.own_updates = [tuple(pair) for pair in updates]
+            self.own_updates = kept
             self.net.has_own = True
+        finally:
+            self.lock.leave()
 
     def update_optimizer(self, dict params):
         """Change hyper-parameters; the states stay.
 
         Momentum cannot be switched on or off this way, since the states depend on it.
         """
-        with self.lock:
+        cdef k.fgd_update_params filled
+        cdef double clip_norm, lr_decay
+        self.lock.enter()
+        try:
             self.check_not_in_step()
             before = self.optimizer_params.get("momentum", 0.0) != 0
             if (params.get("momentum", 0.0) != 0) != before:
                 raise ValueError("momentum cannot change between zero and nonzero while the "
                                  "optimiser's states are kept")
-            self.apply_optimizer_params(params)
+            self.check_optimizer_params(params)
+            k.fill_params(&filled, params)
+            clip_norm, lr_decay = params.get("clip_norm") or 0.0, params.get("lr_decay", 0.0)
+            self.take_optimizer_params(&filled, dict(params), clip_norm, lr_decay)
+        finally:
+            self.lock.leave()
 
     def optimizer_state(self):
         """Return live views of the states: name -> [(state of W, state of b or None), ...]."""
@@ -792,7 +843,8 @@ cdef class Engine:
         RuntimeError
             From a callback of `run_epochs`, which counts on what it began with.
         """
-        with self.lock:
+        self.lock.enter()
+        try:
             if self.running:
                 raise RuntimeError(BUSY)
             data = Data(X, y, sample_weight, self.input_scale)
@@ -801,6 +853,8 @@ cdef class Engine:
             self.data = data
             self.n_bound = data.n if self.order is None else self.order.shape[1]
             self.batch_size = min(<size_t>batch_size, self.n_bound)
+        finally:
+            self.lock.leave()
 
     def unbind(self):
         # Without the lock: it must not wait for another thread's call, nor end by Ctrl-C.
@@ -853,7 +907,8 @@ cdef class Engine:
         Divergence
             If a loss or a weight became non-finite.
         """
-        with self.lock:
+        self.lock.enter()
+        try:
             self.check_not_in_step()
             if self.data is None:
                 raise RuntimeError("no data is bound: another thread has ended this fit")
@@ -865,6 +920,8 @@ cdef class Engine:
                                               verify, verify_all, sums)
             finally:
                 self.running = False
+        finally:
+            self.lock.leave()
 
     cdef object run_epochs_locked(self, lrs, size_t n_epochs, result, outputs, on_slice, on_batch,
                                   verify, bint verify_all, sums):
@@ -971,7 +1028,8 @@ cdef class Engine:
         cdef Data data
         cdef k.fgd_progress progress
         cdef int threads
-        with self.lock:
+        self.lock.enter()
+        try:
             self.check_may_train()
             threads = self.threads
             data = Data.__new__(Data, X, y, sample_weight, self.input_scale)
@@ -987,6 +1045,8 @@ cdef class Engine:
             if progress.outcome != k.FGD_TRAINED:
                 raise self.failure(progress.outcome, 0, 0)
             return progress.last_loss
+        finally:
+            self.lock.leave()
 
     @property
     def forms(self):
@@ -1113,7 +1173,7 @@ cdef class Engine:
                     k.net_train(&self.net, data, NULL, 0, n, n, 1, &lr, threads, SLICE_SECONDS,
                                 &progress)
         finally:
-            self.lock.release()
+            self.lock.leave()
         if progress.outcome != k.FGD_TRAINED:
             raise self.failure(progress.outcome, 0, 0, lr)
         return progress.last_loss
@@ -1132,7 +1192,8 @@ cdef class Engine:
         """
         cdef Data data
         cdef k.fgd_progress progress
-        with self.lock:
+        self.lock.enter()
+        try:
             self.check_may_train()
             data = Data(X, y, sample_weight, self.input_scale)
             self.use_data(data)
@@ -1142,6 +1203,8 @@ cdef class Engine:
             if progress.outcome != k.FGD_TRAINED:
                 raise self.failure(progress.outcome, 0, 0)
             return progress.last_loss
+        finally:
+            self.lock.leave()
 
     def loss_and_grad(self, X, y, sample_weight):
         """Return the mean loss with penalties and [(dW, db), ...]; nothing is updated."""
@@ -1151,7 +1214,8 @@ cdef class Engine:
         cdef int threads
         cdef bint drops = False
         cdef k.fgd_layer *layer
-        with self.lock:
+        self.lock.enter()
+        try:
             self.check_not_in_step()
             threads = self.threads
             data = Data(X, y, sample_weight, self.input_scale)
@@ -1179,6 +1243,8 @@ cdef class Engine:
                               self.view(self, layer.db, layer, False).copy()
                               if layer.use_bias else None))
             return progress.last_loss, grads
+        finally:
+            self.lock.leave()
 
     def look(self, X, y, sample_weight, watch):
         """Go through a step without dropout for `watch` to see; nothing is updated.
@@ -1198,7 +1264,8 @@ cdef class Engine:
         cdef Data data
         cdef k.fgd_progress progress
         cdef k.fgd_layer *layer
-        with self.lock:
+        self.lock.enter()
+        try:
             self.check_not_in_step()
             data = Data(X, y, sample_weight, self.input_scale)
             self.use_data(data)
@@ -1214,6 +1281,8 @@ cdef class Engine:
                        "db": self.view(self, layer.db, layer, False)
                        if layer.use_bias else None})
             return progress.last_loss
+        finally:
+            self.lock.leave()
 
     cdef int operate_unclipped(self, Data data, verify, k.fgd_progress *progress) except -1:
         # All of a step but the update, which leaves the gradient as it is before clipping.
@@ -1271,7 +1340,7 @@ cdef class Engine:
         batch.dropout = update
         rows = slice(first, first + n)
         if order != NULL:
-            rows = np.asarray(<int64_t[:n]><int64_t *>(order + first))
+            rows = array_of(<int64_t[:n]><int64_t *>(order + first), 1)
         self.operate(&batch, k.FGD_OP_LOAD, 0)
         for l in range(last + 1):
             self.operate(&batch, k.FGD_OP_FORWARD, l)
@@ -1410,7 +1479,9 @@ cdef class Engine:
         most = max(<size_t>1, min(most, COPIED_BYTES // (n_arrays * row)))
         n_blocks = (fan_in + most - 1) // most
         size, larger = divmod(fan_in, n_blocks)
-        starts = [i * size + min(i, larger) for i in range(n_blocks + 1)]
+        starts = []
+        for i in range(n_blocks + 1):
+            starts.append(i * size + min(i, larger))
         return list(itertools.pairwise(starts))
 
     cdef dict activation_of(self, size_t l):
@@ -1484,6 +1555,7 @@ cdef class Engine:
         # Updates a few rows at a time, and takes each back once it is verified: nothing is left of
         # a wrong one, and nobody needs a copy of all weights.  Returns whether one diverged.
         cdef size_t l, r0, r1, most = k.net_block_rows(&self.net, batch.n, False)
+        cdef k.Assignment put_back
         cdef int diverged = 0
         scale = self.reference_norm_scale() if self.net.clip_norm > 0 else 1.0
         n_arrays = 1 + len(self.optimizer_state())
@@ -1491,20 +1563,23 @@ cdef class Engine:
             for r0, r1 in self.row_blocks(l, most, n_arrays):
                 numbers = self.numbers(l, r0, r1)
                 before = copies(numbers)
+                put_back = k.Assignment(numbers, before)
                 try:
                     diverged |= self.update_rows(batch, l, r0, r1, params, is_stored)
                     self.verify_update(verify, batch, l, r0, scale, params.penalty_share, before,
                                        numbers)
                 finally:
-                    put_back(numbers, before)
+                    put_back.assign()
         return diverged
 
     cdef int verify_online(self, verify, const k.fgd_batch *batch, double loss) except -1:
         # The same step again, by the kernel that other steps of this kind will use.
         cdef k.fgd_progress progress
+        cdef k.Assignment put_back
         cdef double lr = batch.lr
         numbers = self.numbers(0, 0, self.net.layers[0].fan_in)
         before = copies(numbers)
+        put_back = k.Assignment(numbers, before)
         memset(&progress, 0, sizeof(progress))
         try:
             k.net_train(&self.net, batch.data, batch.order, batch.first, 1, 1, 1, &lr, 1,
@@ -1514,7 +1589,7 @@ cdef class Engine:
                 numbers[0][...] = np.nan  # shows in the comparison
             self.verify_update(verify, batch, 0, 0, 1.0, 1.0, before, numbers)
         finally:
-            put_back(numbers, before)
+            put_back.assign()
         return 0
 
     cdef object reference_norm_scale(self):
@@ -1554,8 +1629,11 @@ cdef class Engine:
 
         Return False, and leave some of it as it was, if X in the network's dtype is not finite.
         """
-        with self.lock:
+        self.lock.enter()
+        try:
             return self.infer(Data(X, None, None, self.input_scale), out, None, True)
+        finally:
+            self.lock.leave()
 
     def short_predict(self, X):
         """Return the outputs of a small batch that `short_step` would take, or None."""
@@ -1586,7 +1664,7 @@ cdef class Engine:
                     self.reserve(n, 1, False)
                     k.net_infer(&self.net, &data, 0, n, 1, NULL, False)
                 finally:
-                    self.lock.release()
+                    self.lock.leave()
             finally:
                 PyBuffer_Release(&out_buffer)
             return out
@@ -1634,7 +1712,8 @@ cdef class Engine:
         """Return (weighted sum of losses, sum of weights), without penalties and dropout."""
         cdef Data data
         cdef k.Matrix losses, weights = None
-        with self.lock:
+        self.lock.enter()
+        try:
             data = Data(X, y, sample_weight, self.input_scale)
             self.use_data(data)
             if self.loss_kind == "custom":
@@ -1652,6 +1731,8 @@ cdef class Engine:
             else:
                 loss_sum = k.weighted_sum(self.net.dtype, data.n, losses.c.data, weights.c.data)
             return loss_sum, weight_sum
+        finally:
+            self.lock.leave()
 
     cdef tuple evaluate_custom(self, Data data, outputs):
         out = outputs
@@ -1664,13 +1745,20 @@ cdef class Engine:
 
     def all_finite(self):
         """Return whether every weight and bias is finite."""
-        with self.lock:
+        self.lock.enter()
+        try:
             return self.weights_are_finite()
+        finally:
+            self.lock.leave()
 
     def assign(self, list views, list values):
         """Fill live views, for all other threads and for Ctrl-C in one step."""
-        with self.lock:
-            put_back(views, values)
+        cdef k.Assignment assignment = k.Assignment(views, values)
+        self.lock.enter()
+        try:
+            assignment.assign()
+        finally:
+            self.lock.leave()
 
     cdef bint weights_are_finite(self) noexcept:
         cdef size_t i

@@ -159,6 +159,11 @@ cdef void copy_rows(fgd_dtype dtype, size_t rows, size_t cols, const void *src, 
 cdef int fill_params(fgd_update_params *p, dict values) except -1
 
 
+cdef class Assignment:
+    """Values that are to replace those of arrays, all of them or none."""
+    cdef list targets, sources
+    cpdef void assign(self) noexcept
+
 cdef class Matrix:
     """A borrowed 1-D or 2-D array in the C core's terms; releases it when collected."""
     cdef Py_buffer buffer

@@ -279,6 +279,57 @@ cdef class Matrix:
             PyBuffer_Release(&self.buffer)
 
 
+cdef class Assignment:
+    """Values that are to replace those of arrays, all of them or none: once this is made, nothing
+    can fail any more, not even for want of memory.
+
+    Parameters
+    ----------
+    arrays : list of (ndarray or None)
+        Float32 or float64, of one or two dimensions and any strides.
+    values : list of (ndarray or None)
+        For each array one of its shape and dtype; those that lie in any of the arrays are copied.
+    """
+
+    def __cinit__(self, list arrays, list values):
+        self.targets, self.sources = [], []
+        for array, value in zip(arrays, values, strict=True):
+            if array is None:
+                continue
+            if array.shape != value.shape or array.dtype != value.dtype:
+                raise ValueError(f"values of {value.dtype} {value.shape} are not those of an array "
+                                 f"of {array.dtype} {array.shape}")
+            for other in arrays:
+                if other is not None and np.may_share_memory(value, other):
+                    value = value.copy()
+                    break
+            self.targets.append(Matrix(array, True))
+            self.sources.append(Matrix(value))
+
+    cpdef void assign(self) noexcept:
+        """Replace the values of all arrays."""
+        cdef Py_ssize_t i
+        for i in range(len(self.targets)):
+            copy_matrix(&(<Matrix>self.sources[i]).c, &(<Matrix>self.targets[i]).c)
+
+
+cdef void copy_matrix(const fgd_matrix *source, const fgd_matrix *target) noexcept nogil:
+    # Of one shape and dtype, any strides.
+    cdef Py_ssize_t size = element_size(source.dtype)
+    cdef size_t i, j
+    cdef const char *row
+    cdef char *to
+    for i in range(source.rows):
+        row = <const char *>source.data + <Py_ssize_t>i * source.row_stride
+        to = <char *>target.data + <Py_ssize_t>i * target.row_stride
+        if source.col_stride == size and target.col_stride == size:
+            memcpy(to, row, source.cols * size)
+        else:
+            for j in range(source.cols):
+                memcpy(to + <Py_ssize_t>j * target.col_stride,
+                       row + <Py_ssize_t>j * source.col_stride, size)
+
+
 cdef fgd_dtype format_dtype(const char *format, Py_ssize_t size) except *:
     cdef char kind = format[0]
     if kind == c"@" or kind == c"=":
@@ -506,26 +557,15 @@ def loss(str kind, double param, str output_act, double act_param, z, y, sample_
     return mean_loss(loss_sum, weight_sum)
 
 
-cdef void move_state(TemporaryNet t, Matrix array, void *block, bint is_weight,
-                     bint to_array) noexcept:
-    cdef fgd_layer *layer = &t.net.layers[0]
-    cdef size_t rows = layer.fan_in if is_weight else 1
-    if to_array:
-        copy_rows(t.net.dtype, rows, layer.fan_out, block, layer.ldw, <void *>array.c.data,
-                  layer.fan_out)
-    else:
-        copy_rows(t.net.dtype, rows, layer.fan_out, array.c.data, layer.fan_out, block,
-                  layer.ldw)
-
-
 def update(str opt, W, b, A_prev, delta, s1, s2, dict params):
     """Apply one fused update in place; return whether a new weight was not finite."""
     cdef Matrix w = Matrix(W, True), bias = None if b is None else Matrix(b, True)
     cdef Matrix a = Matrix(A_prev), d = Matrix(delta)
+    cdef Matrix w_s1 = None, b_s1 = None, w_s2 = None, b_s2 = None
     cdef TemporaryNet t = gradient_net(a, d, False)
     cdef fgd_layer *layer = &t.net.layers[0]
     cdef fgd_update_params p
-    cdef int diverged = 0, copy_back
+    cdef int diverged
     cdef bint has_buffer = s2 is not None
     cdef str name = "momentum" if opt == "sgd" and s1 is not None else opt
     fill_params(&p, params)
@@ -533,23 +573,37 @@ def update(str opt, W, b, A_prev, delta, s1, s2, dict params):
         raise MemoryError("no memory for the optimiser's states")
     t.set_weights(0, w, bias)
     layer.use_bias = bias is not None
-    for copy_back in range(2):
-        # In: the caller's arrays into the layer; out, after the update, the other way.
-        for pair, is_first in ((s1, True), (s2, False)):
-            if pair is not None:
-                move_state(t, Matrix(pair[0], True), layer.w_s1 if is_first else layer.w_s2,
-                           True, copy_back)
-                if bias is not None:
-                    move_state(t, Matrix(pair[1], True),
-                               layer.b_s1 if is_first else layer.b_s2, False, copy_back)
-        if copy_back:
-            move_state(t, w, layer.w, True, True)
-            if bias is not None:
-                move_state(t, bias, layer.b, False, True)
-        else:
-            with nogil:
-                diverged = net_update(&t.net, &t.batch, 0, 0, layer.fan_in, &p)
+    # All buffers before the first value changes: afterwards nothing can fail.
+    if s1 is not None:
+        w_s1, b_s1 = Matrix(s1[0], True), None if b is None else Matrix(s1[1], True)
+    if s2 is not None:
+        w_s2, b_s2 = Matrix(s2[0], True), None if b is None else Matrix(s2[1], True)
+    move(t, w_s1, layer.w_s1, layer.fan_in, False)
+    move(t, b_s1, layer.b_s1, 1, False)
+    move(t, w_s2, layer.w_s2, layer.fan_in, False)
+    move(t, b_s2, layer.b_s2, 1, False)
+    with nogil:
+        diverged = net_update(&t.net, &t.batch, 0, 0, layer.fan_in, &p)
+    move(t, w_s1, layer.w_s1, layer.fan_in, True)
+    move(t, b_s1, layer.b_s1, 1, True)
+    move(t, w_s2, layer.w_s2, layer.fan_in, True)
+    move(t, b_s2, layer.b_s2, 1, True)
+    move(t, w, layer.w, layer.fan_in, True)
+    move(t, bias, layer.b, 1, True)
     return bool(diverged)
+
+
+cdef void move(TemporaryNet t, Matrix array, void *block, size_t rows, bint to_array) noexcept:
+    # Between the rows of a layer's block and a caller's array, if there is one.
+    cdef fgd_layer *layer = &t.net.layers[0]
+    if array is None:
+        return
+    if to_array:
+        copy_rows(t.net.dtype, rows, layer.fan_out, block, layer.ldw, <void *>array.c.data,
+                  layer.fan_out)
+    else:
+        copy_rows(t.net.dtype, rows, layer.fan_out, array.c.data, layer.fan_out, block,
+                  layer.ldw)
 
 
 # ---- instruction sets -----------------------------------------------------------------------
@@ -614,7 +668,7 @@ cdef select_isa(name, str argument):
     status = fgd_isa_select(name.encode())
     if status == FGD_ISA_OK:
         return
-    choices = ", ".join(repr(isa) for isa in available_isas())
+    choices = ", ".join(map(repr, available_isas()))
     if status == FGD_ISA_UNKNOWN:
         why = "is not an instruction set that fastgd knows"
     elif status == FGD_ISA_NOT_BUILT:

@@ -300,6 +300,15 @@ class Update:
     states: list[tuple[Array, Array | None]]
     step: int  # counted from 1
     params: dict[str, Any]
+    state: dict[str, Any]
+    was_empty: bool
+
+    def uncount(self) -> None:
+        """Put the state back to what it was before this update, of which nothing has come."""
+        if self.was_empty:
+            self.state.clear()
+        elif "step" in self.state:
+            self.state["step"] = self.step - 1
 
 
 def update(
@@ -339,10 +348,15 @@ def update(
         ]
     )
     step = whole("state['step']", source["step"]) + 1 if counts else 1
-    state.update(source)
-    if counts:
-        state["step"] = step
-    return Update(W, b, A_prev, delta, pairs, step, params)
+    checked = Update(W, b, A_prev, delta, pairs, step, params, state, was_empty=not state)
+    try:
+        state.update(source)
+        if counts:
+            state["step"] = step
+    except MemoryError:
+        checked.uncount()
+        raise
+    return checked
 
 
 def refuse_divergence(diverged: bool) -> None:

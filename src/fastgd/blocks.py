@@ -11,8 +11,9 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -629,7 +630,7 @@ class Windows:
             return next(self._items)
         if self._is_begun:
             self._free.release()  # the window before this one has been used
-        item = self._ready.get()
+        item = self._received()
         self._is_begun = item is not None  # the end of a pass takes no buffer
         if isinstance(item, _Failure):
             try:
@@ -638,6 +639,17 @@ class Windows:
                 # The error's traceback holds this frame, which would hold the error.
                 del item
         return item
+
+    def _received(self) -> Data | _Failure | None:
+        """Return what the reading thread has put next."""
+        assert self._thread is not None
+        while True:
+            is_alive = self._thread.is_alive()
+            try:
+                return self._ready.get(timeout=_WAITED if is_alive else 0)
+            except Empty:
+                if not is_alive:
+                    raise MemoryError("no memory for the thread that reads the blocks") from None
 
     def close(self) -> None:
         """End reading; waits for a block that is being read, but not for long."""
@@ -659,7 +671,9 @@ class Windows:
         except _ClosedError:
             pass
         except BaseException as error:
-            self._ready.put(_Failure(error))
+            # Where even this gets no memory, the other thread sees that this one has ended.
+            with suppress(MemoryError):
+                self._ready.put(_Failure(error))
 
     def _produce(self) -> Generator[Data | None, None, None]:
         """Yield the windows of every pass, and None at the end of each."""

@@ -174,6 +174,16 @@ def loss(
 
 
 def _update(name: str, u: check.Update) -> None:
+    try:
+        diverged = _updated(name, u)
+    except MemoryError:
+        u.uncount()
+        raise
+    check.refuse_divergence(diverged)
+
+
+def _updated(name: str, u: check.Update) -> bool:
+    """Do an update, or raise and leave all arrays as they are; return whether weights diverged."""
     p = dict(u.params)
     if name in ("adam", "adamw"):
         with _kernels.ordinary_fp_mode():
@@ -191,10 +201,10 @@ def _update(name: str, u: check.Update) -> None:
     W, b = writable(u.W), writable(u.b)
     states = [tuple(writable(x) for x in pair) for pair in u.states]
     s1, s2 = (*states, None, None)[:2]
+    result = _kernels.Assignment([x for x, _ in changed], [copy for _, copy in changed])
     diverged = _kernels.update(name, W, b, _read(u.A_prev), _read(u.delta), s1, s2, p)
-    for x, copy in changed:
-        x[...] = copy
-    check.refuse_divergence(diverged)
+    result.assign()
+    return diverged
 
 
 def _is_read(x: Array, u: check.Update) -> bool:

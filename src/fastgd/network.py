@@ -213,7 +213,8 @@ class Network:
             for i, layer in enumerate(layers)
             if layer.activation is not None
         )
-        # Nothing is called in between, so for other threads, and for Ctrl-C, it is one step.
+        # Nothing of the network has changed until here, where nothing can fail; and since nothing is
+        # called in between, it is one step for other threads and for Ctrl-C.
         self._layers, self._n_inputs, self._engine = bound, n_inputs, engine
 
     def _live(self) -> Engine:
@@ -396,9 +397,8 @@ class Network:
     def _load_numbers(self, step: int, epoch: int, arrays: Mapping[str, Array]) -> None:
         """Take over checked numbers."""
         engine = self._live()
-        for name, view in self._arrays().items():
-            if name in arrays:
-                view[...] = arrays[name]
+        found = [(view, arrays[name]) for name, view in self._arrays().items() if name in arrays]
+        _kernels.Assignment([view for view, _ in found], [new for _, new in found]).assign()
         engine.step, engine.epoch = step, epoch
 
     def _resume_state(self) -> dict[str, Any] | None:
@@ -467,6 +467,15 @@ class Network:
         if not self._live().all_finite():
             bad = [name for name, view in self._arrays(False).items() if not _all_finite(view)]
             raise ValueError(f"weights are not finite: {', '.join(bad)}")
+
+    def _training_changes(self) -> dict[str, Any]:
+        """Return the attributes that training changes before its first step: without memory for
+        that step, they are put back."""
+        names = (
+            "_engine", "_n_inputs", "_layers", "_feature_names", "_resume", "_short",
+            "history", "stop_training",
+        )  # fmt: skip
+        return {name: self.__dict__[name] for name in names}
 
     def _use_threads(self, n_threads: int) -> None:
         engine = self._live()
@@ -617,6 +626,7 @@ class Network:
             if resume and self._resume is not None:
                 restore_callbacks(self, hooks, self._resume["callbacks"])
 
+            before, first = self._training_changes(), self.step
             # Checking takes its time: another thread's fit may have begun meanwhile.
             with self._fitting:
                 try:
@@ -645,6 +655,10 @@ class Network:
                         training = BlockTraining(self, windows, **settings)
                     self._training = training
                     training.run()
+                except MemoryError:
+                    if self.step == first:
+                        self.__dict__.update(before)
+                    raise
                 finally:
                     self._training = None
         return history
@@ -763,8 +777,18 @@ class Network:
         """Train on one mini-batch with all checks, and prepare the short way."""
         self._check_idle()
         data = self._check(X, y, sample_weight)
+        before, first = self._training_changes(), self.step
+        try:
+            return self._step_on(data, self._names_of(X))
+        except MemoryError:
+            if self.step == first:
+                self.__dict__.update(before)
+            raise
+
+    def _step_on(self, data: Data, feature_names: tuple[str, ...] | None) -> float:
+        """Train on one mini-batch of checked data."""
         self._build_once(data.X.shape[1])
-        self._feature_names = self._names_of(X)
+        self._feature_names = feature_names
         engine, optimizer, settings = self._live(), self._optimizer, active.settings
         if self._short is not settings:
             self._check_weights()

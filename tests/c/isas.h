@@ -1,5 +1,5 @@
-/* For the C tests: the kernel tables that this machine can run, and the floating-point mode
- * in which kernels are called. */
+/* For the C tests: the kernel tables that this machine can run, with FGD_SCALAR_ONLY the first of
+ * them, and the floating-point mode in which kernels are called. */
 #ifndef FGD_TEST_ISAS_H
 #define FGD_TEST_ISAS_H
 
@@ -13,7 +13,8 @@ static size_t available(const fgd_kernels *isas[4])
 {
     size_t n = 0;
     isas[n++] = &fgd_kernels_scalar;
-#if defined(__x86_64__)
+#if defined(FGD_SCALAR_ONLY)
+#elif defined(__x86_64__)
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         isas[n++] = &fgd_kernels_avx2;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&

@@ -1,5 +1,5 @@
-/* Fits of several threads at once, each on 1 to 4 threads of the team, have the bits of a fit
- * alone on one thread; ThreadSanitizer must find no race in them.
+/* Fits and predictions of several threads at once, each with a network of its own on 1 to 4 threads
+ * of the team, have the bits of a fit alone on one thread; ThreadSanitizer must find no race.
  *   cc -O1 -g -pthread -fsanitize=thread -ffp-contract=off -Icsrc tests/c/test_fits.c csrc/[a-z]*.c
  *      -lm -o test_fits */
 #include <pthread.h>
@@ -22,10 +22,16 @@ static void expect(int ok, const char *what)
 static float x[N_SAMPLES * N_INPUTS];
 static int64_t labels[N_SAMPLES];
 
-/* clip_norm > 0 takes the way of stored gradients.  OUT: weights of the first layer. */
-static void fit(int n_threads, double clip_norm, float *weights)
+/* The ways of a fit: samples divided among threads; stored gradients, by clip_norm; a first layer of
+ * so many weights that its units are divided; Adam, in the same way. */
+enum { PLAIN, BY_NORM, BY_UNITS, ADAM, N_WAYS };
+enum { WIDE = 4000 };
+
+/* OUT: weights of the first layer, the columns of all ways' HIDDEN units. */
+static void fit(int n_threads, int way, float *weights)
 {
-    static const size_t units[] = {HIDDEN, N_OUTPUTS};
+    const size_t units[] = {way == BY_UNITS || way == ADAM ? WIDE : HIDDEN, N_OUTPUTS};
+    const double clip_norm = way == BY_NORM;
     static const double lrs[] = {0.1, 0.1, 0.1};
     fgd_net net;
     expect(fgd_net_init(&net, FGD_F32, N_INPUTS, 2, units) == FGD_OK, "init");
@@ -42,7 +48,9 @@ static void fit(int n_threads, double clip_norm, float *weights)
             for (size_t j = 0; j < units[l]; j++)
                 w[i * net.layers[l].ldw + j] = (float)((i * 7 + j * 3) % 13) / 26 - 0.25f;
     }
-    expect(fgd_net_set_optimizer(&net, FGD_OPT_SGD, 0) == FGD_OK, "optimizer");
+    const fgd_opt opt = way == ADAM ? FGD_OPT_ADAM : FGD_OPT_SGD;
+    expect(fgd_net_set_optimizer(&net, opt, 0) == FGD_OK, "optimizer");
+    net.params = (fgd_update_params){.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
     expect(fgd_net_reserve(&net, BATCH, n_threads, clip_norm > 0) == FGD_OK, "reserve");
 
     fgd_data data = {.x = {x, FGD_F32, N_SAMPLES, N_INPUTS, N_INPUTS * sizeof *x, sizeof *x}, .labels = labels};
@@ -54,20 +62,22 @@ static void fit(int n_threads, double clip_norm, float *weights)
     data.outputs = out;
     data.output_stride = N_OUTPUTS;
     fgd_net_infer(&net, &data, 0, BATCH, n_threads, NULL, 0);
-    memcpy(weights, net.layers[0].w, N_INPUTS * net.layers[0].ldw * sizeof *weights);
+    for (size_t i = 0; i < N_INPUTS; i++)
+        memcpy(weights + i * HIDDEN, (float *)net.layers[0].w + i * net.layers[0].ldw,
+               HIDDEN * sizeof *weights);
     fgd_net_free(&net);
 }
 
-enum { N_WEIGHTS = N_INPUTS * 64 };
-static float expected[2][N_WEIGHTS];
+enum { N_WEIGHTS = N_INPUTS * HIDDEN };
+static float expected[N_WAYS][N_WEIGHTS];
 
 static void *caller(void *argument)
 {
     for (int i = 0; i < 40; i++) {
         float weights[N_WEIGHTS] = {0};
-        const int by_norm = i % 2, n_threads = 1 + (i + (int)(ptrdiff_t)argument) % 4;
-        fit(n_threads, by_norm, weights);
-        expect(memcmp(weights, expected[by_norm], sizeof weights) == 0, "bits");
+        const int way = i % N_WAYS, n_threads = 1 + (i / 2 + (int)(ptrdiff_t)argument) % 4;
+        fit(n_threads, way, weights);
+        expect(memcmp(weights, expected[way], sizeof weights) == 0, "bits");
     }
     return NULL;
 }
@@ -77,7 +87,7 @@ int main(void)
     fgd_isa_select_best();
     for (int i = 0; i < N_SAMPLES * N_INPUTS; i++) x[i] = (float)(i % 17) / 8 - 1;
     for (int s = 0; s < N_SAMPLES; s++) labels[s] = s % N_OUTPUTS;
-    for (int by_norm = 0; by_norm < 2; by_norm++) fit(1, by_norm, expected[by_norm]);
+    for (int way = 0; way < N_WAYS; way++) fit(1, way, expected[way]);
     pthread_t callers[3];
     for (ptrdiff_t i = 0; i < 3; i++) pthread_create(&callers[i], NULL, caller, (void *)(i + 1));
     for (int i = 0; i < 3; i++) pthread_join(callers[i], NULL);

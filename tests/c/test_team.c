@@ -4,13 +4,16 @@
  *   cc -O1 -g -pthread -fsanitize=thread -Icsrc tests/c/test_team.c csrc/fgd_cpu.c -o test_team
  * ./test_team park: the nanoseconds of a core that a worker takes after a call's end, and asleep.
  * ./test_team cores: of 100 regions after a pause, those whose two threads end on one core.
- * ./test_team speed: the nanoseconds of a region with one barrier. */
+ * ./test_team speed: the nanoseconds of a region with one barrier.
+ * ./test_team fork: children of a process whose other threads are within regions have teams of
+ * their own (TSAN_OPTIONS=die_after_fork=0). */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 /* The team's own threads only, of which so many can be started; -1 = any number. */
 static int startable = -1;
@@ -182,10 +185,31 @@ static void measure_speed(void)
     printf("%lld\n", (long long)times[N / 2]);
 }
 
+static void fork_children(void)
+{
+    pthread_t callers[3];
+    for (ptrdiff_t i = 0; i < 3; i++) pthread_create(&callers[i], NULL, caller, (void *)(i + 1));
+    for (int i = 0; i < 40; i++) {
+        const pid_t child = fork();
+        expect(child >= 0, "fork");
+        if (child == 0) {
+            int size = 0;
+            const int ok = run(3, i, &size) && size == 3 && run(2, i, &size) && size == 2;
+            _exit(ok ? 0 : 1);
+        }
+        int status = -1;
+        expect(waitpid(child, &status, 0) == child && status == 0, "regions of a child");
+        expect(run(2, i, NULL), "regions of its parent");
+    }
+    for (int i = 0; i < 3; i++) pthread_join(callers[i], NULL);
+    puts("ok");
+}
+
 int main(int argc, char **argv)
 {
     int size;
     if (argc > 1) {
+        if (strcmp(argv[1], "fork") == 0) fork_children();
         if (strcmp(argv[1], "park") == 0) measure_parking();
         if (strcmp(argv[1], "cores") == 0) count_shared_cores();
         if (strcmp(argv[1], "speed") == 0) measure_speed();

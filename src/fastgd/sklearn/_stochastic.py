@@ -19,6 +19,7 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
+from .. import _kernels
 from .._engine import Divergence, shuffle_in_turn
 from .._training import Data, run_verified
 from ..config import active
@@ -417,8 +418,7 @@ class Training:
         self.best = None if self.has_diverged else self.network.get_weights()
 
     def _restore(self, best: list[Any]) -> None:
-        for view, values in zip(self.network._arrays(False).values(), best, strict=True):
-            view[...] = values
+        _kernels.Assignment(list(self.network._arrays(False).values()), best).assign()
 
     # ---- validation -----------------------------------------------------------------------
 

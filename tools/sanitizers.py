@@ -1,0 +1,183 @@
+"""Run the suite under AddressSanitizer and UndefinedBehaviorSanitizer, file by file.
+
+    python tools/sanitizers.py [--only test_engine test_io] [-- arguments for pytest]
+
+The first report ends a process. The build has an environment of its own, .venv-asan, with a copy
+of the sources in it, so that what is built in place stays as it is. Reports are shown at the end,
+those of processes that a test starts as well.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = (
+    "csrc",
+    "src/fastgd",
+    "setup.py",
+    "pyproject.toml",
+    "MANIFEST.in",
+    "README.md",
+    "LICENSE",
+)
+EXTRAS = ("data", "plot", "sklearn", "onnx", "examples", "test")
+
+# What does not hold here: the shadow memory takes terabytes of addresses.
+NOT_HERE = ["test_threads.py::test_threads_that_cannot_be_started_are_done_without"]
+# PyTorch and Jupyter are not in this environment, and test_memory has an allocator of its own.
+NOT_RUN = ("test_torch_", "test_notebooks", "test_memory")
+
+
+class Failed(Exception):
+    """Something that the run needs is missing or could not be made."""
+
+
+FLAGS = "address,undefined"
+LIBRARIES = ("libasan.so", "libstdc++.so.6")
+FOLDER = ROOT / ".venv-asan"
+PYTHON = FOLDER / "bin" / "python"
+SOURCE = FOLDER / "source"
+REPORTS = FOLDER / "reports"
+
+
+def environment():
+    """Return the variables of a run."""
+    log = f"log_path={REPORTS}/report"
+    options = {
+        # The interpreter keeps what it has to the end, and a test asks for too much memory.
+        "ASAN_OPTIONS": f"detect_leaks=0:allocator_may_return_null=1:{log}",
+        "UBSAN_OPTIONS": f"print_stacktrace=1:halt_on_error=1:{log}",
+        "LD_PRELOAD": " ".join(map(library, LIBRARIES)),
+    }
+    return os.environ | options
+
+
+def make():
+    """Make the environment and build the package in it, where something has changed."""
+    if shutil.which("gcc") is None:
+        raise Failed("gcc is missing. Debian: apt-get install gcc libc6-dev")
+    for name in LIBRARIES:
+        library(name)
+    FOLDER.mkdir(exist_ok=True)
+    if not PYTHON.exists():
+        print(f"Making {FOLDER.name} ...", flush=True)
+        run(sys.executable, "-m", "venv", FOLDER)
+    copy_sources()
+    stamp, now = FOLDER / ".built", made_of()
+    if stamp.exists() and stamp.read_text("utf-8") == now:
+        return
+    pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "-q", "install"]
+    wanted = subprocess.check_output(
+        [sys.executable, ROOT / "tools" / "requirements.py", *EXTRAS], text=True
+    )
+    print(f"Building fastgd with -fsanitize={FLAGS}, which takes some minutes ...", flush=True)
+    run(*pip, *wanted.split("\n")[:-1])
+    run(*pip, "-e", SOURCE, env={"CC": "gcc"} | os.environ | {"FASTGD_SANITIZE": FLAGS})
+    stamp.write_text(now, "utf-8")
+
+
+def copy_sources():
+    """Bring the copy of the sources up to date; times of files that are equal stay."""
+    for name in COPIED:
+        at, copy = ROOT / name, SOURCE / name
+        files = [path for path in at.rglob("*") if path.is_file()] if at.is_dir() else [at]
+        for path in files:
+            target = copy / path.relative_to(at) if at.is_dir() else copy
+            if path.suffix in (".so", ".pyc", ".c") and name != "csrc":
+                continue
+            if target.exists() and target.read_bytes() == path.read_bytes():
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+def made_of():
+    """Return a digest of all that the build depends on."""
+    digest = hashlib.sha256(f"{FLAGS} {sys.version}".encode())
+    compiled = (".c", ".h", ".pyx", ".pxd", ".toml")
+    for path in sorted(SOURCE.rglob("*")):
+        is_built = "build" in path.relative_to(SOURCE).parts
+        if path.name == "setup.py" or (path.suffix in compiled and not is_built):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def library(name):
+    """Return the path of one of gcc's libraries."""
+    path = subprocess.check_output(["gcc", f"-print-file-name={name}"], text=True).strip()
+    if "/" not in path:
+        raise Failed(f"gcc has no {name}. Debian: apt-get install gcc g++")
+    return path
+
+
+def run(*command, env=None):
+    """Run a command that must succeed."""
+    done = subprocess.run([str(part) for part in command], cwd=ROOT, env=env, check=False)
+    if done.returncode:
+        raise Failed(f"failed: {' '.join(map(str, command))}")
+
+
+def test_files(chosen):
+    """Return the files of tests to run, all if none is chosen."""
+    files = sorted((ROOT / "tests").glob("test_*.py"))
+    unknown = set(chosen) - {path.stem for path in files}
+    if unknown:
+        raise Failed(f"--only: there is no tests/{sorted(unknown)[0]}.py")
+    kept = [path for path in files if not path.name.startswith(NOT_RUN)]
+    return [path for path in files if path.stem in chosen] if chosen else kept
+
+
+def test(path, options):
+    """Run one file; return its line and whether it passed."""
+    report = FOLDER / "result.xml"
+    report.unlink(missing_ok=True)
+    begin = time.monotonic()
+    command = [PYTHON, "-m", "pytest", "-q"]
+    for name in NOT_HERE:
+        if path.name in name:
+            command += ["--deselect", f"tests/{name}"]
+    command += [f"--junit-xml={report}", *options, path]
+    # Older sanitizers do not know the address-space layout of newer kernels.
+    without = ["setarch", "-R"] if shutil.which("setarch") else []
+    done = subprocess.run([*without, *map(str, command)], cwd=ROOT, env=environment(), check=False)
+    seconds = time.monotonic() - begin
+    if not report.exists():
+        return f"{path.stem}: pytest ended with exit code {done.returncode}", False
+    counts = ElementTree.parse(report).find("testsuite").attrib
+    total, *others = (int(counts[name]) for name in ("tests", "failures", "errors", "skipped"))
+    ends = "{} failed, {} errors, {} skipped".format(*others)
+    return f"{path.stem}: {total - sum(others)} passed, {ends}, {seconds:.0f} s", not any(others)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", nargs="+", default=[], help="files of tests, without .py")
+    parser.add_argument("options", nargs="*", help="after --: arguments for pytest")
+    arguments = parser.parse_args()
+    try:
+        files = test_files(arguments.only)
+        make()
+    except Failed as error:
+        sys.exit(str(error))
+    shutil.rmtree(REPORTS, ignore_errors=True)
+    REPORTS.mkdir()
+    results = [test(path, arguments.options) for path in files]
+    print()
+    for line, passed in results:
+        print("passed" if passed else "FAILED", line, sep="  ")
+    reports = sorted(REPORTS.iterdir())
+    for path in reports:
+        print(f"\n{path.name}\n{path.read_text('utf-8', 'replace')[:6000]}")
+    print(f"\n{len(reports)} reports of the sanitizers")
+    sys.exit(bool(reports) or not all(passed for _, passed in results))
+
+
+if __name__ == "__main__":
+    main()
