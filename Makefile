@@ -30,15 +30,10 @@ install_extras = $(BIN)/python tools/requirements.py $(1) > $(VENV)/extras.txt &
 SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd csrc/*.[ch] csrc/*/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-grid test-data test-extras test-sklearn-versions test-oldest \
-        fuzz test-torch test-notebooks test-sweep test-determinism test-large test-isa test-qemu \
-        test-arm64 test-cross test-counts lint format docs bench why-page readme package-check \
-        wheels clean
-.PHONY: help build demo test test-grid test-data test-faults test-extras test-sklearn-versions test-torch \
-        test-notebooks test-counts lint format docs bench why-page readme package-check clean
-.PHONY: help build demo test test-grid test-data test-extras test-sklearn-versions test-torch \
-        test-notebooks test-asan test-tsan test-valgrind test-guard test-memory test-leaks \
-        test-counts lint format docs bench why-page readme package-check clean
+.PHONY: help build demo test test-grid test-data test-faults test-extras test-sklearn-versions \
+        test-oldest fuzz test-torch test-notebooks test-sweep test-determinism test-large test-isa \
+        test-qemu test-arm64 test-cross test-asan test-tsan test-valgrind test-guard test-memory \
+        test-leaks test-counts lint format docs bench why-page readme package-check wheels clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 24
@@ -211,6 +206,5 @@ wheels: $(VENV)/.wheels  ## manylinux wheels for every Python here, each install
 	$(BIN)/python tools/wheels.py $(WHEELS_ARGS)
 
 clean:  ## remove what was built, and the environments
-	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .venv-oldest .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
-	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .venv-asan .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .venv-oldest .venv-asan .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
 	find src tests -name '*.so' -o -name '__pycache__' | xargs rm -rf

@@ -695,6 +695,15 @@ def test_settings_of_a_layer_are_fixed(name):
 # ---- state ----------------------------------------------------------------------------------
 
 
+def test_set_weights_takes_views_of_the_weights_themselves():
+    net = Network([Dense(3, "tanh"), Dense(3)], "squared_error", n_inputs=3)
+    first, second = (layer.weight.copy() for layer in net.layers)
+    bias = np.zeros(3)
+    net.set_weights([net.layers[1].weight.T, bias, net.layers[0].weight, bias])
+    np.testing.assert_array_equal(net.layers[0].weight, second.T)
+    np.testing.assert_array_equal(net.layers[1].weight, first)
+
+
 def test_set_weights_checks_all_before_it_writes():
     net = network()
     before = net.get_weights()
