@@ -420,6 +420,19 @@ def test_callbacks_of_a_refused_resume_begin_anew(small, path):
     assert callbacks[0].best > 0
 
 
+def test_a_loss_that_is_not_finite_is_never_the_best(path):
+    """The sum over an epoch can overflow where no step has diverged; the checkpoint is written."""
+    net = fastgd.Network([fastgd.Dense(1)], "huber", fastgd.SGD(1e-9), 1, dtype="float64")
+    net.set_weights([np.full((1, 1), 1.5e308), np.zeros(1)])
+    stop = fastgd.EarlyStopping("loss")
+    data = np.ones((4, 1))
+    callbacks = [stop, fastgd.Checkpoint(path)]
+    history = net.fit(data, data, batch_size=1, callbacks=callbacks, verbose=0)
+    assert history.history["loss"] == [np.inf]
+    assert stop.best is None
+    assert fastgd.load(path).history.history["loss"] == [np.inf]
+
+
 def test_a_new_step_makes_a_checkpoint_a_thing_of_the_past(path):
     net = network("adam")
     net.fit(X, Y, epochs=2, callbacks=[fastgd.Checkpoint(path)], verbose=0)

@@ -479,8 +479,11 @@ def is_higher_better(monitor: str, mode: str) -> bool:
 
 
 def improved(value: float, best: float | None, min_delta: float, higher: bool) -> bool:
-    """Return whether a value is better than the best by more than min_delta; NaN never is."""
-    if math.isnan(value):
+    """Return whether a value is better than the best by more than min_delta.
+
+    NaN and infinity never are: no file holds them, and whatever is finite is better.
+    """
+    if not math.isfinite(value):
         return False
     if best is None:
         return True
