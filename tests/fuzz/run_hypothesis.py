@@ -36,8 +36,8 @@ def main():
                 run_state_machine_as_test(seed(number)(machine), settings=options)
             else:
                 seed(number)(options(drivers.calls()))()
+            done += CHUNK  # of one that fails nobody knows how many have run
         finally:
-            done += CHUNK
             # The words of libFuzzer, so that whoever started this reads one form.
             print(f"stat::number_of_executed_units: {done}", flush=True)
 
