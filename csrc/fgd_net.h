@@ -93,7 +93,7 @@ fgd_status fgd_net_set_optimizer(fgd_net *net, fgd_opt opt, int has_buffer);
 
 /* Makes room for mini-batches of n samples and for n_threads; grows, never shrinks, and
  * allocates what dropout and store_gradient ask for; steps may need the latter, see
- * fgd_net_needs_gradient. */
+ * fgd_net_needs_gradient.  FGD_NO_MEMORY also if it was interrupted. */
 fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_gradient);
 
 /* What a run of steps did. */

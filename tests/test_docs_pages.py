@@ -175,14 +175,14 @@ def test_what_a_tool_puts_in_needs_its_markers():
 
 def test_counts_of_tests_that_are_stale_are_found():
     commands = [command for command, *_ in count_tests.COMMANDS]
-    found = dict(zip(commands, (7_654, 5_001, 4_200, 2), strict=True))
+    found = dict(zip(commands, (7_654, 5_001, 4_200, 52, 2), strict=True))
     page = count_tests.table(found)
     assert re.findall(r"\| ([^|]*\d) \|$", page, re.M) == [
-        "over 7,600", "over 5,000", "over 4,100", "2",
+        "over 7,600", "over 5,000", "over 4,100", "52", "2",
     ]  # fmt: skip
     assert count_tests.stale(page, found) == []
     assert count_tests.stale(page, found | {commands[0]: 8_100}) == []
-    for command, number in zip(commands, (8_101, 5_000, 4_100, 3), strict=True):
+    for command, number in zip(commands, (8_101, 5_000, 4_100, 53, 3), strict=True):
         assert count_tests.stale(page, found | {command: number}) == [command]
     assert count_tests.stale("no table", found) == commands
 
