@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 from digests import CHECK, TRIAL, need
 from package_check import ROOT, check_sdist, check_wheel, run
