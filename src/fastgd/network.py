@@ -213,8 +213,8 @@ class Network:
             for i, layer in enumerate(layers)
             if layer.activation is not None
         )
-        # Nothing of the network has changed until here, where nothing can fail; and since nothing is
-        # called in between, it is one step for other threads and for Ctrl-C.
+        # Nothing of the network has changed until here, where nothing can fail; and nothing is
+        # called in between, so that for other threads and for Ctrl-C it is one step.
         self._layers, self._n_inputs, self._engine = bound, n_inputs, engine
 
     def _live(self) -> Engine:
