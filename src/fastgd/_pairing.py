@@ -1,6 +1,10 @@
-"""Which output activation each loss takes by default, and which ones it fits: the single place."""
+"""Which output activation each loss takes by default, which ones it fits, and how many classes."""
 
 from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
 
 _EVERY_ELEMENTWISE = (
     "identity", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign",
@@ -40,4 +44,15 @@ def check_pairing(loss: str, activation: str) -> None:
         raise ValueError(
             f"the loss {loss!r} does not fit the output activation {activation!r}; "
             f"with {loss!r} choose from {', '.join(sorted(choices))}"
+        )
+
+
+def check_classes(n_classes: int, dtype: np.dtype[Any], name: str = "y") -> None:
+    """Refuse labels of so many classes that the dtype, in which they are compared, has no number
+    for each."""
+    most = 2 ** (np.finfo(dtype).nmant + 1)
+    if n_classes > most:
+        raise ValueError(
+            f"{name} has labels of {n_classes:,} classes, and {dtype} tells {most:,} apart: use a "
+            "network of float64, or rows of probabilities"
         )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 import numpy as np
 
 from . import _kernels
+from ._pairing import check_classes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Array",
     "boolean",
-    "check_classes",
     "choice",
     "count_as_zero",
     "features",
@@ -284,17 +284,6 @@ def _same_length(name: str, array: Array, n_samples: int, of: str) -> None:
         raise ValueError(f"{name} must be an array with one entry for each sample, not a number")
     if len(array) != n_samples:
         raise ValueError(f"{of} has {n_samples} samples, but {name} has {len(array)}")
-
-
-def check_classes(n_classes: int, dtype: np.dtype[Any], name: str = "y") -> None:
-    """Refuse labels of so many classes that the dtype, in which they are compared, has no number
-    for each."""
-    most = 2 ** (np.finfo(dtype).nmant + 1)
-    if n_classes > most:
-        raise ValueError(
-            f"{name} has labels of {n_classes:,} classes, and {dtype} tells {most:,} apart: use a "
-            "network of float64, or rows of probabilities"
-        )
 
 
 def labels(y: Array, n_classes: int, name: str = "y") -> NDArray[np.int64]:

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import activations
-from ._pairing import canonical_output, check_pairing, fitting_outputs
-from ._validate import check_classes
+from ._pairing import canonical_output, check_classes, check_pairing, fitting_outputs
 
 Array = np.ndarray[Any, Any]
 
