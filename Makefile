@@ -4,7 +4,7 @@ VENV ?= .venv
 # Arguments for pytest: make test PYTEST_ARGS="-k digits -x"
 PYTEST_ARGS ?=
 # Extras that test-extras blocks, one list of packages a run
-BLOCKS ?= pyarrow narwhals matplotlib sklearn skl2onnx,onnx \
+BLOCKS ?= pyarrow narwhals matplotlib sklearn skl2onnx,onnx pyarrow,matplotlib,skl2onnx,onnx \
     pyarrow,narwhals,matplotlib,sklearn,skl2onnx,onnx
 # Versions of scikit-learn, each with an environment: make test-sklearn-versions SKLEARN_VERSIONS="1.6"
 SKLEARN_VERSIONS ?= 1.6 1.7 1.8 1.9
