@@ -233,8 +233,8 @@ cdef class Claim:
 cdef class Turn:
     """A re-entrant lock: one thread at a time, and a long call lets the others in now and then.
 
-    Entered by `enter` and `leave` rather than a with statement, which crashes in Cython where memory
-    is too short for a traceback.
+    Entered by `enter` and `leave` rather than a with statement, which crashes in Cython where
+    memory is too short for a traceback.
     """
     cdef object lock, door, acquire, release
     cdef Py_ssize_t waiting
