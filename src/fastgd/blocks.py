@@ -100,7 +100,7 @@ class Blocks:
 
     A cache holds a row in so many bytes as a buffer does, with 8 for a target and for a weight; one
     more is made for networks of another dtype, loss, input_scale or number of outputs, and for
-    `predict`. Only whole passes are kept: an iterator whose first one is cut short is lost.
+    `Network.predict`. Only whole passes are kept: an iterator whose first one is cut short is lost.
 
     Memory is that of two buffers, or of one without prefetch, in the network's dtype or in that of
     the blocks if it is smaller, and of some blocks. Metrics keep outputs and targets of all rows.
