@@ -499,6 +499,7 @@ def test_columns_can_be_dropped_and_misspelt_ones_are_guessed(run):
     )
 
 
+@needs_pyarrow
 def test_dropped_columns_stay_dropped_when_a_training_is_resumed(run, monkeypatch):
     houses(Path("houses.csv"), 300)
     options = "--target price --drop age,area --clip-norm 2 --epochs 4 --checkpoint 2 --quiet"
@@ -525,6 +526,7 @@ def test_dropped_columns_stay_dropped_when_a_training_is_resumed(run, monkeypatc
         np.testing.assert_array_equal(one, other)
 
 
+@needs_pyarrow
 def test_words_that_training_did_not_have_are_named(run):
     houses(Path("houses.csv"))
     run("train houses.csv --target price --epochs 1 --quiet")
@@ -536,6 +538,7 @@ def test_words_that_training_did_not_have_are_named(run):
     assert "values that training did not have, such as 'Rome' in row 1" in err
 
 
+@needs_pyarrow
 def test_columns_that_are_nearly_numbers_are_named(run):
     rows = [f"{i % 7 + 0.5},{i % 5},{i}.25" for i in range(60)]
     rows[9] = "2o.5,1,3.5"
@@ -791,6 +794,7 @@ def test_info_tells_version_instruction_sets_and_flags(run):
     assert "GFLOP/s" not in out
 
 
+@needs_pyarrow
 def test_info_shows_what_a_model_file_holds(run, digits, tmp_path):
     run("train train.npz --hidden 20 --epochs 1 --quiet")
     code, out, _ = run("info model.safetensors")
