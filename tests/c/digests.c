@@ -15,26 +15,12 @@
 #include "fgd_cpu.h"
 #include "fgd_dispatch.h"
 #include "fgd_net.h"
+#include "random.h"
 
 static const char *shown;  /* lines whose numbers are printed, NULL = none */
 static char line[96];      /* the name of the line that is being computed */
 static uint64_t digest;
 static int failures;
-
-/* ---- numbers that depend on the name of the line only ---------------------------------------- */
-
-static uint64_t random_state;
-static uint64_t random_bits(void)
-{
-    uint64_t x = random_state += 0x9E3779B97F4A7C15u;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    return x ^ (x >> 31);
-}
-static double random_between(double low, double high)
-{
-    return low + (high - low) * ((double)(random_bits() >> 11) * 0x1p-53);
-}
 
 /* ---- a line ----------------------------------------------------------------------------------- */
 

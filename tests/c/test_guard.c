@@ -3,7 +3,7 @@
  *   cc -O1 -ffp-contract=off -pthread -Icsrc tests/c/test_guard.c csrc/kernels_*.c csrc/fgd_team.c
  *      csrc/fgd_cpu.c -lm -o test_guard
  *   ./test_guard [rounds [seed]] */
-#define _DEFAULT_SOURCE
+#define _GNU_SOURCE
 #include <float.h>
 #include <math.h>
 
@@ -23,23 +23,16 @@ static void free_any(void *block)
 }
 #define posix_memalign allocate_guarded
 #define free free_any
-#undef _DEFAULT_SOURCE
+#undef _GNU_SOURCE
 #include "../../csrc/fgd_net.c"
 #undef posix_memalign
 #undef free
 
 #include "isas.h"
+#include "random.h"
 
 const fgd_kernels *fgd_active;
 
-static uint64_t random_state = 1;
-static uint64_t random_bits(void)
-{
-    uint64_t x = random_state += 0x9E3779B97F4A7C15u;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    return x ^ (x >> 31);
-}
 /* low .. high, both included. */
 static size_t between(size_t low, size_t high) { return low + random_bits() % (high - low + 1); }
 static int one_of(int n) { return (int)(random_bits() % (uint64_t)n); }
@@ -160,7 +153,6 @@ static void random_fit(const char *isa)
     net.seed = random_bits();
     net.loss = outputs[output].loss;
     net.loss_param = net.loss == FGD_LOSS_HUBER_A ? 1.5 : 0;
-    int elementwise = 1;
     for (size_t l = 0; l < n_layers; l++) {
         fgd_layer *layer = &net.layers[l];
         layer->act = l + 1 == n_layers ? outputs[output].act : one_of(FGD_N_ELEMENTWISE_ACTS);
@@ -169,7 +161,6 @@ static void random_fit(const char *isa)
         layer->l1 = one_of(4) || online ? 0 : 0.01;
         layer->l2 = one_of(4) || online ? 0 : 0.01;
         layer->dropout = one_of(3) || l + 1 == n_layers ? 0 : 0.3;
-        elementwise &= layer->act != FGD_ACT_SOFTMAX;
         for (size_t i = 0; i < layer->fan_in; i++)
             for (size_t j = 0; j < layer->fan_out; j++) {
                 const size_t at = i * layer->ldw + j;
