@@ -120,7 +120,7 @@ def main() -> None:
         print(f"no folder {options.fashion}: images are left out", file=sys.stderr)
     rows = []
     for job in jobs:
-        found = measure(job, options.rounds, 1 if options.quick else 3)
+        found = measure(job, options.rounds, 1 if options.quick else 5)
         rows += found
         for row in found:
             share = row["median"] / found[0]["median"]

@@ -14,7 +14,7 @@ import pytest
 
 import fastgd
 from block_extras import has, needs_extra
-from fastgd import Dense, Network, load
+from fastgd import Dense, Network, _kernels, load
 from fastgd._validate import is_table
 
 NAMES = ["age", "height", "weight"]
@@ -504,14 +504,36 @@ def test_an_array_in_columns_is_gathered_about_as_fast_as_one_in_rows(rng):
     assert best["F"] < 8 * best["C"]
 
 
-def test_rows_from_columns_of_any_number(rng):
+@pytest.mark.parametrize("dtype", ["?", "u1", "i2", "f2", "f4", "f8", ">f4", "g"])
+@pytest.mark.parametrize("to", ["same", "f4", "f8"])
+def test_rows_from_columns_of_any_number(rng, dtype, to):
     from fastgd._frames import rows_into
 
-    for n_rows, n_columns in ((1, 1), (7, 3), (5000, 9), (3000, 700)):
-        X = np.asfortranarray(rng.normal(size=(n_rows, n_columns)))
-        rows = np.empty((n_rows, n_columns), np.float32)
-        rows_into(rows, X)
-        np.testing.assert_array_equal(rows, X.astype(np.float32))
+    to = dtype if to == "same" else to
+    for n_rows, n_columns in ((0, 3), (1, 1), (1, 9), (7, 3), (1024, 8), (5001, 17), (3000, 700)):
+        X = np.asfortranarray(rng.integers(0, 100, (n_rows, n_columns)), dtype)
+        for columns in (X, X[::2], X[:, ::-1]):
+            wide = np.full((len(columns), n_columns + 2), 7, to)
+            rows_into(wide[:, 1:-1], columns)
+            np.testing.assert_array_equal(wide[:, 1:-1], columns.astype(to))
+            np.testing.assert_array_equal(wide[:, [0, -1]], np.full((len(columns), 2), 7, to))
+
+
+def test_rows_take_only_columns_like_them():
+    rows = np.zeros((4, 2), np.float32)
+    column = np.ones(4, np.float32)
+    for bad in (
+        [column],
+        [column, np.ones(5, np.float32)],
+        [column, np.ones(4)],
+        [column, np.ones(8, np.float32)[::2]],
+    ):
+        with pytest.raises(ValueError, match="column"):
+            _kernels.rows_from_columns(rows, bad)
+    for wrong in (np.zeros((2, 4), np.float32).T, np.zeros((4, 4), np.float32)[:, ::2]):
+        with pytest.raises(ValueError, match="rows must be contiguous"):
+            _kernels.rows_from_columns(wrong, [column, column])
+    assert not rows.any()
 
 
 def test_arrays_import_no_package_of_tables():

@@ -38,8 +38,8 @@ __all__ = [
 ]
 
 _FRAMES = ("DataFrame", "Table", "RecordBatch")
-# Bytes of the square that columns are turned into rows by
-_TILE_BYTES = 1 << 22
+# Bytes of the columns of another dtype that are converted at a time
+_CONVERTED_BYTES = 1 << 22
 # Names of columns that a message lists at most
 _MOST_NAMES = 8
 
@@ -302,19 +302,19 @@ def _as_one(columns: list[Array]) -> Array | None:
 
 
 def _fill(rows: Array, columns: Sequence[Array] | Array) -> None:
-    """Copy columns into an array of rows, a square at a time that stays in the cache."""
+    """Copy columns into an array of rows."""
     n_rows, n_columns = rows.shape
-    if n_columns <= 8:
+    if rows.itemsize > 8:  # long doubles
         for j, column in enumerate(columns):
             rows[:, j] = column
         return
-    step = max(64, _TILE_BYTES // (n_columns * rows.itemsize))
-    square = np.empty((n_columns, min(step, n_rows)), rows.dtype)
-    for first in range(0, n_rows, step):
-        part = square[:, : min(step, n_rows - first)]
-        for one, column in zip(part, columns, strict=True):
-            one[:] = column[first : first + step]
-        rows[first : first + step] = part.T
+    is_ready = all(one.dtype == rows.dtype and one.flags.c_contiguous for one in columns)
+    step = n_rows if is_ready else max(64, _CONVERTED_BYTES // (n_columns * rows.itemsize))
+    for first in range(0, n_rows, max(1, step)):
+        part = slice(first, first + step)
+        _kernels.rows_from_columns(
+            rows[part], [np.ascontiguousarray(one[part], rows.dtype) for one in columns]
+        )
 
 
 def rows_into(rows: Array, values: Array) -> None:

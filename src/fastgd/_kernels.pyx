@@ -4,6 +4,7 @@
 from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.string cimport memcpy, memset
 
 import os
@@ -26,6 +27,9 @@ cdef extern from "fgd_dispatch.h" nogil:
     void fgd_isa_select_best()
     const char *fgd_isa_active()
     int fgd_inject_fault(const char *kernel)
+
+cdef extern from "fgd_rows.h" nogil:
+    void fgd_rows_from_columns(size_t, void *, size_t, const void *const *, size_t, size_t)
 
 cdef extern from "fgd_team.h" nogil:
     int fastgd_get_num_threads()
@@ -384,6 +388,44 @@ def all_finite(array):
     finally:
         PyBuffer_Release(&buffer)
     return bool(np.isfinite(array).all())
+
+
+def rows_from_columns(rows, list columns):
+    """Write contiguous columns, each (n_rows,), into rows (n_rows, n_columns) of the same dtype.
+
+    An element may have 1, 2, 4 or 8 bytes.
+    """
+    cdef Py_ssize_t n_columns = len(columns), n_held = 0, size
+    cdef Py_buffer to
+    cdef Py_buffer *of = NULL
+    cdef const void **places = NULL
+    PyObject_GetBuffer(rows, &to, PyBUF_STRIDES | PyBUF_WRITABLE)
+    try:
+        size = to.itemsize
+        of = <Py_buffer *>PyMem_Calloc(n_columns + 1, sizeof(Py_buffer))
+        places = <const void **>PyMem_Calloc(n_columns + 1, sizeof(void *))
+        if of == NULL or places == NULL:
+            raise MemoryError
+        for column in columns:
+            PyObject_GetBuffer(column, &of[n_held], PyBUF_STRIDES)
+            n_held += 1
+            if of[n_held - 1].itemsize != size or not is_contiguous(&of[n_held - 1]) or (
+                    of[n_held - 1].len != to.shape[0] * size):
+                raise ValueError("columns must be contiguous, and like rows")
+            places[n_held - 1] = of[n_held - 1].buf
+        if to.ndim != 2 or to.shape[1] != n_columns or to.strides[1] != size or (
+                to.strides[0] % size or size not in (1, 2, 4, 8)):
+            raise ValueError("rows must be contiguous in each row, one element for each column")
+        with nogil:
+            fgd_rows_from_columns(size, to.buf, to.strides[0] // size, places, to.shape[0],
+                                  n_columns)
+    finally:
+        while n_held:
+            n_held -= 1
+            PyBuffer_Release(&of[n_held])
+        PyMem_Free(places)
+        PyMem_Free(of)
+        PyBuffer_Release(&to)
 
 
 cdef bint is_contiguous(Py_buffer *buffer) noexcept:

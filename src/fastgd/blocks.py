@@ -41,7 +41,7 @@ __all__ = ["Blocks"]
 # What is read at a time where a source leaves the choice: about so many bytes; of long rows
 # more, since each of their hundreds of columns takes time in each batch of Parquet.
 _READ_BYTES, _MOST_READ_BYTES = 1 << 22, 1 << 24
-_READ_ROWS, _LEAST_ROWS = 1 << 14, 256
+_READ_ROWS, _LEAST_ROWS = 1 << 13, 256
 # Seconds that the end of a fit waits for a block that is being read
 _WAITED = 0.1
 
