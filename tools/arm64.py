@@ -62,7 +62,8 @@ def build_wheel(root):
     run(sys.executable, "-m", "build", "--sdist", "--outdir", HOME / "sdist", ROOT, cwd=HOME)
     (sdist,) = (HOME / "sdist").glob("*.tar.gz")
     check_sdist(sdist)
-    zig = f"{sys.executable} -m ziglang cc -target aarch64-linux-gnu.{GLIBC}"
+    # -I: pip's environment for the build would hide the packages of this one.
+    zig = f"{sys.executable} -I -m ziglang cc -target aarch64-linux-gnu.{GLIBC}"
     env = {
         "CC": zig,
         "LDSHARED": f"{zig} -shared",
