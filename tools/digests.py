@@ -175,6 +175,7 @@ def emulate_python():
 def cross(folder, *targets):
     zig = [sys.executable, "-m", "ziglang", "cc"]
     os.environ |= {"WINEPREFIX": str(folder / "wine"), "WINEDEBUG": "-all"}
+    os.environ["PATH"] += f"{os.pathsep}/usr/lib/wine"  # Debian keeps wine64 off the path
     for target in targets or TARGETS:
         if target not in TARGETS:
             sys.exit(f"{target} is none of {', '.join(TARGETS)}")
@@ -190,7 +191,8 @@ def cross(folder, *targets):
             what = "no way to run it here" if emulator is None else f"no {emulator[0]} here"
             print(f"{target}: compiled and linked without a warning; {what}", flush=True)
         else:
-            check(f"{target} ({' '.join(emulator) or 'here'})", *emulator, program)
+            for isa in (None, "scalar"):  # what is chosen; and the system's own fma()
+                check(f"{target} ({' '.join(emulator) or 'here'})", *emulator, program, isa=isa)
 
 
 def write(folder):

@@ -49,7 +49,8 @@ def find_pythons():
 def build_wheel(python, sdist, folder):
     """Compile a wheel for one interpreter against an old glibc; return the repaired one."""
     target = f"{platform.machine()}-linux-gnu.{GLIBC}"
-    compiler = f"{sys.executable} -m ziglang cc -target {target}"
+    # -I: pip's environment for the build would hide the packages of this one.
+    compiler = f"{sys.executable} -I -m ziglang cc -target {target}"
     pip = [python, "-m", "pip", "--disable-pip-version-check", "-q"]
     # Some interpreters come with link flags for libraries of their own machine only.
     env = ["env", f"CC={compiler}", "LDFLAGS=", "FASTGD_WERROR=1"]

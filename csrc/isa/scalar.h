@@ -1,5 +1,6 @@
-/* Vector vocabulary for plain C, one lane; fma() may be a library call, slow and equally exact: the same names in every isa/ header, so that the
- * templates are written once.  Every header is included inside its target region.
+/* Vector vocabulary for plain C, one lane; fma() may be a library call, slow and equally exact: the
+ * same names in every isa/ header, so that the templates are written once.  Every header is included
+ * inside its target region.
  * max and min return the second operand when either is NaN, as x86 does. */
 #ifndef FGD_ISA_SCALAR_H
 #define FGD_ISA_SCALAR_H
@@ -126,8 +127,26 @@ FGD_INLINE vf64 vf64_sub(vf64 a, vf64 b) { return a - b; }
 FGD_INLINE vf64 vf64_mul(vf64 a, vf64 b) { return a * b; }
 FGD_INLINE vf64 vf64_div(vf64 a, vf64 b) { return a / b; }
 FGD_INLINE vf64 vf64_sqrt(vf64 a) { return __builtin_sqrt(a); }
+#if defined(__x86_64__)
+/* Where a processor lacks the instruction, C libraries split the factors in halves and take the
+ * product's rounding error: numbers that may be denormal, and count as zero here, though the result
+ * is not.  Then powers of 2, which change no bit, keep all of them in range. */
+FGD_INLINE vf64 vf64_fma(vf64 a, vf64 b, vf64 c)
+{
+    const double size_a = __builtin_fabs(a), size_b = __builtin_fabs(b);
+    if (size_a * size_b < 0x1p-800) {
+        if (!(__builtin_fabs(c) < 0x1p-700)) return __builtin_fma(a, b, c); /* c, or NaN */
+        const double larger = size_a < size_b ? b : a, smaller = size_a < size_b ? a : b;
+        return __builtin_fma(smaller * 0x1p300, larger, c * 0x1p300) * 0x1p-300;
+    }
+    if (size_a < 0x1p-900) return __builtin_fma(a * 0x1p300, b * 0x1p-300, c);
+    if (size_b < 0x1p-900) return __builtin_fma(a * 0x1p-300, b * 0x1p300, c);
+    return __builtin_fma(a, b, c);
+}
+#else
 FGD_INLINE vf64 vf64_fma(vf64 a, vf64 b, vf64 c) { return __builtin_fma(a, b, c); }
-FGD_INLINE vf64 vf64_fnma(vf64 a, vf64 b, vf64 c) { return __builtin_fma(-a, b, c); }
+#endif
+FGD_INLINE vf64 vf64_fnma(vf64 a, vf64 b, vf64 c) { return vf64_fma(-a, b, c); }
 FGD_INLINE vf64 vf64_max(vf64 a, vf64 b) { return a > b ? a : b; }
 FGD_INLINE vf64 vf64_min(vf64 a, vf64 b) { return a < b ? a : b; }
 FGD_INLINE vf64 vf64_and(vf64 a, vf64 b) { return fgd_from_bits64(fgd_bits64(a) & fgd_bits64(b)); }
