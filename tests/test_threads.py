@@ -82,7 +82,7 @@ def test_worker_parks_within_50_microseconds(tmp_path):
 def test_threads_do_not_share_a_core_while_others_idle(tmp_path):
     """The scheduler wakes workers on the caller's core; without parting, 94 of 100 stay there."""
     most = 20 if len(os.sched_getaffinity(0)) > 1 else 100
-    for _ in range(5):  # no core may have been idle
+    for _ in range(20):  # no core may have been idle
         source = "test_team.c", "csrc/fgd_cpu.c"
         shared = int(compile_and_run(tmp_path, "-O2", *source, arguments=["cores"]).stdout)
         if shared <= most:
