@@ -121,7 +121,7 @@ def test_threads_without_cores_cost_little():
         net.fit(X, Y, epochs=400, batch_size=128, shuffle=False, verbose=0, n_threads=n_threads)
         return time.process_time() - started
     cost(2)
-    for _ in range(6):
+    for _ in range(20):
         for n_threads in costs:
             costs[n_threads].append(cost(n_threads))
     print(min(costs[2]) / min(costs[1]), sum(costs[2]) / sum(costs[1]))
