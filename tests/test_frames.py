@@ -519,6 +519,19 @@ def test_rows_from_columns_of_any_number(rng, dtype, to):
             np.testing.assert_array_equal(wide[:, [0, -1]], np.full((len(columns), 2), 7, to))
 
 
+def test_rows_from_columns_that_are_not_aligned():
+    """Most processors read these as well; UndefinedBehaviorSanitizer (make test-asan) does not."""
+    from fastgd._frames import rows_into
+
+    memory = np.zeros(8 * 30 + 1, np.uint8)
+    X = memory[1:].view(np.float64).reshape((10, 3), order="F")
+    X[...] = np.arange(30).reshape(10, 3)
+    assert not X.flags.aligned
+    rows = np.empty((10, 3))
+    rows_into(rows, X)
+    np.testing.assert_array_equal(rows, np.arange(30).reshape(10, 3))
+
+
 def test_rows_take_only_columns_like_them():
     rows = np.zeros((4, 2), np.float32)
     column = np.ones(4, np.float32)

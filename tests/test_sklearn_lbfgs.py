@@ -99,14 +99,14 @@ def test_sparse(kind, layout, train):
 def test_float32_gives_float64_weights(kind, train):
     """scikit-learn rounds weights and gradients to float32 on the way there, fastgd does not.
 
-    How far that takes it depends on the processor's BLAS, and is not ours to bound: the same
-    numbers in float64 show where it would go without.
+    How far that takes it, after a few steps, depends on the processor's BLAS: the same numbers in
+    float64 show where it would go without.
     """
     X, y = make_data(kind, "float32")
     (original, rounded, _), (ours, given, _) = train(kind, X, y)
     wanted = train(kind, X.astype(np.float64), y)[0][1]
     assert error(wanted[:10], given[:10]) <= 1e-6
-    assert error(wanted[:1], rounded[:1]) <= 1e-6
+    assert error(rounded[:3], given[:3]) <= 1e-6
     assert ours.loss_ <= 1.01 * original.loss_
     assert {w.dtype for w in ours.coefs_ + ours.intercepts_} == {np.dtype("float64")}
     assert ours.predict(X).dtype == original.predict(X).dtype

@@ -308,13 +308,15 @@ def _fill(rows: Array, columns: Sequence[Array] | Array) -> None:
         for j, column in enumerate(columns):
             rows[:, j] = column
         return
-    is_ready = all(one.dtype == rows.dtype and one.flags.c_contiguous for one in columns)
+    is_ready = all(
+        one.dtype == rows.dtype and one.flags.c_contiguous and one.flags.aligned for one in columns
+    )
     step = n_rows if is_ready else max(64, _CONVERTED_BYTES // (n_columns * rows.itemsize))
     for first in range(0, n_rows, max(1, step)):
-        part = slice(first, first + step)
-        _kernels.rows_from_columns(
-            rows[part], [np.ascontiguousarray(one[part], rows.dtype) for one in columns]
-        )
+        parts = [one[first : first + step] for one in columns]
+        if not is_ready:
+            parts = [np.require(part, rows.dtype, ["C", "A"]) for part in parts]
+        _kernels.rows_from_columns(rows[first : first + step], parts)
 
 
 def rows_into(rows: Array, values: Array) -> None:
