@@ -63,7 +63,7 @@ $(VENV)/.wheels: $(VENV)/.built
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.built
-	$(PIP) install -e '.[docs]'
+	$(call install_extras,docs)
 	@touch $@
 
 build: $(VENV)/.built  ## build the package in place

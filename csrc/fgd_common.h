@@ -26,6 +26,16 @@
 #define FGD_STR_(x) #x
 #define FGD_STR(x) FGD_STR_(x)
 
+/* Before a loop of at most so many turns, their number being known to the compiler.  clang takes
+ * gcc's pragma for a wish that it fulfils late: clang 14 then keeps tiles in memory, at a fifth
+ * of the speed. */
+#if defined(__clang__)
+#define FGD_UNROLL(n) _Pragma("clang loop unroll(full)")
+#else
+#define FGD_UNROLL_(n) _Pragma(#n)
+#define FGD_UNROLL(n) FGD_UNROLL_(GCC unroll n)
+#endif
+
 /* Rows of every work buffer and of every weight matrix start on, and are padded to, this. */
 #define FGD_ALIGN_BYTES 64
 

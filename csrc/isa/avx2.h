@@ -42,6 +42,12 @@ FGD_INLINE vf32 vf32_mul(vf32 a, vf32 b) { return _mm256_mul_ps(a, b); }
 FGD_INLINE vf32 vf32_div(vf32 a, vf32 b) { return _mm256_div_ps(a, b); }
 FGD_INLINE vf32 vf32_sqrt(vf32 a) { return _mm256_sqrt_ps(a); }
 FGD_INLINE vf32 vf32_fma(vf32 a, vf32 b, vf32 c) { return _mm256_fmadd_ps(a, b, c); }
+/* sum = fma(a, b, sum), in place: with 12 sums in 16 registers gcc otherwise lets results change
+ * places, and runs out of registers. */
+FGD_INLINE void vf32_accumulate(vf32 *sum, vf32 a, vf32 b)
+{
+    __asm__("vfmadd231ps %2, %1, %0" : "+x"(*sum) : "x"(a), "x"(b));
+}
 FGD_INLINE vf32 vf32_fnma(vf32 a, vf32 b, vf32 c) { return _mm256_fnmadd_ps(a, b, c); }
 FGD_INLINE vf32 vf32_max(vf32 a, vf32 b) { return _mm256_max_ps(a, b); }
 FGD_INLINE vf32 vf32_min(vf32 a, vf32 b) { return _mm256_min_ps(a, b); }
@@ -129,6 +135,10 @@ FGD_INLINE vf64 vf64_mul(vf64 a, vf64 b) { return _mm256_mul_pd(a, b); }
 FGD_INLINE vf64 vf64_div(vf64 a, vf64 b) { return _mm256_div_pd(a, b); }
 FGD_INLINE vf64 vf64_sqrt(vf64 a) { return _mm256_sqrt_pd(a); }
 FGD_INLINE vf64 vf64_fma(vf64 a, vf64 b, vf64 c) { return _mm256_fmadd_pd(a, b, c); }
+FGD_INLINE void vf64_accumulate(vf64 *sum, vf64 a, vf64 b)
+{
+    __asm__("vfmadd231pd %2, %1, %0" : "+x"(*sum) : "x"(a), "x"(b));
+}
 FGD_INLINE vf64 vf64_fnma(vf64 a, vf64 b, vf64 c) { return _mm256_fnmadd_pd(a, b, c); }
 FGD_INLINE vf64 vf64_max(vf64 a, vf64 b) { return _mm256_max_pd(a, b); }
 FGD_INLINE vf64 vf64_min(vf64 a, vf64 b) { return _mm256_min_pd(a, b); }
@@ -215,7 +225,7 @@ FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
 FGD_INLINE void vf32_transpose(const float *const *row, size_t offset, float *dst, size_t ldd)
 {
     __m256 r[8], t[8];
-#pragma GCC unroll 4
+    FGD_UNROLL(4)
     for (int i = 0; i < 4; i++) {
         r[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row[i] + offset)),
                                     _mm_loadu_ps(row[i + 4] + offset), 1);
@@ -223,7 +233,7 @@ FGD_INLINE void vf32_transpose(const float *const *row, size_t offset, float *ds
                                         _mm_loadu_ps(row[i + 4] + offset + 4), 1);
     }
     /* Now each half of r[0..3] is a 4x4 block of columns 0-3, r[4..7] of columns 4-7. */
-#pragma GCC unroll 2
+    FGD_UNROLL(2)
     for (int h = 0; h < 8; h += 4) {
         t[h] = _mm256_unpacklo_ps(r[h], r[h + 1]);
         t[h + 1] = _mm256_unpackhi_ps(r[h], r[h + 1]);
@@ -238,7 +248,7 @@ FGD_INLINE void vf32_transpose(const float *const *row, size_t offset, float *ds
 FGD_INLINE void vf64_transpose(const double *const *row, size_t offset, double *dst, size_t ldd)
 {
     __m256d r[4];
-#pragma GCC unroll 2
+    FGD_UNROLL(2)
     for (int i = 0; i < 2; i++) {
         r[i] = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(row[i] + offset)),
                                     _mm_loadu_pd(row[i + 2] + offset), 1);

@@ -45,6 +45,7 @@ FGD_INLINE vf32 vf32_mul(vf32 a, vf32 b) { return _mm512_mul_ps(a, b); }
 FGD_INLINE vf32 vf32_div(vf32 a, vf32 b) { return _mm512_div_ps(a, b); }
 FGD_INLINE vf32 vf32_sqrt(vf32 a) { return _mm512_sqrt_ps(a); }
 FGD_INLINE vf32 vf32_fma(vf32 a, vf32 b, vf32 c) { return _mm512_fmadd_ps(a, b, c); }
+FGD_INLINE void vf32_accumulate(vf32 *sum, vf32 a, vf32 b) { *sum = vf32_fma(a, b, *sum); }
 FGD_INLINE vf32 vf32_fnma(vf32 a, vf32 b, vf32 c) { return _mm512_fnmadd_ps(a, b, c); }
 FGD_INLINE vf32 vf32_max(vf32 a, vf32 b) { return _mm512_max_ps(a, b); }
 FGD_INLINE vf32 vf32_min(vf32 a, vf32 b) { return _mm512_min_ps(a, b); }
@@ -123,6 +124,7 @@ FGD_INLINE vf64 vf64_mul(vf64 a, vf64 b) { return _mm512_mul_pd(a, b); }
 FGD_INLINE vf64 vf64_div(vf64 a, vf64 b) { return _mm512_div_pd(a, b); }
 FGD_INLINE vf64 vf64_sqrt(vf64 a) { return _mm512_sqrt_pd(a); }
 FGD_INLINE vf64 vf64_fma(vf64 a, vf64 b, vf64 c) { return _mm512_fmadd_pd(a, b, c); }
+FGD_INLINE void vf64_accumulate(vf64 *sum, vf64 a, vf64 b) { *sum = vf64_fma(a, b, *sum); }
 FGD_INLINE vf64 vf64_fnma(vf64 a, vf64 b, vf64 c) { return _mm512_fnmadd_pd(a, b, c); }
 FGD_INLINE vf64 vf64_max(vf64 a, vf64 b) { return _mm512_max_pd(a, b); }
 FGD_INLINE vf64 vf64_min(vf64 a, vf64 b) { return _mm512_min_pd(a, b); }
@@ -200,10 +202,10 @@ FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
 FGD_INLINE void vf32_transpose(const float *const *row, size_t offset, float *dst, size_t ldd)
 {
     /* Four quarters: quarter q holds, in its 128-bit lane g, columns 4q..4q+3 of row 4g + i. */
-#pragma GCC unroll 4
+    FGD_UNROLL(4)
     for (int q = 0; q < 4; q++) {
         __m512 r[4];
-#pragma GCC unroll 4
+        FGD_UNROLL(4)
         for (int i = 0; i < 4; i++) {
             const size_t at = offset + 4 * q;
             __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(row[i] + at));
@@ -223,10 +225,10 @@ FGD_INLINE void vf32_transpose(const float *const *row, size_t offset, float *ds
 FGD_INLINE void vf64_transpose(const double *const *row, size_t offset, double *dst, size_t ldd)
 {
     /* Quarter q holds, in its 128-bit lane g, columns 2q, 2q+1 of row 2g + i. */
-#pragma GCC unroll 4
+    FGD_UNROLL(4)
     for (int q = 0; q < 4; q++) {
         __m512d r[2];
-#pragma GCC unroll 2
+        FGD_UNROLL(2)
         for (int i = 0; i < 2; i++) {
             const size_t at = offset + 2 * q;
             __m512d v = _mm512_castpd128_pd512(_mm_loadu_pd(row[i] + at));

@@ -7,14 +7,14 @@ FGD_INLINE void FN(ukr_step)(const int mr, const int nv, const int by_column, co
                              ptrdiff_t as, const REAL *b, VF *acc)
 {
     VF bv[4];
-#pragma GCC unroll 4
+    FGD_UNROLL(4)
     for (int j = 0; j < nv; j++) bv[j] = V(load)(b + j * LANES);
     if (by_column) {
-#pragma GCC unroll 24
+        FGD_UNROLL(24)
         for (int i = 0; i < mr; i++) {
             const VF av = V(set1)(a[i]);
-#pragma GCC unroll 4
-            for (int j = 0; j < nv; j++) acc[i * nv + j] = V(fma)(av, bv[j], acc[i * nv + j]);
+            FGD_UNROLL(4)
+            for (int j = 0; j < nv; j++) V(accumulate)(&acc[i * nv + j], av, bv[j]);
         }
         /* The next elements of A lie a row of W apart: no processor foresees that. Eight
          * steps are the time that a line takes from the second-level cache. */
@@ -22,15 +22,12 @@ FGD_INLINE void FN(ukr_step)(const int mr, const int nv, const int by_column, co
     } else {
         /* Three rows for each pointer: base, base + as, base + 2 as need one register
          * for the base where the processor scales an index by 4 and 8. */
-#pragma GCC unroll 8
-        for (int i3 = 0; i3 < mr; i3 += 3) {
-            const REAL *a3 = a + i3 * as;
-#pragma GCC unroll 3
-            for (int i = i3; i < (i3 + 3 < mr ? i3 + 3 : mr); i++) {
-                const VF av = V(set1)(a3[(i - i3) * as]);
-#pragma GCC unroll 4
-                for (int j = 0; j < nv; j++) acc[i * nv + j] = V(fma)(av, bv[j], acc[i * nv + j]);
-            }
+        FGD_UNROLL(24)
+        for (int i = 0; i < mr; i++) {
+            const REAL *a3 = a + i / 3 * 3 * as;
+            const VF av = V(set1)(a3[i % 3 * as]);
+            FGD_UNROLL(4)
+            for (int j = 0; j < nv; j++) V(accumulate)(&acc[i * nv + j], av, bv[j]);
         }
     }
 }
@@ -49,17 +46,15 @@ FGD_INLINE void FN(ukr_body)(const int mr, const int nv, const int by_column, si
 {
     VF acc[24];
     if (bias) {
-#pragma GCC unroll 24
-        for (int i = 0; i < mr; i++)
-#pragma GCC unroll 4
-            for (int j = 0; j < nv; j++) acc[i * nv + j] = V(set1)(bias[i]);
+        FGD_UNROLL(24)
+        for (int i = 0; i < mr; i++) FGD_UNROLL(4)
+        for (int j = 0; j < nv; j++) acc[i * nv + j] = V(set1)(bias[i]);
     } else if (flags & FGD_UKR_LOAD_C) {
-#pragma GCC unroll 24
-        for (int i = 0; i < mr; i++)
-#pragma GCC unroll 4
-            for (int j = 0; j < nv; j++) acc[i * nv + j] = V(load)(c + i * ldc + j * LANES);
+        FGD_UNROLL(24)
+        for (int i = 0; i < mr; i++) FGD_UNROLL(4)
+        for (int j = 0; j < nv; j++) acc[i * nv + j] = V(load)(c + i * ldc + j * LANES);
     } else {
-#pragma GCC unroll 24
+        FGD_UNROLL(24)
         for (int i = 0; i < mr * nv; i++) acc[i] = V(zero)();
     }
     size_t p = 0;
@@ -72,7 +67,7 @@ FGD_INLINE void FN(ukr_body)(const int mr, const int nv, const int by_column, si
             __builtin_prefetch((const void *)(asked + third), 0, 2);
         }
         asked += (uintptr_t)ask->stride;
-#pragma GCC unroll 4
+        FGD_UNROLL(4)
         for (int q = 0; q < FGD_UKR_STEPS; q++) {
             FN(ukr_step)(mr, nv, by_column, a, as, b, acc);
             a += by_column ? as : 1;
@@ -88,21 +83,19 @@ FGD_INLINE void FN(ukr_body)(const int mr, const int nv, const int by_column, si
     /* Else the compiler computes the address of every row before the loop, to keep it in memory. */
     __asm__("" : "+r"(c), "+r"(ldc));
     if (gate) {
-#pragma GCC unroll 24
-        for (int i = 0; i < mr; i++)
-#pragma GCC unroll 4
-            for (int j = 0; j < nv; j++) {
-                const VF a_below = V(load)(gate + i * ldc + j * LANES);
-                acc[i * nv + j] = V(mul)(acc[i * nv + j], V(relu_slope)(a_below, a_below));
-            }
+        FGD_UNROLL(24)
+        for (int i = 0; i < mr; i++) FGD_UNROLL(4)
+        for (int j = 0; j < nv; j++) {
+            const VF a_below = V(load)(gate + i * ldc + j * LANES);
+            acc[i * nv + j] = V(mul)(acc[i * nv + j], V(relu_slope)(a_below, a_below));
+        }
     } else if (flags & FGD_UKR_RELU) {
-#pragma GCC unroll 24
+        FGD_UNROLL(24)
         for (int i = 0; i < mr * nv; i++) acc[i] = V(relu_act)(acc[i], acc[i]);
     }
-#pragma GCC unroll 24
-    for (int i = 0; i < mr; i++)
-#pragma GCC unroll 4
-        for (int j = 0; j < nv; j++) V(store)(c + i * ldc + j * LANES, acc[i * nv + j]);
+    FGD_UNROLL(24)
+    for (int i = 0; i < mr; i++) FGD_UNROLL(4)
+    for (int j = 0; j < nv; j++) V(store)(c + i * ldc + j * LANES, acc[i * nv + j]);
 }
 
 /* One instance per tile height and width: fgd_s<by_column|by_row>_<mr>x<nv>v_<isa>. */
@@ -130,28 +123,27 @@ FGD_INLINE void FN(chain16_columns)(const int units, const int nv, size_t fan_in
 {
     const size_t whole = fan_in & ~(size_t)15;
     VF sums[4][6]; /* of chains r mod 4: one for each unit and vector */
-#pragma GCC unroll 4
+    FGD_UNROLL(4)
     for (int r = 0; r < 4; r++) {
         VF acc[4][6];
-#pragma GCC unroll 4
-        for (int q = 0; q < 4; q++)
-#pragma GCC unroll 6
-            for (int i = 0; i < units * nv; i++)
-                acc[q][i] = r == 0 && q == 0 ? V(set1)(bias[i / nv]) : V(zero)();
+        FGD_UNROLL(4)
+        for (int q = 0; q < 4; q++) FGD_UNROLL(6)
+        for (int i = 0; i < units * nv; i++)
+            acc[q][i] = r == 0 && q == 0 ? V(set1)(bias[i / nv]) : V(zero)();
         const REAL *xp = x + r * ldx, *wp = w + r * ldw;
         for (size_t k = r; k < fan_in; k += 16) {
             /* Of the last, incomplete, 16 rows some chains have none. */
             const size_t rows = k < whole ? 16 : fan_in - k;
-#pragma GCC unroll 4
+            FGD_UNROLL(4)
             for (int q = 0; q < 4; q++) {
                 if ((size_t)(4 * q) >= rows) break;
                 VF xv[4];
-#pragma GCC unroll 4
+                FGD_UNROLL(4)
                 for (int j = 0; j < nv; j++) xv[j] = V(load)(xp + 4 * q * ldx + j * LANES);
-#pragma GCC unroll 4
+                FGD_UNROLL(4)
                 for (int u = 0; u < units; u++) {
                     const VF wv = V(set1)(wp[4 * q * ldw + u]);
-#pragma GCC unroll 4
+                    FGD_UNROLL(4)
                     for (int j = 0; j < nv; j++)
                         acc[q][u * nv + j] = V(fma)(wv, xv[j], acc[q][u * nv + j]);
                 }
@@ -159,11 +151,11 @@ FGD_INLINE void FN(chain16_columns)(const int units, const int nv, size_t fan_in
             xp += 16 * ldx;
             wp += 16 * ldw;
         }
-#pragma GCC unroll 6
+        FGD_UNROLL(6)
         for (int i = 0; i < units * nv; i++)
             sums[r][i] = V(add)(V(add)(acc[0][i], acc[2][i]), V(add)(acc[1][i], acc[3][i]));
     }
-#pragma GCC unroll 6
+    FGD_UNROLL(6)
     for (int i = 0; i < units * nv; i++)
         V(store)(z + i / nv * ldz + i % nv * LANES,
                  V(add)(V(add)(sums[0][i], sums[2][i]), V(add)(sums[1][i], sums[3][i])));
@@ -254,14 +246,14 @@ static void FN(fma_burn)(size_t rounds, REAL *sink)
 {
     VF acc[8];
     const VF x = V(set1)((REAL)0.5), y = V(set1)((REAL)1);
-#pragma GCC unroll 8
+    FGD_UNROLL(8)
     for (int i = 0; i < 8; i++) acc[i] = V(set1)((REAL)i);
     for (size_t p = 0; p < 2 * rounds; p++) {
-#pragma GCC unroll 8
+        FGD_UNROLL(8)
         for (int i = 0; i < 8; i++) acc[i] = V(fma)(acc[i], x, y);
     }
     VF total = V(zero)();
-#pragma GCC unroll 8
+    FGD_UNROLL(8)
     for (int i = 0; i < 8; i++) total = V(add)(total, acc[i]);
     V(store)(sink, total);
 }
