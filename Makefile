@@ -26,7 +26,7 @@ TEST_FILES ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # Of extras, without building the package anew: $(call install_extras,data test)
-install_extras = $(BIN)/python tools/requirements.py $(1) > $(VENV)/extras.txt && $(PIP) install -r $(VENV)/extras.txt
+install_extras = $(BIN)/python tools/requirements.py $(1) > $@.txt && $(PIP) install -r $@.txt
 SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd csrc/*.[ch] csrc/*/*.h)
 
 .DEFAULT_GOAL := help

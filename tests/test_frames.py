@@ -540,10 +540,19 @@ def test_rows_take_only_columns_like_them():
         [column, np.ones(5, np.float32)],
         [column, np.ones(4)],
         [column, np.ones(8, np.float32)[::2]],
+        [column, np.zeros(17, np.uint8)[1:].view(np.float32)],
     ):
         with pytest.raises(ValueError, match="column"):
             _kernels.rows_from_columns(rows, bad)
-    for wrong in (np.zeros((2, 4), np.float32).T, np.zeros((4, 4), np.float32)[:, ::2]):
+    for wrong in (
+        np.zeros((2, 4), np.float32).T,
+        np.zeros((4, 4), np.float32)[:, ::2],
+        rows[::-1],
+        np.zeros(33, np.uint8)[1:].view(np.float32).reshape(4, 2),
+        np.zeros((4, 2), "V0"),
+        np.zeros((), np.float32),
+        np.zeros(4, np.float32),
+    ):
         with pytest.raises(ValueError, match="rows must be contiguous"):
             _kernels.rows_from_columns(wrong, [column, column])
     assert not rows.any()

@@ -1,5 +1,5 @@
-/* Vector vocabulary for plain C, one lane; fma() may be a library call, slow and equally exact: the
- * same names in every isa/ header, so that the templates are written once.  Every header is included
+/* Vector vocabulary for plain C, one lane; fma() may be a library call, slow, and for small numbers
+ * in need of help (vf64_fma): the same names in every isa/ header, so that the templates are written once.  Every header is included
  * inside its target region.
  * max and min return the second operand when either is NaN, as x86 does. */
 #ifndef FGD_ISA_SCALAR_H
@@ -132,7 +132,7 @@ FGD_INLINE vf64 vf64_sqrt(vf64 a) { return __builtin_sqrt(a); }
 /* Where a processor lacks the instruction, C libraries split the factors in halves and take the
  * product's rounding error: numbers that may be denormal, and count as zero here, though the result
  * is not.  Then powers of 2, which change no bit, keep all of them in range. */
-FGD_INLINE vf64 vf64_fma(vf64 a, vf64 b, vf64 c)
+static __attribute__((noinline, unused)) vf64 vf64_fma_of_small(vf64 a, vf64 b, vf64 c)
 {
     const double size_a = __builtin_fabs(a), size_b = __builtin_fabs(b);
     if (size_a * size_b < 0x1p-800) {
@@ -142,7 +142,14 @@ FGD_INLINE vf64 vf64_fma(vf64 a, vf64 b, vf64 c)
     }
     if (size_a < 0x1p-900) return __builtin_fma(a * 0x1p300, b * 0x1p-300, c);
     if (size_b < 0x1p-900) return __builtin_fma(a * 0x1p-300, b * 0x1p300, c);
-    return __builtin_fma(a, b, c);
+    return __builtin_fma(a, b, c); /* a factor or the product is NaN */
+}
+FGD_INLINE vf64 vf64_fma(vf64 a, vf64 b, vf64 c)
+{
+    const double size_a = __builtin_fabs(a), size_b = __builtin_fabs(b);
+    if (size_a * size_b >= 0x1p-800 && size_a >= 0x1p-900 && size_b >= 0x1p-900)
+        return __builtin_fma(a, b, c);
+    return vf64_fma_of_small(a, b, c);
 }
 #else
 FGD_INLINE vf64 vf64_fma(vf64 a, vf64 b, vf64 c) { return __builtin_fma(a, b, c); }

@@ -247,7 +247,7 @@ static void FN(fma_burn)(size_t rounds, REAL *sink)
     VF acc[8];
     const VF x = V(set1)((REAL)0.5), y = V(set1)((REAL)1);
     FGD_UNROLL(8)
-    for (int i = 0; i < 8; i++) acc[i] = V(set1)((REAL)i);
+    for (int i = 0; i < 8; i++) acc[i] = V(set1)((REAL)(i + 3)); /* 2 would stay 2 for ever */
     for (size_t p = 0; p < 2 * rounds; p++) {
         FGD_UNROLL(8)
         for (int i = 0; i < 8; i++) acc[i] = V(fma)(acc[i], x, y);

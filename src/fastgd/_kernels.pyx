@@ -393,7 +393,8 @@ def all_finite(array):
 def rows_from_columns(rows, list columns):
     """Write contiguous columns, each (n_rows,), into rows (n_rows, n_columns) of the same dtype.
 
-    An element may have 1, 2, 4 or 8 bytes.
+    An element may have 1, 2, 4 or 8 bytes, and lies at a multiple of that. The rows go forward in
+    memory. Of the dtype only its size is looked at.
     """
     cdef Py_ssize_t n_columns = len(columns), n_held = 0, size
     cdef Py_buffer to
@@ -402,6 +403,11 @@ def rows_from_columns(rows, list columns):
     PyObject_GetBuffer(rows, &to, PyBUF_STRIDES | PyBUF_WRITABLE)
     try:
         size = to.itemsize
+        if to.ndim != 2 or size not in (1, 2, 4, 8) or to.shape[1] != n_columns or (
+                to.strides[1] != size or to.strides[0] < 0 or to.strides[0] % size or
+                <size_t>to.buf % <size_t>size):
+            raise ValueError("rows must be contiguous in each row, one element for each column, "
+                             "aligned and forward")
         of = <Py_buffer *>PyMem_Calloc(n_columns + 1, sizeof(Py_buffer))
         places = <const void **>PyMem_Calloc(n_columns + 1, sizeof(void *))
         if of == NULL or places == NULL:
@@ -410,12 +416,10 @@ def rows_from_columns(rows, list columns):
             PyObject_GetBuffer(column, &of[n_held], PyBUF_STRIDES)
             n_held += 1
             if of[n_held - 1].itemsize != size or not is_contiguous(&of[n_held - 1]) or (
-                    of[n_held - 1].len != to.shape[0] * size):
-                raise ValueError("columns must be contiguous, and like rows")
+                    of[n_held - 1].len != to.shape[0] * size or
+                    <size_t>of[n_held - 1].buf % <size_t>size):
+                raise ValueError("columns must be contiguous, aligned, and like rows")
             places[n_held - 1] = of[n_held - 1].buf
-        if to.ndim != 2 or to.shape[1] != n_columns or to.strides[1] != size or (
-                to.strides[0] % size or size not in (1, 2, 4, 8)):
-            raise ValueError("rows must be contiguous in each row, one element for each column")
         with nogil:
             fgd_rows_from_columns(size, to.buf, to.strides[0] // size, places, to.shape[0],
                                   n_columns)

@@ -43,7 +43,7 @@ static const struct {
     {FGD_ACT_ELU, "elu", 2.5, ULP, 0.5, UNITS, 1, -1, INFINITY},
     {FGD_ACT_SELU, "selu", 2.5, ULP, 1, UNITS, 1, -2, INFINITY},
     {FGD_ACT_GELU, "gelu", 4, ULP, 3, UNITS, 0, -INFINITY, INFINITY},
-    {FGD_ACT_SILU, "silu", 3.5, ULP, 5, UNITS, 0, -INFINITY, INFINITY},
+    {FGD_ACT_SILU, "silu", 3.5, ULP, 4, UNITS, 0, -INFINITY, INFINITY},
     {FGD_ACT_MISH, "mish", 4, ULP, 5, UNITS, 0, -INFINITY, INFINITY},
     {FGD_ACT_SOFTPLUS, "softplus", 2.5, ULP, 2.5, ULP, 0, -INFINITY, INFINITY},
     {FGD_ACT_SOFTSIGN, "softsign", 1.5, ULP, 3.5, ULP, 0, -INFINITY, INFINITY},
