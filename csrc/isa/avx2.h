@@ -42,11 +42,12 @@ FGD_INLINE vf32 vf32_mul(vf32 a, vf32 b) { return _mm256_mul_ps(a, b); }
 FGD_INLINE vf32 vf32_div(vf32 a, vf32 b) { return _mm256_div_ps(a, b); }
 FGD_INLINE vf32 vf32_sqrt(vf32 a) { return _mm256_sqrt_ps(a); }
 FGD_INLINE vf32 vf32_fma(vf32 a, vf32 b, vf32 c) { return _mm256_fmadd_ps(a, b, c); }
-/* sum = fma(a, b, sum), in place: with 12 sums in 16 registers gcc otherwise lets results change
+/* fma(a, b, sum) in sum's register: with 12 sums in 16 registers gcc otherwise lets results change
  * places, and runs out of registers. */
-FGD_INLINE void vf32_accumulate(vf32 *sum, vf32 a, vf32 b)
+FGD_INLINE vf32 vf32_accumulate(vf32 a, vf32 b, vf32 sum)
 {
-    __asm__("vfmadd231ps {%2, %1, %0|%0, %1, %2}" : "+x"(*sum) : "x"(a), "x"(b));
+    __asm__("vfmadd231ps {%2, %1, %0|%0, %1, %2}" : "+x"(sum) : "x"(a), "x"(b));
+    return sum;
 }
 FGD_INLINE vf32 vf32_fnma(vf32 a, vf32 b, vf32 c) { return _mm256_fnmadd_ps(a, b, c); }
 FGD_INLINE vf32 vf32_max(vf32 a, vf32 b) { return _mm256_max_ps(a, b); }
@@ -135,9 +136,10 @@ FGD_INLINE vf64 vf64_mul(vf64 a, vf64 b) { return _mm256_mul_pd(a, b); }
 FGD_INLINE vf64 vf64_div(vf64 a, vf64 b) { return _mm256_div_pd(a, b); }
 FGD_INLINE vf64 vf64_sqrt(vf64 a) { return _mm256_sqrt_pd(a); }
 FGD_INLINE vf64 vf64_fma(vf64 a, vf64 b, vf64 c) { return _mm256_fmadd_pd(a, b, c); }
-FGD_INLINE void vf64_accumulate(vf64 *sum, vf64 a, vf64 b)
+FGD_INLINE vf64 vf64_accumulate(vf64 a, vf64 b, vf64 sum)
 {
-    __asm__("vfmadd231pd {%2, %1, %0|%0, %1, %2}" : "+x"(*sum) : "x"(a), "x"(b));
+    __asm__("vfmadd231pd {%2, %1, %0|%0, %1, %2}" : "+x"(sum) : "x"(a), "x"(b));
+    return sum;
 }
 FGD_INLINE vf64 vf64_fnma(vf64 a, vf64 b, vf64 c) { return _mm256_fnmadd_pd(a, b, c); }
 FGD_INLINE vf64 vf64_max(vf64 a, vf64 b) { return _mm256_max_pd(a, b); }

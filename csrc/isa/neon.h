@@ -42,7 +42,7 @@ FGD_INLINE vf32 vf32_mul(vf32 a, vf32 b) { return vmulq_f32(a, b); }
 FGD_INLINE vf32 vf32_div(vf32 a, vf32 b) { return vdivq_f32(a, b); }
 FGD_INLINE vf32 vf32_sqrt(vf32 a) { return vsqrtq_f32(a); }
 FGD_INLINE vf32 vf32_fma(vf32 a, vf32 b, vf32 c) { return vfmaq_f32(c, a, b); }
-FGD_INLINE void vf32_accumulate(vf32 *sum, vf32 a, vf32 b) { *sum = vf32_fma(a, b, *sum); }
+FGD_INLINE vf32 vf32_accumulate(vf32 a, vf32 b, vf32 sum) { return vf32_fma(a, b, sum); }
 FGD_INLINE vf32 vf32_fnma(vf32 a, vf32 b, vf32 c) { return vfmsq_f32(c, a, b); }
 FGD_INLINE vf32 vf32_max(vf32 a, vf32 b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 FGD_INLINE vf32 vf32_min(vf32 a, vf32 b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
@@ -125,7 +125,7 @@ FGD_INLINE vf64 vf64_mul(vf64 a, vf64 b) { return vmulq_f64(a, b); }
 FGD_INLINE vf64 vf64_div(vf64 a, vf64 b) { return vdivq_f64(a, b); }
 FGD_INLINE vf64 vf64_sqrt(vf64 a) { return vsqrtq_f64(a); }
 FGD_INLINE vf64 vf64_fma(vf64 a, vf64 b, vf64 c) { return vfmaq_f64(c, a, b); }
-FGD_INLINE void vf64_accumulate(vf64 *sum, vf64 a, vf64 b) { *sum = vf64_fma(a, b, *sum); }
+FGD_INLINE vf64 vf64_accumulate(vf64 a, vf64 b, vf64 sum) { return vf64_fma(a, b, sum); }
 FGD_INLINE vf64 vf64_fnma(vf64 a, vf64 b, vf64 c) { return vfmsq_f64(c, a, b); }
 FGD_INLINE vf64 vf64_max(vf64 a, vf64 b) { return vbslq_f64(vcgtq_f64(a, b), a, b); }
 FGD_INLINE vf64 vf64_min(vf64 a, vf64 b) { return vbslq_f64(vcltq_f64(a, b), a, b); }

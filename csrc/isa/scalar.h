@@ -73,7 +73,7 @@ FGD_INLINE vf32 vf32_mul(vf32 a, vf32 b) { return a * b; }
 FGD_INLINE vf32 vf32_div(vf32 a, vf32 b) { return a / b; }
 FGD_INLINE vf32 vf32_sqrt(vf32 a) { return __builtin_sqrtf(a); }
 FGD_INLINE vf32 vf32_fma(vf32 a, vf32 b, vf32 c) { return __builtin_fmaf(a, b, c); }
-FGD_INLINE void vf32_accumulate(vf32 *sum, vf32 a, vf32 b) { *sum = vf32_fma(a, b, *sum); }
+FGD_INLINE vf32 vf32_accumulate(vf32 a, vf32 b, vf32 sum) { return vf32_fma(a, b, sum); }
 FGD_INLINE vf32 vf32_fnma(vf32 a, vf32 b, vf32 c) { return __builtin_fmaf(-a, b, c); }
 FGD_INLINE vf32 vf32_max(vf32 a, vf32 b) { return a > b ? a : b; }
 FGD_INLINE vf32 vf32_min(vf32 a, vf32 b) { return a < b ? a : b; }
@@ -154,7 +154,7 @@ FGD_INLINE vf64 vf64_fma(vf64 a, vf64 b, vf64 c)
 #else
 FGD_INLINE vf64 vf64_fma(vf64 a, vf64 b, vf64 c) { return __builtin_fma(a, b, c); }
 #endif
-FGD_INLINE void vf64_accumulate(vf64 *sum, vf64 a, vf64 b) { *sum = vf64_fma(a, b, *sum); }
+FGD_INLINE vf64 vf64_accumulate(vf64 a, vf64 b, vf64 sum) { return vf64_fma(a, b, sum); }
 FGD_INLINE vf64 vf64_fnma(vf64 a, vf64 b, vf64 c) { return vf64_fma(-a, b, c); }
 FGD_INLINE vf64 vf64_max(vf64 a, vf64 b) { return a > b ? a : b; }
 FGD_INLINE vf64 vf64_min(vf64 a, vf64 b) { return a < b ? a : b; }

@@ -14,7 +14,8 @@ FGD_INLINE void FN(ukr_step)(const int mr, const int nv, const int by_column, co
         for (int i = 0; i < mr; i++) {
             const VF av = V(set1)(a[i]);
             FGD_UNROLL(4)
-            for (int j = 0; j < nv; j++) V(accumulate)(&acc[i * nv + j], av, bv[j]);
+            for (int j = 0; j < nv; j++)
+                acc[i * nv + j] = V(accumulate)(av, bv[j], acc[i * nv + j]);
         }
         /* The next elements of A lie a row of W apart: no processor foresees that. Eight
          * steps are the time that a line takes from the second-level cache. */
@@ -27,7 +28,8 @@ FGD_INLINE void FN(ukr_step)(const int mr, const int nv, const int by_column, co
             const REAL *a3 = a + i / 3 * 3 * as;
             const VF av = V(set1)(a3[i % 3 * as]);
             FGD_UNROLL(4)
-            for (int j = 0; j < nv; j++) V(accumulate)(&acc[i * nv + j], av, bv[j]);
+            for (int j = 0; j < nv; j++)
+                acc[i * nv + j] = V(accumulate)(av, bv[j], acc[i * nv + j]);
         }
     }
 }
