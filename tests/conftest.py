@@ -7,6 +7,7 @@ nbclient can be. Those in test_torch_*.py are where torch can be imported: in th
 `make test-torch`.
 """
 
+import signal
 import zlib
 
 import block_extras
@@ -17,6 +18,10 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from fastgd import _kernels  # noqa: E402
+
+# What a script starts in the background ignores Ctrl-C, which tests send to themselves and to others.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Without scikit-learn, its tests cannot even be imported: test_extras.py has the one that is left.
 collect_ignore_glob = [] if block_extras.has("sklearn") else ["test_sklearn_*.py"]
