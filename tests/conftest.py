@@ -19,7 +19,7 @@ import pytest  # noqa: E402
 
 from fastgd import _kernels  # noqa: E402
 
-# What a script starts in the background ignores Ctrl-C, which tests send to themselves and to others.
+# What a script starts in the background ignores Ctrl-C, which tests send to themselves and others.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
