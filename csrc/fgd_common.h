@@ -26,31 +26,27 @@
 #define FGD_STR_(x) #x
 #define FGD_STR(x) FGD_STR_(x)
 
-/* Before a loop of at most so many turns, their number being known to the compiler, over an array
- * that is to stay in registers.  clang takes gcc's pragma for a wish that it fulfils late: clang 14
- * then keeps tiles in memory, at a fifth of the speed (and those of one row still). */
-#if defined(__clang__)
-#define FGD_UNROLL(n) _Pragma("clang loop unroll(full)")
-#else
-#define FGD_UNROLL_(n) _Pragma(#n)
-#define FGD_UNROLL(n) FGD_UNROLL_(GCC unroll n)
-#endif
-
 /* Rows of every work buffer and of every weight matrix start on, and are padded to, this. */
 #define FGD_ALIGN_BYTES 64
 
 /* FGD_TARGET_BEGIN("avx2,fma") ... FGD_TARGET_END compiles what stands between for that
  * instruction set whatever the flags of the compiler are.  clang does not define __AVX2__
- * inside such a region, gcc does: templates must therefore never test those macros. */
+ * inside such a region, gcc does: templates must therefore never test those macros.
+ *
+ * FGD_UNROLL(n) stands before a loop of at most n turns, their number being known to the compiler,
+ * over an array that is to stay in registers.  clang takes gcc's pragma for a wish that it fulfils
+ * late: clang 14 then keeps tiles in memory, at a quarter of the speed (those of one row still). */
 #if defined(__clang__)
 #define FGD_PRAGMA(x) _Pragma(#x)
 #define FGD_TARGET_BEGIN(isa) \
     FGD_PRAGMA(clang attribute push(__attribute__((target(isa))), apply_to = function))
 #define FGD_TARGET_END _Pragma("clang attribute pop")
+#define FGD_UNROLL(n) FGD_PRAGMA(clang loop unroll(full))
 #elif defined(__GNUC__)
 #define FGD_PRAGMA(x) _Pragma(#x)
 #define FGD_TARGET_BEGIN(isa) FGD_PRAGMA(GCC push_options) FGD_PRAGMA(GCC target(isa))
 #define FGD_TARGET_END _Pragma("GCC pop_options")
+#define FGD_UNROLL(n) FGD_PRAGMA(GCC unroll n)
 #else
 #error "fastgd needs gcc or clang (clang-cl on Windows)"
 #endif

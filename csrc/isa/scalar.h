@@ -1,6 +1,6 @@
 /* Vector vocabulary for plain C, one lane; fma() may be a library call, slow, and for small numbers
- * in need of help (vf64_fma): the same names in every isa/ header, so that the templates are written once.  Every header is included
- * inside its target region.
+ * in need of help (vf64_fma): the same names in every isa/ header, so that the templates are
+ * written once.  Every header is included inside its target region.
  * max and min return the second operand when either is NaN, as x86 does. */
 #ifndef FGD_ISA_SCALAR_H
 #define FGD_ISA_SCALAR_H

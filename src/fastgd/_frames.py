@@ -304,7 +304,7 @@ def _as_one(columns: list[Array]) -> Array | None:
 def _fill(rows: Array, columns: Sequence[Array] | Array) -> None:
     """Copy columns into an array of rows."""
     n_rows, n_columns = rows.shape
-    if rows.itemsize > 8 or not rows.flags.aligned:  # long doubles, or a caller's odd buffer
+    if rows.itemsize > 8:  # long doubles
         for j, column in enumerate(columns):
             rows[:, j] = column
         return

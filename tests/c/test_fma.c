@@ -38,7 +38,8 @@ int main(void)
     for (int i = 0; i < N; i++) {
         static const double special[] = {0, -0.0, INFINITY, -INFINITY, NAN};
         double a = mantissa(), b = mantissa();
-        /* c about as large as a b, or as small as its last bits, or its opposite but for these. */
+        /* c about as large as a b, or as small as its last bits, or its opposite but for these, or so
+         * large that a b is nothing; and numbers that are none. */
         double c = scaled(mantissa(), between(-110, i % 4 == 2 ? 200 : 60));
         if (i % 4 == 0) c = -a * b * (1 + scaled(between(-2, 2), -52));
         if (i % 16 == 1) c = 0;
