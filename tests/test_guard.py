@@ -19,8 +19,9 @@ def run(*arguments):
 
 
 def test_nothing_beyond_the_arrays_of_a_caller_is_touched():
-    done = run(1, os.getpid())
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    seed = os.getpid()
+    done = run(1, seed)
+    assert (done.returncode, done.stderr) == (0, ""), f"seed {seed}: {done.stdout}"
     assert done.stdout.endswith("nothing beyond an array\n")
 
 
