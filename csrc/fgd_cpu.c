@@ -12,6 +12,17 @@ static uint64_t read_xcr0(void)
     return ((uint64_t)high << 32) | low;
 }
 
+/* No bit of CPUID tells: AMD's processors of this family that have AVX-512 are of Zen 4. */
+static int is_zen4_or_older(void)
+{
+    unsigned a, b, c, d;
+    if (!__get_cpuid(0, &a, &b, &c, &d) || b != signature_AMD_ebx || c != signature_AMD_ecx)
+        return 0;
+    __get_cpuid(1, &a, &b, &c, &d);
+    const unsigned family = (a >> 8 & 0xf) + (a >> 20 & 0xff);
+    return family <= 0x19;
+}
+
 unsigned fgd_cpu_features(void)
 {
     unsigned a, b, c, d, features = 0;
@@ -25,6 +36,7 @@ unsigned fgd_cpu_features(void)
     const unsigned avx512 = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31); /* F DQ BW VL */
     if (b & avx2) features |= FGD_CPU_AVX2_FMA;
     if ((b & avx2) && (b & avx512) == avx512 && (saved & zmm) == zmm) features |= FGD_CPU_AVX512;
+    if ((features & FGD_CPU_AVX512) && is_zen4_or_older()) features |= FGD_CPU_HALF_RATE_512;
     return features;
 }
 

@@ -4,7 +4,8 @@
 
 #include <stdint.h>
 
-enum { FGD_CPU_AVX2_FMA = 1, FGD_CPU_AVX512 = 2, FGD_CPU_NEON = 4 };
+/* HALF_RATE_512: 512-bit operations pass units of 256 bits twice, as on Zen 4. */
+enum { FGD_CPU_AVX2_FMA = 1, FGD_CPU_AVX512 = 2, FGD_CPU_NEON = 4, FGD_CPU_HALF_RATE_512 = 8 };
 
 /* Feature bits of this machine: CPUID for the processor, XGETBV for the registers that the
  * operating system saves. */

@@ -6,6 +6,7 @@
 #include "fgd_cpu.h"
 
 const fgd_kernels *fgd_active = &fgd_kernels_scalar;
+int fgd_streams_panels;
 
 const char *const fgd_isa_names[FGD_N_ISAS] = {"scalar", "neon", "avx2", "avx512"};
 
@@ -44,8 +45,11 @@ fgd_isa_status fgd_isa_check(const char *name)
 fgd_isa_status fgd_isa_select(const char *name)
 {
     const fgd_isa_status status = fgd_isa_check(name);
-    if (status == FGD_ISA_OK) fgd_active = isas[find(name)].kernels;
-    return status;
+    if (status != FGD_ISA_OK) return status;
+    fgd_active = isas[find(name)].kernels;
+    fgd_streams_panels = (isas[find(name)].needs & FGD_CPU_AVX512) != 0 &&
+                         (fgd_cpu_features() & FGD_CPU_HALF_RATE_512) != 0;
+    return FGD_ISA_OK;
 }
 
 void fgd_isa_select_best(void)

@@ -2,18 +2,19 @@
  * TYPE(name), TABLE being the member of fgd_kernels. */
 
 static void TYPE(faulty_ukr)(size_t k, const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb,
-                             REAL *c, ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags,
-                             const fgd_ask *ask)
+                             REAL *c, ptrdiff_t ldc, const REAL *bias, const REAL *gate,
+                             TYPE(sgd) * sgd, int flags, const fgd_ask *ask)
 {
-    sound->TABLE.ukr_by_row[1][1](k, a, as, b, ldb, c, ldc, bias, gate, flags, ask);
+    sound->TABLE.ukr_by_row[1][1](k, a, as, b, ldb, c, ldc, bias, gate, sgd, flags, ask);
     SPOIL(c[0]);
 }
 
 static void TYPE(faulty_ukr_by_column)(size_t k, const REAL *a, ptrdiff_t as, const REAL *b,
                                        ptrdiff_t ldb, REAL *c, ptrdiff_t ldc, const REAL *bias,
-                                       const REAL *gate, int flags, const fgd_ask *ask)
+                                       const REAL *gate, TYPE(sgd) * sgd, int flags,
+                                       const fgd_ask *ask)
 {
-    sound->TABLE.ukr_by_column[1][1](k, a, as, b, ldb, c, ldc, bias, gate, flags, ask);
+    sound->TABLE.ukr_by_column[1][1](k, a, as, b, ldb, c, ldc, bias, gate, sgd, flags, ask);
     SPOIL(c[0]);
 }
 
@@ -107,7 +108,7 @@ static void TYPE(faulty_online)(TYPE(online_run) * run, size_t n_steps)
 
 static int TYPE(inject)(const char *kernel)
 {
-    faulty.TABLE.fuses_relu = 0; /* so that relu's own kernels are in use */
+    faulty.TABLE.fuses = 0; /* so that the kernels of their own are in use */
     if (strcmp(kernel, "gemm") == 0) {
         /* One-by-one tiles only, so that a single wrapper a side serves every shape. */
         faulty.TABLE.max_vectors = 1;

@@ -20,8 +20,11 @@ typedef struct {
     int starts_from_c;          /* C is there already: instead of bias */
     int ends_in_relu;           /* what is stored is relu of the sums */
     const REAL *gate;           /* NULL, or a as C: sums are multiplied by relu's slope there */
+    TYPE(sgd) * sgd; /* NULL, or the update by C, which is not stored, of the weights at */
+    REAL *weights;  /* the first row and column of C */
     size_t most_m, most_k;      /* 0, or smaller blocks than usual */
-    REAL *scratch;              /* FGD_SCRATCH_BYTES, used if c is NULL */
+    int streams_b; /* B passes by once, for few rows of A, and is asked for by them */
+    REAL *scratch; /* FGD_SCRATCH_BYTES, used if c is NULL */
     TYPE(epilogue_fn) epilogue; /* NULL: none */
     TYPE(epilogue_fn) announce; /* NULL: none; called, with c NULL, before the last block of k */
     const REAL *updated[3]; /* laid out as C, ldu apart: what the epilogue reads and writes, */
@@ -31,14 +34,15 @@ typedef struct {
     int far_a, far_b; /* set by gemm: too large to be in the second-level cache already */
 } TYPE(product);
 
-/* Block sizes of a product; those of k are counted so that a panel of B stays in the first cache. */
+/* Block sizes of a product; those of k are counted so that a panel of B stays in a cache. */
 static size_t TYPE(most_k)(const TYPE(table) * t, const TYPE(product) * p)
 {
     if (p->most_k) return p->most_k < p->k ? p->most_k : p->k;
     const size_t panel_row = t->max_vectors * t->lanes * sizeof(REAL);
-    if (p->k * panel_row <= FGD_PANEL_BYTES / 2 * 3) return p->k; /* without a division */
-    const size_t kc = FGD_PANEL_BYTES / panel_row;
-    return kc < FGD_MOST_KC ? kc : FGD_MOST_KC;
+    const size_t panel = fgd_streams_panels ? FGD_STREAMED_BYTES : FGD_PANEL_BYTES;
+    if (p->k * panel_row <= panel / 2 * 3) return p->k; /* without a division */
+    const size_t kc = panel / panel_row;
+    return fgd_streams_panels || kc < FGD_MOST_KC ? kc : FGD_MOST_KC;
 }
 
 /* Rows ic .. ic + mc - 1 and columns jc .. jc + nc - 1 of C. */
@@ -78,6 +82,14 @@ static void TYPE(add_updated)(const TYPE(product) * p, const TYPE(block) * block
                                    p->ldu * sizeof(REAL), distance[0], distance[1]});
 }
 
+/* Asks for rows of a panel of B, to be in the second-level cache by the next block of k. */
+static void TYPE(ask_panel)(const REAL *b, size_t rows, size_t n, size_t ldb)
+{
+    for (size_t p = 0; p < rows; p++)
+        for (size_t j = 0; j < n; j += FGD_ALIGN_BYTES / sizeof(REAL))
+            __builtin_prefetch(b + p * ldb + j, 0, 2);
+}
+
 /* All k of one block of rows and columns that is small enough for the second-level cache; next
  * comes after it, or nothing if it is NULL. */
 static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p,
@@ -86,7 +98,8 @@ static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p,
     const size_t ic = block->ic, mc = block->mc, jc = block->jc, nc = block->nc;
     const size_t most_k = TYPE(most_k)(t, p);
     const int keeps_b = p->k * nc * sizeof(REAL) <= FGD_KEPT_BYTES;
-    const int one_block = most_k == p->k, is_far = p->far_a || p->far_b || p->updated[0];
+    const int one_block = most_k == p->k,
+              is_far = !p->streams_b && (p->far_a || p->far_b || p->updated[0]);
     const TYPE(ukr_fn)(*const ukrs)[25] = p->by_column ? t->ukr_by_column : t->ukr_by_row;
     FOR_BLOCKS(pc, k_cur, p->k, most_k)
     {
@@ -121,6 +134,7 @@ static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p,
                 const size_t i = ic + ir;
                 const REAL *a = p->a + (p->by_column ? i + pc * p->as : i * p->as + pc);
                 const REAL *bias = pc == 0 && p->bias ? p->bias + i : NULL, *gate = NULL;
+                TYPE(sgd) *sgd = NULL;
                 REAL *c;
                 size_t ldc;
                 if (p->c) {
@@ -134,10 +148,16 @@ static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p,
                     ldc = nc;
                     c = p->scratch + ir * nc + jr;
                 }
+                if (is_last && p->sgd) {
+                    sgd = p->sgd;
+                    sgd->w = p->weights + (ptrdiff_t)i * sgd->ldw + jc + jr;
+                }
+                if (p->streams_b && ir == 0 && !is_last)
+                    TYPE(ask_panel)(b + k_cur * p->ldb, k_cur, n, p->ldb);
                 const fgd_ask ask = fgd_next_ask(&areas, k_cur, b);
                 if (is_last && p->announce) p->announce(p->context, i, rows, jc + jr, n, NULL, 0);
                 ukrs[nv][rows](k_cur, a, (ptrdiff_t)p->as, b, (ptrdiff_t)p->ldb, c, (ptrdiff_t)ldc,
-                               bias, gate, flags, &ask);
+                               bias, gate, sgd, flags, &ask);
                 group += rows;
                 if (group >= FGD_GROUP_ROWS || ir + rows == mc) {
                     if (is_last && p->epilogue)

@@ -34,4 +34,7 @@ extern const fgd_kernels fgd_kernels_neon;
 /* The table that calls use from now on. */
 extern const fgd_kernels *fgd_active;
 
+/* Whether its products had better read panels of B from the second-level cache. */
+extern int fgd_streams_panels;
+
 #endif

@@ -1,9 +1,17 @@
 /* The kernel table of one element type; fgd_kernel_table.h includes this twice with
  * REAL (float, double) and TYPE(name) (fgd_s<name>, fgd_d<name>) defined. */
 
+/* Plain SGD of the weights at w, rows ldw apart, that a tile is the gradient of. */
+typedef struct {
+    REAL *w;
+    ptrdiff_t ldw;
+    REAL neg_lr;
+    int diverged; /* OUT: set if a weight keeps its value, since the new one is not finite */
+} TYPE(sgd);
+
 typedef void (*TYPE(ukr_fn))(size_t k, const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb,
-                             REAL *c, ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags,
-                             const fgd_ask *ask);
+                             REAL *c, ptrdiff_t ldc, const REAL *bias, const REAL *gate,
+                             TYPE(sgd) * sgd, int flags, const fgd_ask *ask);
 typedef void (*TYPE(act_fn))(size_t rows, size_t n, const REAL *z, size_t ldz, REAL *a, size_t lda,
                              REAL param);
 typedef void (*TYPE(act_grad_fn))(size_t rows, size_t n, const REAL *x, size_t ldx, REAL *d,
@@ -35,7 +43,7 @@ typedef struct {
     const char *isa;
     size_t lanes;
     /* Tiles: ukr_by_row[nv][mr], 1 <= nv <= max_vectors, 1 <= mr <= tile_rows[nv]. */
-    int fuses_relu; /* micro-kernels may do the work of act and act_grad of relu */
+    int fuses; /* micro-kernels may do the work of relu's act and act_grad, and of plain SGD */
     size_t max_vectors;
     size_t tile_rows[5];
     TYPE(ukr_fn) ukr_by_row[5][25];    /* A is a[i * as + k] */

@@ -17,19 +17,22 @@
 enum { FGD_NARROW_UNITS = 4 };
 
 /* Blocks of a product, see fgd_gemm_body.h.  A panel of B (kc rows of a tile's columns) stays in
- * the first-level cache while all rows of A pass by; a block of C (FGD_BLOCK_ROWS rows of
+ * the first-level cache while all rows of A pass by, or in the second-level one, where that gives
+ * vectors sooner than the multiply-adds take them (FGD_STREAMED_BYTES); a block of C (FGD_BLOCK_ROWS rows of
  * FGD_ROW_BYTES), and what of A and B belongs to it, in the second-level one.  The gradient of an
  * update waits in a thread's scratch, FGD_GROUP_ROWS at least at a time. */
 enum {
     FGD_PANEL_BYTES = 24 * 1024,
+    FGD_STREAMED_BYTES = 96 * 1024,
     FGD_MOST_KC = 256,
     FGD_BLOCK_ROWS = 240,
     FGD_ROW_BYTES = 1024,
     FGD_SCRATCH_ROWS = 192,
     FGD_GROUP_ROWS = 24,
     FGD_BY_UNITS_BYTES = 256 * 1024,
-    FGD_THIN_KC = 32,
-    FGD_TURNED_K = 64,
+    FGD_THIN_KC = 16,
+    FGD_THIN_ROWS = 6, /* of an update after few samples, at a time */
+    FGD_TURNED_K = 256,
     FGD_PIECE_SAMPLES = 256, /* of a prediction, at a time */
     FGD_THIN_WEIGHTS = 16 * 1024,
     FGD_ONLINE_STEPS = 4096, /* between two looks at the clock */
@@ -100,9 +103,10 @@ static fgd_ask fgd_next_ask(fgd_areas *areas, size_t k, const void *at)
     return ask;
 }
 
-/* Arithmetic of a pass, in floating-point operations, below which a second thread costs more
- * than it brings: what the threads read of each other's lines takes some 20 microseconds a step. */
-static const double default_serial_flop = 1e7;
+/* Arithmetic of a step, in floating-point operations, below which a second thread costs more than it
+ * brings everywhere; from measured_range times as much on it pays everywhere.  Where nothing is
+ * measured, from unmeasured times as much on. */
+static const double default_serial_flop = 1.5e6, measured_range = 64, unmeasured = 7;
 
 /* Arithmetic of a step whose update alone takes some 0.1 s on one core.  Others can be abandoned
  * only until the update begins. */
@@ -273,7 +277,7 @@ size_t fgd_net_block_rows(const fgd_net *net, size_t n, int is_gradient)
 {
     if (is_gradient) return FGD_BLOCK_ROWS;
     /* After few samples rows of W are written as they lie. */
-    return n <= fgd_unit(net->dtype) ? FGD_GROUP_ROWS : FGD_SCRATCH_ROWS;
+    return n <= fgd_unit(net->dtype) ? FGD_THIN_ROWS : FGD_SCRATCH_ROWS;
 }
 
 static int fgd_looks_around(const fgd_net *net, size_t n)
@@ -453,6 +457,13 @@ static const fgd_update_params *fgd_array_params(const fgd_net *net, const fgd_o
     room->norm_scale = p->norm_scale;
     fgd_count_step(net, p->step + (uint64_t)own->ahead, own->lr_decay, room);
     return room;
+}
+
+/* Whether an update takes the summed gradient as it is. */
+static int fgd_is_plain(const fgd_update_params *p)
+{
+    return p->scale == 1 && p->l1 == 0 && p->l2 == 0 && p->clip_value == 0 && p->norm_scale == 1 &&
+           p->weight_decay == 0;
 }
 
 #define REAL float
@@ -690,6 +701,22 @@ static void run_region(fgd_run *run, fgd_region region, int n_threads)
     fgd_fp_leave(run->caller_mode);
 }
 
+/* The next n_steps of a run, or fewer if it ends before; returns how many they were. */
+static size_t train_steps(fgd_run *run, size_t n_steps, int n_threads)
+{
+    fgd_net *net = run->net;
+    const size_t before = run->progress->n_steps;
+    run->n_steps = n_steps;
+    run_region(run, net->dtype == FGD_F32 ? fgd_strain_region : fgd_dtrain_region, n_threads);
+    const size_t done = run->progress->n_steps - before;
+    const size_t rows = done * run->batch_size < run->n_rows ? done * run->batch_size : run->n_rows;
+    net->step += done;
+    run->first += rows;
+    run->n_rows -= rows;
+    run->lrs += done;
+    return done;
+}
+
 void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, size_t first,
                    size_t n_rows, size_t batch_size, size_t n_steps, const double *lrs,
                    int n_threads, double seconds, fgd_progress *progress)
@@ -702,7 +729,6 @@ void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, siz
                    .first = first,
                    .n_rows = n_rows,
                    .batch_size = batch_size,
-                   .n_steps = n_steps,
                    .lrs = lrs,
                    .progress = progress,
                    .deadline = fgd_seconds() + seconds,
@@ -710,11 +736,21 @@ void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, siz
     /* The clock costs some 25 ns, a small step a microsecond. */
     const double flop = arithmetic(net, batch_size, 3);
     run.clock_interval = flop < 1e6 ? 16 : 1;
-    const size_t before = progress->n_steps;
     progress->outcome = FGD_TRAINED;
-    run_region(&run, net->dtype == FGD_F32 ? fgd_strain_region : fgd_dtrain_region,
-               flop < net->serial_flop ? 1 : n_threads);
-    net->step += progress->n_steps - before;
+    if (n_threads == 1 || flop < net->serial_flop || flop >= measured_range * net->serial_flop) {
+        train_steps(&run, n_steps, flop < net->serial_flop ? 1 : n_threads);
+        return;
+    }
+    double now = fgd_seconds();
+    for (size_t left = n_steps; left > 0 && progress->outcome == FGD_TRAINED;) {
+        const fgd_piece piece = fgd_plan_piece(&net->pace, batch_size, n_threads, left, now);
+        const size_t done = train_steps(&run, piece.n_steps, piece.n_threads);
+        const double end = fgd_seconds();
+        fgd_note_piece(&net->pace, done, end - now, end);
+        now = end;
+        left -= done;
+        if (now > run.deadline) break;
+    }
 }
 
 void fgd_net_find_gradient(fgd_net *net, const fgd_data *data, size_t n, int n_threads,
@@ -734,7 +770,7 @@ void fgd_net_find_gradient(fgd_net *net, const fgd_data *data, size_t n, int n_t
                    .next_poll = fgd_seconds() + poll_seconds};
     progress->outcome = FGD_TRAINED;
     run_region(&run, net->dtype == FGD_F32 ? fgd_strain_region : fgd_dtrain_region,
-               arithmetic(net, n, 3) < net->serial_flop ? 1 : n_threads);
+               arithmetic(net, n, 3) < unmeasured * net->serial_flop ? 1 : n_threads);
 }
 
 int fgd_net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, int n_threads,
@@ -750,7 +786,7 @@ int fgd_net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, in
                    .checks_input = checks_input,
                    .next_poll = fgd_seconds() + poll_seconds};
     run_region(&run, net->dtype == FGD_F32 ? fgd_sinfer_region : fgd_dinfer_region,
-               arithmetic(net, n, 1) < net->serial_flop ? 1 : n_threads);
+               arithmetic(net, n, 1) < unmeasured * net->serial_flop ? 1 : n_threads);
     return !atomic_load_explicit(&run.diverged, memory_order_relaxed) &&
            !atomic_load_explicit(&run.abandoned, memory_order_relaxed);
 }

@@ -7,6 +7,7 @@
 #ifndef FGD_NET_H
 #define FGD_NET_H
 
+#include "fgd_pace.h"
 #include "fgd_types.h"
 
 typedef enum { FGD_OK, FGD_NO_MEMORY } fgd_status;
@@ -50,7 +51,9 @@ typedef struct {
     double lr_decay, clip_norm; /* clip_norm 0 = off */
     int has_own;                /* every array has an update of its own; not with clip_norm */
     uint64_t seed, step, epoch;
-    double serial_flop; /* passes of less arithmetic use one thread */
+    double serial_flop; /* steps of less arithmetic use one thread, and of 64 times as much all;
+                           in between, whichever is faster */
+    fgd_pace pace;      /* as measured */
     double long_flop;   /* steps of more arithmetic can be abandoned throughout: see fgd_poll */
     fgd_poll poll;
     /* Work buffers for mini-batches of up to capacity samples: */

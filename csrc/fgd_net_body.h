@@ -122,7 +122,8 @@ static void TYPE(thin_pre_activation)(const fgd_net *net, const TYPE(table) * t,
                .ldc = padded,
                .look = cols->look,
                .starts_from_c = 1,
-               .most_k = FGD_THIN_KC};
+               .most_k = FGD_THIN_KC,
+               .streams_b = 1};
     TYPE(gemm)(t, &product);
     t->transpose(cols->n, padded, cols->scratch, padded, z + begin * net->ldb + cols->c0, net->ldb);
 }
@@ -170,7 +171,7 @@ static void TYPE(pre_activation)(const fgd_net *net, const TYPE(table) * t, size
         return;
     }
     const int in_registers =
-        pass && t->fuses_relu && layer->act == FGD_ACT_RELU && z == (REAL *)layer->a;
+        pass && t->fuses && layer->act == FGD_ACT_RELU && z == (REAL *)layer->a;
     TYPE(product)
     product = {.m = m,
                .n = n,
@@ -279,16 +280,15 @@ static size_t TYPE(thin_backward)(const fgd_net *net, const TYPE(table) * t, con
                                   const TYPE(columns) * cols, TYPE(units) units,
                                   TYPE(layer_pass) * pass)
 {
-    enum { UNIT = FGD_ALIGN_BYTES / sizeof(REAL), MOST_ROWS = 4 * UNIT };
-    _Static_assert((FGD_TURNED_K + UNIT) * MOST_ROWS * sizeof(REAL) <= FGD_SCRATCH_BYTES,
+    enum { UNIT = FGD_ALIGN_BYTES / sizeof(REAL) };
+    _Static_assert((FGD_TURNED_K + UNIT) * UNIT * sizeof(REAL) <= FGD_SCRATCH_BYTES,
                    "turned weights and sums fit the scratch");
     const size_t whole = (units.end - units.begin) / UNIT * UNIT;
-    REAL *turned = cols->scratch, *sums = turned + FGD_TURNED_K * MOST_ROWS;
+    REAL *turned = cols->scratch, *sums = turned + FGD_TURNED_K * UNIT;
     REAL *delta = (REAL *)pass->layer->delta + units.begin * net->ldb + cols->c0;
-    FOR_BLOCKS(ru, row_units, whole / UNIT, 4)
-    {
+    for (size_t i = 0; i < whole; i += UNIT) {
         if (cols->look && fgd_is_abandoned(cols->look)) return whole;
-        const size_t i = ru * UNIT, rows = row_units * UNIT;
+        const size_t rows = UNIT;
         const REAL *w = (const REAL *)layer->w + (units.begin + i) * layer->ldw;
         memset(sums, 0, cols->n * rows * sizeof(REAL));
         FOR_BLOCKS(ku, k_units, layer->padded / UNIT, FGD_TURNED_K / UNIT)
@@ -329,7 +329,7 @@ static void TYPE(backward)(const fgd_net *net, const TYPE(table) * t, size_t l,
         pass.r0 = units.begin;
     }
     const size_t r0 = units.begin;
-    const int in_registers = t->fuses_relu && below->act == FGD_ACT_RELU && !pass.mask;
+    const int in_registers = t->fuses && below->act == FGD_ACT_RELU && !pass.mask;
     TYPE(product)
     product = {.m = units.end - r0,
                .n = n,
@@ -401,6 +401,15 @@ static void TYPE(update_tile)(void *context, size_t i, size_t rows, size_t j, si
     if (pass->ahead) fgd_look_ahead(pass->ahead);
 }
 
+/* After a tile whose weights are updated already. */
+static void TYPE(look_ahead)(void *context, size_t i, size_t rows, size_t j, size_t n,
+                             const REAL *c, size_t ldc)
+{
+    const TYPE(layer_pass) *pass = context;
+    (void)i, (void)rows, (void)j, (void)n, (void)c, (void)ldc;
+    fgd_look_ahead(pass->ahead);
+}
+
 /* Gradient sums of rows [r0, r1) of W: dW[r1 - r0][padded]; k = samples of the batch. */
 static TYPE(product) TYPE(gradient)(const fgd_net *net, size_t l, size_t r0, size_t r1, size_t k,
                                     int dropout, const REAL *input)
@@ -436,6 +445,12 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
     product.most_m = fgd_net_block_rows(net, k, 0);
     product.scratch = scratch;
     product.epilogue = TYPE(update_tile);
+    TYPE(sgd) sgd = {.ldw = (ptrdiff_t)layer->ldw, .neg_lr = (REAL)-pass.params->lr};
+    if (t->fuses && net->opt == FGD_OPT_SGD && fgd_is_plain(pass.params)) {
+        product.sgd = &sgd;
+        product.weights = (REAL *)layer->w + r0 * layer->ldw + c0;
+        product.epilogue = ahead ? TYPE(look_ahead) : NULL;
+    }
     if (layer->fan_in * layer->ldw * sizeof(REAL) > FGD_RESIDENT_BYTES) {
         if (few_samples) {
             product.announce = TYPE(announce_update);
@@ -449,7 +464,7 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
     }
     product.context = &pass;
     TYPE(gemm)(t, &product);
-    return pass.diverged;
+    return pass.diverged | sgd.diverged;
 }
 
 static void TYPE(sum_bias)(const TYPE(table) * t, const fgd_layer *layer, size_t k, REAL *db)

@@ -34,17 +34,39 @@ FGD_INLINE void FN(ukr_step)(const int mr, const int nv, const int by_column, co
     }
 }
 
+/* w = fma(-lr, g, w) of a tile whose gradient is g, as update_sgd does it: a weight that would become
+ * inf or NaN keeps its value. */
+FGD_INLINE void FN(sgd_tile)(const int mr, const int nv, const VF *g, TYPE(sgd) * sgd)
+{
+    const VF neg_lr = V(set1)(sgd->neg_lr), infinity = V(infinity)();
+    VM finite = V(eq)(V(zero)(), V(zero)());
+    REAL *w = sgd->w;
+    ptrdiff_t ldw = sgd->ldw;
+    __asm__("" : "+r"(w), "+r"(ldw)); /* see the end of ukr_body */
+    FGD_UNROLL(24)
+    for (int i = 0; i < mr; i++) FGD_UNROLL(4)
+    for (int j = 0; j < nv; j++) {
+        REAL *at = w + i * ldw + j * LANES;
+        const VF old = V(load)(at), updated = V(fma)(neg_lr, g[i * nv + j], old);
+        const VM ok = V(lt)(V(abs)(updated), infinity);
+        V(store)(at, V(select)(ok, updated, old));
+        finite = V(mand)(finite, ok);
+    }
+    sgd->diverged |= V(any)(V(mnot)(finite));
+}
+
 /* One tile: C[mr][nv * LANES], every element one chain c = fma(a_k, b_k, c), k ascending.
  * The chain starts from bias[i] if bias is given, else from C with FGD_UKR_LOAD_C, else from
  * zero (then C is not read).  In the end it is multiplied by relu's slope at gate, laid out as C,
- * if that is given, and goes through relu with FGD_UKR_RELU.  A is a[k * as + i] if by_column,
+ * if that is given, and goes through relu with FGD_UKR_RELU.  With sgd, by rows only, C is not
+ * written: the chains' ends update weights.  A is a[k * as + i] if by_column,
  * else a[i * as + k]; B is b[k * ldb + j].  No alignment is asked for; A, B and C do not overlap.
  * mr, nv and by_column are compile-time constants in every use, so that the tile lives in
  * registers. */
 FGD_INLINE void FN(ukr_body)(const int mr, const int nv, const int by_column, size_t k,
                              const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb, REAL *c,
-                             ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags,
-                             const fgd_ask *ask)
+                             ptrdiff_t ldc, const REAL *bias, const REAL *gate, TYPE(sgd) * sgd,
+                             int flags, const fgd_ask *ask)
 {
     VF acc[24];
     if (bias) {
@@ -82,6 +104,10 @@ FGD_INLINE void FN(ukr_body)(const int mr, const int nv, const int by_column, si
         a += by_column ? as : 1;
         b += ldb;
     }
+    if (!by_column && sgd) {
+        FN(sgd_tile)(mr, nv, acc, sgd);
+        return;
+    }
     /* Else the compiler computes the address of every row before the loop, to keep it in memory. */
     __asm__("" : "+r"(c), "+r"(ldc));
     if (gate) {
@@ -101,18 +127,20 @@ FGD_INLINE void FN(ukr_body)(const int mr, const int nv, const int by_column, si
 }
 
 /* One instance per tile height and width: fgd_s<by_column|by_row>_<mr>x<nv>v_<isa>. */
-#define FGD_UKR(mr, nv)                                                                   \
-    static void FN(gemm_by_row_ukr_##mr##x##nv##v)(                                       \
-        size_t k, const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb, REAL *c,     \
-        ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags, const fgd_ask *ask) \
-    {                                                                                     \
-        FN(ukr_body)(mr, nv, 0, k, a, as, b, ldb, c, ldc, bias, gate, flags, ask);        \
-    }                                                                                     \
-    static void FN(gemm_by_column_ukr_##mr##x##nv##v)(                                    \
-        size_t k, const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb, REAL *c,     \
-        ptrdiff_t ldc, const REAL *bias, const REAL *gate, int flags, const fgd_ask *ask) \
-    {                                                                                     \
-        FN(ukr_body)(mr, nv, 1, k, a, as, b, ldb, c, ldc, bias, gate, flags, ask);        \
+#define FGD_UKR(mr, nv)                                                                 \
+    static void FN(gemm_by_row_ukr_##mr##x##nv##v)(                                     \
+        size_t k, const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb, REAL *c,   \
+        ptrdiff_t ldc, const REAL *bias, const REAL *gate, TYPE(sgd) * sgd, int flags,  \
+        const fgd_ask *ask)                                                             \
+    {                                                                                   \
+        FN(ukr_body)(mr, nv, 0, k, a, as, b, ldb, c, ldc, bias, gate, sgd, flags, ask); \
+    }                                                                                   \
+    static void FN(gemm_by_column_ukr_##mr##x##nv##v)(                                  \
+        size_t k, const REAL *a, ptrdiff_t as, const REAL *b, ptrdiff_t ldb, REAL *c,   \
+        ptrdiff_t ldc, const REAL *bias, const REAL *gate, TYPE(sgd) * sgd, int flags,  \
+        const fgd_ask *ask)                                                             \
+    {                                                                                   \
+        FN(ukr_body)(mr, nv, 1, k, a, as, b, ldb, c, ldc, bias, gate, sgd, flags, ask); \
     }
 FGD_TILES(FGD_UKR)
 #undef FGD_UKR

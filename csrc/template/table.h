@@ -7,7 +7,7 @@
 {
     .isa = FGD_STR(FGD_ISA),
     .lanes = LANES,
-    .fuses_relu = 1,
+    .fuses = 1,
     .max_vectors = FGD_MAX_TILE_VECTORS,
     .tile_rows = {0, FGD_TILE_ROWS},
     .ukr_by_row = {FGD_TILES(FGD_BY_ROW)},

@@ -82,6 +82,7 @@ static const char *const dtype_names[FGD_N_DTYPES] = {"f32", "f64", "u8",  "i8",
 #define ADD add_float
 #define TABLE f32
 #define TABLE_TYPE fgd_stable
+#define SGD_TYPE fgd_ssgd
 #define ONLINE_RUN fgd_sonline_run
 #include "digests_body.h"
 #undef REAL
@@ -94,6 +95,7 @@ static const char *const dtype_names[FGD_N_DTYPES] = {"f32", "f64", "u8",  "i8",
 #undef ADD
 #undef TABLE
 #undef TABLE_TYPE
+#undef SGD_TYPE
 #undef ONLINE_RUN
 #define REAL double
 #define TYPE "f64"
@@ -105,6 +107,7 @@ static const char *const dtype_names[FGD_N_DTYPES] = {"f32", "f64", "u8",  "i8",
 #define ADD add_double
 #define TABLE f64
 #define TABLE_TYPE fgd_dtable
+#define SGD_TYPE fgd_dsgd
 #define ONLINE_RUN fgd_donline_run
 #include "digests_body.h"
 

@@ -44,7 +44,7 @@ static void NAME(fill_special)(size_t n, REAL *x, double low, double high)
 /* C[m][n] in tiles of mr rows and nv vectors, and smaller ones at its ends. */
 static void NAME(product)(const TABLE_TYPE *t, int by_column, size_t mr, size_t nv, size_t m,
                           size_t n, size_t k, const REAL *a, ptrdiff_t as, const REAL *b, REAL *c,
-                          const REAL *bias, const REAL *gate, int flags)
+                          const REAL *bias, const REAL *gate, SGD_TYPE *sgd, int flags)
 {
     const fgd_ask ask = {(const char *)a, 0, 0, 0};
     const ptrdiff_t ld = NAME(LD);
@@ -52,12 +52,39 @@ static void NAME(product)(const TABLE_TYPE *t, int by_column, size_t mr, size_t 
         for (size_t j = 0; j < n;) {
             const size_t rows = m - i < mr ? m - i : mr;
             const size_t left = (n - j) / t->lanes, vectors = left < nv ? left : nv;
+            SGD_TYPE of_tile = {.ldw = ld};
+            if (sgd) {
+                of_tile.w = sgd->w + i * NAME(LD) + j;
+                of_tile.neg_lr = sgd->neg_lr;
+            }
             (by_column ? t->ukr_by_column : t->ukr_by_row)[vectors][rows](
                 k, by_column ? a + i : a + (ptrdiff_t)i * as, as, b + j, ld,
                 c + i * NAME(LD) + j, ld, bias ? bias + i : NULL,
-                gate ? gate + i * NAME(LD) + j : NULL, flags, &ask);
+                gate ? gate + i * NAME(LD) + j : NULL, sgd ? &of_tile : NULL, flags, &ask);
+            if (sgd) sgd->diverged |= of_tile.diverged;
             j += vectors * t->lanes;
         }
+}
+
+/* An update within a tile is the tile's product followed by the update's kernel. */
+static void NAME(compare_sgd)(const TABLE_TYPE *t, size_t mr, size_t nv, size_t m, size_t n,
+                              size_t k, const REAL *a, const REAL *b, const REAL *gradient)
+{
+    static REAL start[NAME(SIZE)], w[NAME(SIZE)], expected[NAME(SIZE)], c[NAME(SIZE)];
+    for (int is_far = 0; is_far < 2; is_far++) {
+        for (size_t i = 0; i < NAME(SIZE); i++) start[i] = (REAL)((int)(i % 31) - 15) / 8;
+        /* The second step is so large that some weights would not stay finite. */
+        const double lr = is_far ? 0.5 * LARGEST : 0.37;
+        const fgd_update_params params = {.lr = lr, .scale = 1, .norm_scale = 1};
+        memcpy(w, start, sizeof start);
+        memcpy(expected, start, sizeof start);
+        SGD_TYPE sgd = {.w = w, .neg_lr = (REAL)-lr};
+        NAME(product)(t, 0, mr, nv, m, n, k, a, NAME(LD), b, c, NULL, NULL, &sgd, 0);
+        const int kept = t->update[FGD_OPT_SGD](m, n, expected, NULL, NULL, NAME(LD), gradient,
+                                                NAME(LD), &params);
+        expect(!memcmp(w, expected, sizeof w), "a tile's update is the kernel's");
+        expect(!sgd.diverged == !kept, "a tile tells of weights that it kept");
+    }
 }
 
 static void NAME(show_products)(const TABLE_TYPE *t)
@@ -88,6 +115,7 @@ static void NAME(show_products)(const TABLE_TYPE *t)
                         memcpy(out, start, sizeof start);
                         NAME(product)(t, by_column, mr, nv, m, n, k, a, NAME(LD), b, out,
                                       form == 1 || form == 3 ? bias : NULL, form == 4 ? gate : NULL,
+                                      NULL,
                                       form == 2   ? FGD_UKR_LOAD_C
                                       : form == 3 ? FGD_UKR_RELU
                                                   : 0);
@@ -97,6 +125,8 @@ static void NAME(show_products)(const TABLE_TYPE *t)
                                 expect(0, "the same bits from every tile");
                                 break;
                             }
+                        if (form == 0 && !by_column)
+                            NAME(compare_sgd)(t, mr, nv, m, n, k, a, b, first);
                     }
                 NAME(add)(m, n, first, NAME(LD));
             }

@@ -51,16 +51,19 @@ static void expect(int ok, const char *what)
 #define NAME(x) x##_f32
 typedef fgd_sonline_run run_of_steps_f32;
 #define TABLE_TYPE fgd_stable
+#define SGD_TYPE fgd_ssgd
 #define UNIT 16
 #include "test_guard_body.h"
 #undef REAL
 #undef NAME
 #undef TABLE_TYPE
+#undef SGD_TYPE
 #undef UNIT
 #define REAL double
 #define NAME(x) x##_f64
 typedef fgd_donline_run run_of_steps_f64;
 #define TABLE_TYPE fgd_dtable
+#define SGD_TYPE fgd_dsgd
 #define UNIT 8
 #include "test_guard_body.h"
 

@@ -29,11 +29,13 @@ static void NAME(tiles)(const TABLE_TYPE *t, const char *isa)
                 const REAL *b = NAME(array)(k, n, ldb), *bias = NAME(array)(1, mr, mr);
                 const REAL *gate = NAME(array)(mr, n, ldc);
                 REAL *c = NAME(array)(mr, n, ldc);
+                SGD_TYPE sgd = {.w = NAME(array)(mr, n, ldc), .ldw = (ptrdiff_t)ldc};
                 const fgd_ask none = {(const char *)a, 0, 0, 0};
                 CASE("tile of %zu x %zu vectors, k %zu, by_column %d", mr, nv, k, by_column);
                 (by_column ? t->ukr_by_column : t->ukr_by_row)[nv][mr](
                     k, a, (ptrdiff_t)as, b, (ptrdiff_t)ldb, c, (ptrdiff_t)ldc,
                     one_of(2) ? bias : NULL, one_of(2) ? gate : NULL,
+                    one_of(2) ? &sgd : NULL,
                     (one_of(2) ? FGD_UKR_LOAD_C : 0) | (one_of(2) ? FGD_UKR_RELU : 0), &none);
                 release_from(before);
             }

@@ -1,0 +1,63 @@
+/* Trials of one thread against all. */
+#include "fgd_pace.h"
+
+/* A trial: steps of the other way, then of the present one, each after some that bring the data
+ * to the caches of whoever works on them. */
+enum { OTHER_WARM, OTHER_TIMED, PRESENT_WARM, PRESENT_TIMED, REST };
+static const size_t stage_steps[] = {2, 4, 2, 4};
+
+/* The trials of a way that takes three times as long cost half a percent at the longest rest. */
+static const double least_rest = 5e-3, most_rest = 0.1;
+
+/* The other way has to be faster by this much: noise is not to decide. */
+static const double gain = 0.97;
+
+static void begin_stage(fgd_pace *pace, int stage)
+{
+    pace->stage = stage;
+    pace->left = stage_steps[stage];
+}
+
+static void decide(fgd_pace *pace, double now)
+{
+    const int changes = pace->seconds[0] < gain * pace->seconds[1];
+    pace->uses_all ^= changes;
+    pace->step = pace->seconds[!changes] / (double)stage_steps[PRESENT_TIMED];
+    pace->rest = changes || pace->rest == 0 ? least_rest : 2 * pace->rest;
+    if (pace->rest > most_rest) pace->rest = most_rest;
+    pace->next_trial = now + pace->rest;
+    pace->stage = REST;
+}
+
+fgd_piece fgd_plan_piece(fgd_pace *pace, size_t batch_size, int n_threads, size_t n_steps,
+                         double now)
+{
+    if (pace->batch_size != batch_size || pace->n_threads != n_threads) {
+        *pace = (fgd_pace){.batch_size = batch_size, .n_threads = n_threads};
+        begin_stage(pace, OTHER_WARM);
+    } else if (pace->stage == REST && now >= pace->next_trial) {
+        begin_stage(pace, OTHER_WARM);
+    }
+    size_t most = pace->left;
+    if (pace->stage == REST) {
+        const double steps = pace->step > 0 ? (pace->next_trial - now) / pace->step : 0;
+        most = steps < 1 ? 1 : steps < (double)n_steps ? (size_t)steps : n_steps;
+    }
+    const int uses_all = pace->uses_all ^ (pace->stage <= OTHER_TIMED);
+    return (fgd_piece){n_steps < most ? n_steps : most, uses_all ? n_threads : 1};
+}
+
+void fgd_note_piece(fgd_pace *pace, size_t n_steps, double seconds, double now)
+{
+    if (pace->stage == REST) return;
+    if (pace->stage == OTHER_TIMED) pace->seconds[0] += seconds;
+    if (pace->stage == PRESENT_TIMED) pace->seconds[1] += seconds;
+    pace->left -= n_steps < pace->left ? n_steps : pace->left;
+    if (pace->left > 0) return;
+    if (pace->stage == PRESENT_TIMED) {
+        decide(pace, now);
+        return;
+    }
+    if (pace->stage == OTHER_WARM) pace->seconds[0] = pace->seconds[1] = 0;
+    begin_stage(pace, pace->stage + 1);
+}
