@@ -359,7 +359,9 @@ static int fgd_is_narrow(const fgd_net *net, const fgd_kernels *kernels)
 /* Few samples, of a vector of unit, in a layer of many weights: these are read as they lie. */
 static int fgd_is_thin(const fgd_layer *layer, size_t unit, size_t n)
 {
-    return n <= unit / 4 * 3 && layer->fan_in * layer->padded >= FGD_THIN_WEIGHTS;
+    /* What it saves are the lanes without a sample. */
+    return n <= unit / 4 * 3 &&
+           layer->fan_in * layer->padded * (unit - n) >= unit / 4 * FGD_THIN_WEIGHTS;
 }
 
 /* So few that turning the weights for their delta pays. */

@@ -25,7 +25,7 @@ TASKS = Path("/proc/self/task")
 def network(hidden=128, seed=0):
     layers = [fastgd.Dense(hidden, "relu"), fastgd.Dense(3)]
     net = fastgd.Network(layers, "cross_entropy", n_inputs=64, seed=seed)
-    net.fit(X[:1], Y[:1], verbose=0, n_threads=1)  # its verification is not what is tested here
+    net.fit(X[:32], Y[:32], verbose=0, n_threads=1)  # its verification is not what is tested here
     # Small layers, so that tests are quick, and yet all threads.
     net._engine.serial_flop = 0.0
     return net
@@ -46,7 +46,7 @@ def run(code, timeout=60, env=None, check=True):
         def network(seed=0):
             layers = [fastgd.Dense(128, "relu"), fastgd.Dense(3)]
             net = fastgd.Network(layers, "cross_entropy", n_inputs=64, seed=seed)
-            net.fit(X[:1], Y[:1], verbose=0, n_threads=1)
+            net.fit(X[:32], Y[:32], verbose=0, n_threads=1)
             net._engine.serial_flop = 0.0
             return net
         def workers():
