@@ -12,7 +12,7 @@ static uint64_t read_xcr0(void)
     return ((uint64_t)high << 32) | low;
 }
 
-/* No bit of CPUID tells: AMD's processors of this family that have AVX-512 are of Zen 4. */
+/* AMD's family 25 is Zen 3, without AVX-512, and Zen 4. */
 static int is_zen4_or_older(void)
 {
     unsigned a, b, c, d;

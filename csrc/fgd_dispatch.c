@@ -46,9 +46,10 @@ fgd_isa_status fgd_isa_select(const char *name)
 {
     const fgd_isa_status status = fgd_isa_check(name);
     if (status != FGD_ISA_OK) return status;
-    fgd_active = isas[find(name)].kernels;
-    fgd_streams_panels = (isas[find(name)].needs & FGD_CPU_AVX512) != 0 &&
-                         (fgd_cpu_features() & FGD_CPU_HALF_RATE_512) != 0;
+    const int i = find(name);
+    fgd_active = isas[i].kernels;
+    fgd_streams_panels =
+        isas[i].needs == FGD_CPU_AVX512 && (fgd_cpu_features() & FGD_CPU_HALF_RATE_512) != 0;
     return FGD_ISA_OK;
 }
 

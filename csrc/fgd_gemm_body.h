@@ -23,11 +23,11 @@ typedef struct {
     TYPE(sgd) * sgd; /* NULL, or the update by C, which is not stored, of the weights at */
     REAL *weights;  /* the first row and column of C */
     size_t most_m, most_k;      /* 0, or smaller blocks than usual */
-    int streams_b; /* B passes by once, for few rows of A, and is asked for by them */
+    int asks_b; /* B passes by once, for few rows of A, and is asked for by them */
     REAL *scratch; /* FGD_SCRATCH_BYTES, used if c is NULL */
     TYPE(epilogue_fn) epilogue; /* NULL: none */
     TYPE(epilogue_fn) announce; /* NULL: none; called, with c NULL, before the last block of k */
-    const REAL *updated[3]; /* laid out as C, ldu apart: what the epilogue reads and writes, */
+    const REAL *updated[3]; /* laid out as C, ldu apart: what an update reads and writes, */
     size_t ldu; /* where that is too large for the second-level cache */
     void *context;
     const fgd_look *look; /* NULL, or where to look around between two blocks */
@@ -99,7 +99,7 @@ static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p,
     const size_t most_k = TYPE(most_k)(t, p);
     const int keeps_b = p->k * nc * sizeof(REAL) <= FGD_KEPT_BYTES;
     const int one_block = most_k == p->k,
-              is_far = !p->streams_b && (p->far_a || p->far_b || p->updated[0]);
+              is_far = !p->asks_b && (p->far_a || p->far_b || p->updated[0]);
     const TYPE(ukr_fn)(*const ukrs)[25] = p->by_column ? t->ukr_by_column : t->ukr_by_row;
     FOR_BLOCKS(pc, k_cur, p->k, most_k)
     {
@@ -152,8 +152,10 @@ static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p,
                     sgd = p->sgd;
                     sgd->w = p->weights + (ptrdiff_t)i * sgd->ldw + jc + jr;
                 }
-                if (p->streams_b && ir == 0 && !is_last)
-                    TYPE(ask_panel)(b + k_cur * p->ldb, k_cur, n, p->ldb);
+                if (p->asks_b && ir == 0 && !is_last) {
+                    const size_t left = p->k - k_next;
+                    TYPE(ask_panel)(b + k_cur * p->ldb, k_cur < left ? k_cur : left, n, p->ldb);
+                }
                 const fgd_ask ask = fgd_next_ask(&areas, k_cur, b);
                 if (is_last && p->announce) p->announce(p->context, i, rows, jc + jr, n, NULL, 0);
                 ukrs[nv][rows](k_cur, a, (ptrdiff_t)p->as, b, (ptrdiff_t)p->ldb, c, (ptrdiff_t)ldc,

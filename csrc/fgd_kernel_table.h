@@ -34,7 +34,8 @@ extern const fgd_kernels fgd_kernels_neon;
 /* The table that calls use from now on. */
 extern const fgd_kernels *fgd_active;
 
-/* Whether its products had better read panels of B from the second-level cache. */
+/* Whether its products had better read panels of B from the second-level cache; the results have the
+ * same bits.  Set where fgd_active is. */
 extern int fgd_streams_panels;
 
 #endif

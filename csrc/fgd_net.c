@@ -20,7 +20,8 @@ enum { FGD_NARROW_UNITS = 4 };
  * the first-level cache while all rows of A pass by, or in the second-level one, where that gives
  * vectors sooner than the multiply-adds take them (FGD_STREAMED_BYTES); a block of C (FGD_BLOCK_ROWS rows of
  * FGD_ROW_BYTES), and what of A and B belongs to it, in the second-level one.  The gradient of an
- * update waits in a thread's scratch, FGD_GROUP_ROWS at least at a time. */
+ * update waits in a thread's scratch, FGD_GROUP_ROWS at a time if there are as many in its block; of
+ * plain SGD only while blocks of k are left. */
 enum {
     FGD_PANEL_BYTES = 24 * 1024,
     FGD_STREAMED_BYTES = 96 * 1024,
@@ -273,11 +274,21 @@ int fgd_net_needs_gradient(const fgd_net *net, size_t n)
     return net->clip_norm > 0 || arithmetic(net, n, 3) > net->long_flop;
 }
 
-size_t fgd_net_block_rows(const fgd_net *net, size_t n, int is_gradient)
+/* So many weights that they may have left a private cache. */
+static int fgd_is_far(const fgd_layer *layer, size_t size)
 {
+    return layer->fan_in * layer->ldw * size > FGD_RESIDENT_BYTES;
+}
+
+size_t fgd_net_block_rows(const fgd_net *net, size_t l, size_t n, int is_gradient)
+{
+    const fgd_layer *layer = &net->layers[l];
     if (is_gradient) return FGD_BLOCK_ROWS;
-    /* After few samples rows of W are written as they lie. */
-    return n <= fgd_unit(net->dtype) ? FGD_THIN_ROWS : FGD_SCRATCH_ROWS;
+    if (n > fgd_unit(net->dtype)) return FGD_SCRATCH_ROWS;
+    /* After few samples rows of W are written as they lie, long ones a few at a time. */
+    const size_t size = element_size(net);
+    return fgd_is_far(layer, size) && layer->ldw * size >= FGD_ROW_BYTES ? FGD_THIN_ROWS
+                                                                         : FGD_GROUP_ROWS;
 }
 
 static int fgd_looks_around(const fgd_net *net, size_t n)
@@ -461,7 +472,7 @@ static const fgd_update_params *fgd_array_params(const fgd_net *net, const fgd_o
     return room;
 }
 
-/* Whether an update takes the summed gradient as it is. */
+/* Whether an update takes the summed gradient as it is: see run_update in template/optimizers.h. */
 static int fgd_is_plain(const fgd_update_params *p)
 {
     return p->scale == 1 && p->l1 == 0 && p->l2 == 0 && p->clip_value == 0 && p->norm_scale == 1 &&
@@ -743,9 +754,10 @@ void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, siz
         train_steps(&run, n_steps, flop < net->serial_flop ? 1 : n_threads);
         return;
     }
+    const int guess = flop >= unmeasured * net->serial_flop;
     double now = fgd_seconds();
     for (size_t left = n_steps; left > 0 && progress->outcome == FGD_TRAINED;) {
-        const fgd_piece piece = fgd_plan_piece(&net->pace, batch_size, n_threads, left, now);
+        const fgd_piece piece = fgd_plan_piece(&net->pace, batch_size, n_threads, guess, left, now);
         const size_t done = train_steps(&run, piece.n_steps, piece.n_threads);
         const double end = fgd_seconds();
         fgd_note_piece(&net->pace, done, end - now, end);

@@ -52,7 +52,8 @@ typedef struct {
     int has_own;                /* every array has an update of its own; not with clip_norm */
     uint64_t seed, step, epoch;
     double serial_flop; /* steps of less arithmetic use one thread, and of 64 times as much all;
-                           in between, whichever is faster */
+                           in between, whichever is faster.  Predictions and gradients alone use
+                           all from seven times as much on */
     fgd_pace pace;      /* as measured */
     double long_flop;   /* steps of more arithmetic can be abandoned throughout: see fgd_poll */
     fgd_poll poll;
@@ -184,7 +185,7 @@ double fgd_mean_loss(double loss_sum, double weight_sum);
 /* Gradients and updates work on rows [r0, r1) of W, and with its first row on the biases.  Calls
  * for blocks of nearly equal size, none above this and the larger ones first, compute the same
  * tiles as one call for all rows. */
-size_t fgd_net_block_rows(const fgd_net *net, size_t n, int is_gradient);
+size_t fgd_net_block_rows(const fgd_net *net, size_t layer, size_t n, int is_gradient);
 
 /* dw[r1 - r0][ldw] = sums over samples of input and delta_t; db[padded].  Returns 0 if it was
  * interrupted. */

@@ -123,7 +123,7 @@ static void TYPE(thin_pre_activation)(const fgd_net *net, const TYPE(table) * t,
                .look = cols->look,
                .starts_from_c = 1,
                .most_k = FGD_THIN_KC,
-               .streams_b = 1};
+               .asks_b = 1};
     TYPE(gemm)(t, &product);
     t->transpose(cols->n, padded, cols->scratch, padded, z + begin * net->ldb + cols->c0, net->ldb);
 }
@@ -306,7 +306,8 @@ static size_t TYPE(thin_backward)(const fgd_net *net, const TYPE(table) * t, con
                        .ldb = rows,
                        .c = sums,
                        .ldc = rows,
-                       .starts_from_c = 1};
+                       .starts_from_c = 1,
+                       .most_k = FGD_TURNED_K};
             TYPE(gemm)(t, &product);
         }
         t->transpose(cols->n, rows, sums, rows, delta + i * net->ldb, net->ldb);
@@ -379,7 +380,7 @@ static void TYPE(announce_update)(void *context, size_t i, size_t rows, size_t j
 {
     const TYPE(layer_pass) *pass = context;
     const fgd_layer *layer = pass->layer;
-    /* The tile is there at once: those of the next group are asked for. */
+    /* The tile is there at once: one of some blocks later is asked for. */
     const size_t ahead = FGD_GROUP_ROWS;
     const size_t at = (pass->r0 + i + ahead) * layer->ldw + pass->c0 + j;
     (void)c, (void)ldc;
@@ -442,7 +443,7 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
     product.n = (units.end - c0 + unit - 1) / unit * unit;
     pass.n_rows = r1 - r0;
     const int few_samples = k <= FGD_ALIGN_BYTES / sizeof(REAL);
-    product.most_m = fgd_net_block_rows(net, k, 0);
+    product.most_m = fgd_net_block_rows(net, l, k, 0);
     product.scratch = scratch;
     product.epilogue = TYPE(update_tile);
     TYPE(sgd) sgd = {.ldw = (ptrdiff_t)layer->ldw, .neg_lr = (REAL)-pass.params->lr};
@@ -451,7 +452,7 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
         product.weights = (REAL *)layer->w + r0 * layer->ldw + c0;
         product.epilogue = ahead ? TYPE(look_ahead) : NULL;
     }
-    if (layer->fan_in * layer->ldw * sizeof(REAL) > FGD_RESIDENT_BYTES) {
+    if (fgd_is_far(layer, sizeof(REAL))) {
         if (few_samples) {
             product.announce = TYPE(announce_update);
         } else {
@@ -667,12 +668,14 @@ static fgd_ahead TYPE(plan_ahead)(const fgd_run *run, const TYPE(table) * t, siz
     const fgd_matrix *x = &run->data->x;
     const size_t done = i * run->batch_size, row_lines = fgd_row_lines(x);
     fgd_ahead ahead = {.data = run->data, .order = run->order};
-    if (i >= run->n_steps || x->rows * row_lines * FGD_ALIGN_BYTES < FGD_FAR_BYTES) return ahead;
+    if (done >= run->n_rows || x->rows * row_lines * FGD_ALIGN_BYTES < FGD_FAR_BYTES) return ahead;
     const size_t id = (size_t)worker->id, workers = (size_t)worker->n_threads;
     const size_t left = run->n_rows - done, n = left < run->batch_size ? left : run->batch_size;
     const fgd_layer *layer = &run->net->layers[0];
-    const size_t tiles = (layer->fan_in / workers / FGD_GROUP_ROWS + 1) *
-                         (layer->padded / (t->max_vectors * t->lanes) + 1);
+    const size_t most = fgd_net_block_rows(run->net, 0, n, 0);
+    const size_t group = most < FGD_GROUP_ROWS ? most : FGD_GROUP_ROWS;
+    const size_t tiles =
+        (layer->fan_in / workers / group + 1) * (layer->padded / (t->max_vectors * t->lanes) + 1);
     ahead.at = run->first + done + fgd_share(n, id, workers);
     ahead.end = run->first + done + fgd_share(n, id + 1, workers);
     ahead.share = ((ahead.end - ahead.at) * row_lines + tiles - 1) / tiles;

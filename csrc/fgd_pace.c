@@ -6,11 +6,11 @@
 enum { OTHER_WARM, OTHER_TIMED, PRESENT_WARM, PRESENT_TIMED, REST };
 static const size_t stage_steps[] = {2, 4, 2, 4};
 
-/* The trials of a way that takes three times as long cost half a percent at the longest rest. */
-static const double least_rest = 5e-3, most_rest = 0.1;
+/* Seconds.  A rest is at least rest_by_loss times as long as what the trial before it has lost. */
+static const double first_rest = 1e-3, least_rest = 5e-3, most_rest = 0.1, rest_by_loss = 100;
 
 /* The other way has to be faster by this much: noise is not to decide. */
-static const double gain = 0.97;
+static const double gain = 0.95;
 
 static void begin_stage(fgd_pace *pace, int stage)
 {
@@ -25,16 +25,24 @@ static void decide(fgd_pace *pace, double now)
     pace->step = pace->seconds[!changes] / (double)stage_steps[PRESENT_TIMED];
     pace->rest = changes || pace->rest == 0 ? least_rest : 2 * pace->rest;
     if (pace->rest > most_rest) pace->rest = most_rest;
-    pace->next_trial = now + pace->rest;
+    /* By the six steps of whichever is slower, of which four are timed. */
+    const double difference = pace->seconds[0] - pace->seconds[1];
+    const double lost = 1.5 * (difference < 0 ? -difference : difference);
+    const double rest = lost * rest_by_loss > pace->rest ? lost * rest_by_loss : pace->rest;
+    pace->next_trial = now + rest;
     pace->stage = REST;
 }
 
-fgd_piece fgd_plan_piece(fgd_pace *pace, size_t batch_size, int n_threads, size_t n_steps,
-                         double now)
+fgd_piece fgd_plan_piece(fgd_pace *pace, size_t batch_size, int n_threads, int guess,
+                         size_t n_steps, double now)
 {
     if (pace->batch_size != batch_size || pace->n_threads != n_threads) {
-        *pace = (fgd_pace){.batch_size = batch_size, .n_threads = n_threads};
-        begin_stage(pace, OTHER_WARM);
+        /* No trial at once: sizes that take turns would never come to the end of one. */
+        *pace = (fgd_pace){.batch_size = batch_size,
+                           .n_threads = n_threads,
+                           .uses_all = guess,
+                           .stage = REST,
+                           .next_trial = now + first_rest};
     } else if (pace->stage == REST && now >= pace->next_trial) {
         begin_stage(pace, OTHER_WARM);
     }

@@ -24,9 +24,10 @@ typedef struct {
     int n_threads;
 } fgd_piece;
 
-/* The next piece of n_steps that are left; n_threads > 1. */
-fgd_piece fgd_plan_piece(fgd_pace *pace, size_t batch_size, int n_threads, size_t n_steps,
-                         double now);
+/* The next piece of n_steps that are left; n_threads > 1.  guess: whether all had better be used until
+ * something is measured. */
+fgd_piece fgd_plan_piece(fgd_pace *pace, size_t batch_size, int n_threads, int guess,
+                         size_t n_steps, double now);
 
 /* After n_steps of that piece, which took so many seconds up to now. */
 void fgd_note_piece(fgd_pace *pace, size_t n_steps, double seconds, double now);

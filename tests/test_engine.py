@@ -722,9 +722,12 @@ BY_UNITS = [300, 300, 950]  # layers so large that threads divide them by units
 @pytest.mark.parametrize("sizes", [BY_UNITS, [4, *BY_UNITS], [*BY_UNITS, 7]], ids=str)
 @pytest.mark.parametrize("options", [{}, {"clip_norm": 0.1}, {"momentum": 0.9}], ids=str)
 @pytest.mark.parametrize("batch_size", [5, 16, 77])
-def test_layers_divided_by_units_have_the_bits_of_one_thread(sizes, options, batch_size):
+@pytest.mark.parametrize("penalty", [0.0, 1e-3])
+def test_layers_divided_by_units_have_the_bits_of_one_thread(sizes, options, batch_size, penalty):
     *hidden, units = sizes
-    case = Case(hidden=hidden, units=units, n_inputs=300, n=80, optimizer=("sgd", options))
+    case = Case(
+        hidden, units, n_inputs=300, n=80, optimizer=("sgd", options), penalty=penalty
+    )
     expected = None
     for n_threads in (1, 2, 3):
         for long_flop in (2e10, 1.0):
@@ -751,17 +754,33 @@ def test_few_samples_in_wide_layers_have_the_bits_of_many(dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 9])
-def test_few_samples_in_wide_layers_train_with_the_bits_of_any_path(batch_size, activation, dtype):
+@pytest.mark.parametrize("penalty", [0.0, 1e-3])
+def test_few_samples_in_wide_layers_train_with_the_bits_of_any_path(
+    batch_size, activation, dtype, penalty
+):
     """Vector units turn blocks of W for the delta of few samples; plain C takes it as it lies."""
     hidden = (290, 269, 150)  # divided by units, the last vector of rows incomplete, and not
     case = Case(
-        activation=activation, hidden=hidden, units=131, n_inputs=20, dtype=dtype, n=2 * batch_size
+        hidden, 131, activation, n_inputs=20, dtype=dtype, n=2 * batch_size, penalty=penalty
     )
     found = set()
     for isa, n_threads in [("scalar", 1), *((isa, n) for isa in FMA_ISAS for n in (1, 2, 3))]:
         _kernels.set_isa(isa)
         engine = case.engine(n_threads)
         found.add(digest(engine, case.fit(engine, epochs=1, batch_size=batch_size)))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("batch_size", [300, 650])
+def test_plain_sgd_within_a_tile_has_the_same_bits_from_all_blocks_of_samples(batch_size, dtype):
+    """Their size differs between instruction sets; plain C has the longest."""
+    case = Case((130, 70), n_inputs=700, penalty=0, n=650, dtype=dtype)
+    found = set()
+    for isa, n_threads in [("scalar", 1), *((isa, n) for isa in FMA_ISAS for n in (1, 2))]:
+        _kernels.set_isa(isa)
+        engine = case.engine(n_threads)
+        found.add(digest(engine, case.fit(engine, epochs=2, batch_size=batch_size)))
     assert len(found) == 1
 
 

@@ -32,7 +32,7 @@ def test_nothing_beyond_the_arrays_of_a_caller_is_touched_at_many_sizes(seed):
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
-SOURCES = ("fgd_team.c", "fgd_cpu.c")
+SOURCES = ("fgd_team.c", "fgd_cpu.c", "fgd_pace.c")
 
 
 def guarded_program(tmp_path, core, *arguments, kernels="kernels_*.c", flags=""):

@@ -79,6 +79,22 @@ def test_worker_parks_within_50_microseconds(tmp_path):
     assert asleep == 0
 
 
+def test_the_faster_of_one_thread_and_all_is_found_and_found_again(tmp_path):
+    done = compile_and_run(tmp_path, "-O2", "test_pace.c", "csrc/fgd_pace.c")
+    assert (done.returncode, done.stdout) == (0, "ok\n")
+
+
+def test_steps_that_change_between_one_thread_and_all_have_the_same_bits():
+    fits = []
+    for n_threads in (1, 2, 3):
+        layers = [fastgd.Dense(128, "relu", dropout=0.2), fastgd.Dense(3)]
+        rates = fastgd.schedules.Cosine(0.01, steps=100)
+        net = fastgd.Network(layers, "cross_entropy", fastgd.Adam(rates), n_inputs=64, seed=0)
+        history = net.fit(X, Y, 40, 100, verbose=0, n_threads=n_threads)
+        fits.append((history.history["loss"], [w.tobytes() for w in net.get_weights()]))
+    assert fits[0] == fits[1] == fits[2]
+
+
 def test_threads_do_not_share_a_core_while_others_idle(tmp_path):
     """The scheduler wakes workers on the caller's core; without parting, 94 of 100 stay there."""
     most = 20 if len(os.sched_getaffinity(0)) > 1 else 100

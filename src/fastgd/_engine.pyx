@@ -33,6 +33,7 @@ cdef size_t MOST_CLASSES = 1 << 24
 cdef size_t FIXED_RATES = 8192
 # Weights and states that verification keeps a copy of at a time, unless one row has more.
 cdef size_t COPIED_BYTES = 3 << 20
+cdef size_t FEW_ROWS = 24  # of W, for one call of a reference
 
 cdef object ndarray = np.ndarray
 cdef object empty = np.empty
@@ -1472,17 +1473,19 @@ cdef class Engine:
         return {"W": W, "b": b, "state": dict(zip(self.optimizer_state(), pairs, strict=True))}
 
     cdef list row_blocks(self, size_t l, size_t most, size_t n_arrays):
-        # [(r0, r1), ...] of W: blocks as the C core divides its rows, fewer rows where so many
-        # arrays of its width would be large.
+        # [(r0, r1), ...] of W: blocks as the C core divides its rows, four at a time where they are
+        # of a few rows; fewer rows where so many arrays of its width would be large.
         cdef size_t fan_in = self.net.layers[l].fan_in
         cdef size_t row = self.net.layers[l].ldw * k.element_size(self.net.dtype)
-        most = max(<size_t>1, min(most, COPIED_BYTES // (n_arrays * row)))
+        cdef size_t room = max(<size_t>1, <size_t>(COPIED_BYTES // (n_arrays * row)))
+        cdef size_t step = 4 if 4 * most <= min(room, FEW_ROWS) else 1
+        most = min(most, room)
         n_blocks = (fan_in + most - 1) // most
         size, larger = divmod(fan_in, n_blocks)
         starts = []
         for i in range(n_blocks + 1):
             starts.append(i * size + min(i, larger))
-        return list(itertools.pairwise(starts))
+        return list(itertools.pairwise([*starts[:-1:step], starts[-1]]))
 
     cdef dict activation_of(self, size_t l):
         name, param = self.activations[l]
@@ -1536,7 +1539,7 @@ cdef class Engine:
         cdef k.Matrix scratch
         owner, blocks = self, [(0, layer.fan_in)]
         if not is_stored:
-            blocks = self.row_blocks(l, k.net_block_rows(&self.net, batch.n, True), 1)
+            blocks = self.row_blocks(l, k.net_block_rows(&self.net, l, batch.n, True), 1)
             rows = blocks[0][1]  # the largest
             owner = scratch = k.Matrix(np.empty((rows + 1, layer.ldw), dtype=self.dtype), True)
             dw = <char *>scratch.c.data
@@ -1554,12 +1557,13 @@ cdef class Engine:
                             const k.fgd_update_params *params, bint is_stored) except -1:
         # Updates a few rows at a time, and takes each back once it is verified: nothing is left of
         # a wrong one, and nobody needs a copy of all weights.  Returns whether one diverged.
-        cdef size_t l, r0, r1, most = k.net_block_rows(&self.net, batch.n, False)
+        cdef size_t l, r0, r1, most
         cdef k.Assignment put_back
         cdef int diverged = 0
         scale = self.reference_norm_scale() if self.net.clip_norm > 0 else 1.0
         n_arrays = 1 + len(self.optimizer_state())
         for l in range(self.net.n_layers):
+            most = k.net_block_rows(&self.net, l, batch.n, False)
             for r0, r1 in self.row_blocks(l, most, n_arrays):
                 numbers = self.numbers(l, r0, r1)
                 before = copies(numbers)

@@ -1,7 +1,7 @@
 /* No kernel of the table, and no fit or prediction, touches an element before or after its arrays:
  * each of them lies between two guard pages, and ends or begins at one.
  *   cc -O1 -ffp-contract=off -pthread -Icsrc tests/c/test_guard.c csrc/kernels_*.c csrc/fgd_team.c
- *      csrc/fgd_cpu.c -lm -o test_guard
+ *      csrc/fgd_cpu.c csrc/fgd_pace.c -lm -o test_guard
  *   ./test_guard [rounds [seed]] */
 #define _GNU_SOURCE
 #include <float.h>
@@ -32,6 +32,7 @@ static void free_any(void *block)
 #include "random.h"
 
 const fgd_kernels *fgd_active;
+int fgd_streams_panels;
 
 /* low .. high, both included. */
 static size_t between(size_t low, size_t high) { return low + random_bits() % (high - low + 1); }
@@ -260,6 +261,7 @@ int main(int argc, char **argv)
     for (int round = 0; round < rounds; round++)
         for (size_t k = 0; k < n_isas; k++) {
             fgd_active = isas[k];
+            fgd_streams_panels = round % 2;
             const char *isa = isas[k]->f32.isa;
             all_kernels_f32(&isas[k]->f32, isa);
             all_kernels_f64(&isas[k]->f64, isa);
