@@ -1485,7 +1485,7 @@ cdef class Engine:
         starts = []
         for i in range(n_blocks + 1):
             starts.append(i * size + min(i, larger))
-        return list(itertools.pairwise([*starts[:-1:step], starts[-1]]))
+        return list(itertools.pairwise(starts[:n_blocks:step] + [fan_in]))
 
     cdef dict activation_of(self, size_t l):
         name, param = self.activations[l]
