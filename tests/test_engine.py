@@ -725,9 +725,7 @@ BY_UNITS = [300, 300, 950]  # layers so large that threads divide them by units
 @pytest.mark.parametrize("penalty", [0.0, 1e-3])
 def test_layers_divided_by_units_have_the_bits_of_one_thread(sizes, options, batch_size, penalty):
     *hidden, units = sizes
-    case = Case(
-        hidden, units, n_inputs=300, n=80, optimizer=("sgd", options), penalty=penalty
-    )
+    case = Case(hidden, units, n_inputs=300, n=80, optimizer=("sgd", options), penalty=penalty)
     expected = None
     for n_threads in (1, 2, 3):
         for long_flop in (2e10, 1.0):
