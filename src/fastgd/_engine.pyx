@@ -501,7 +501,7 @@ cdef class Engine:
 
     @property
     def serial_flop(self):
-        """Arithmetic of a pass, in operations, below which one thread is used."""
+        """Operations of a step below which one thread is used: see fgd_net.h."""
         return self.net.serial_flop
 
     @serial_flop.setter
