@@ -59,8 +59,8 @@ FGD_INLINE void FN(sgd_tile)(const int mr, const int nv, const VF *g, TYPE(sgd) 
  * The chain starts from bias[i] if bias is given, else from C with FGD_UKR_LOAD_C, else from
  * zero (then C is not read).  In the end it is multiplied by relu's slope at gate, laid out as C,
  * if that is given, and goes through relu with FGD_UKR_RELU.  With sgd, by rows only, the
- * sums update weights: C is not written, gate and FGD_UKR_RELU are not looked at.  A is a[k * as + i] if by_column,
- * else a[i * as + k]; B is b[k * ldb + j].  No alignment is asked for; A, B and C do not overlap.
+ * sums update weights: C is not written, gate and FGD_UKR_RELU are not looked at.
+ * A is a[k * as + i] if by_column, else a[i * as + k]; B is b[k * ldb + j].  No alignment is asked for; A, B and C do not overlap.
  * mr, nv and by_column are compile-time constants in every use, so that the tile lives in
  * registers. */
 FGD_INLINE void FN(ukr_body)(const int mr, const int nv, const int by_column, size_t k,
