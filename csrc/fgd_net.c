@@ -455,6 +455,15 @@ static fgd_update_params step_params(const fgd_net *net, uint64_t step, double l
     return p;
 }
 
+/* The parameters of a step, which are without penalties, for the weights of a layer. */
+static fgd_update_params fgd_weight_params(const fgd_layer *layer, const fgd_update_params *step)
+{
+    fgd_update_params p = *step;
+    p.l1 = layer->l1 * p.penalty_share;
+    p.l2 = layer->l2 * p.penalty_share;
+    return p;
+}
+
 /* The parameters of a step for one array: the step's, or its own, which are then put into room. */
 static const fgd_update_params *fgd_array_params(const fgd_net *net, const fgd_own_update *own,
                                                  const fgd_update_params *p,
@@ -757,10 +766,10 @@ void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, siz
     const int guess = flop >= unmeasured * net->serial_flop;
     double now = fgd_seconds();
     for (size_t left = n_steps; left > 0 && progress->outcome == FGD_TRAINED;) {
-        const fgd_piece piece = fgd_plan_piece(&net->pace, batch_size, n_threads, guess, left, now);
+        const fgd_piece piece = fgd_plan_piece(&net->pace, batch_size, n_threads, guess, left);
         const size_t done = train_steps(&run, piece.n_steps, piece.n_threads);
         const double end = fgd_seconds();
-        fgd_note_piece(&net->pace, done, end - now, end);
+        fgd_note_piece(&net->pace, done, end - now);
         now = end;
         left -= done;
         if (now > run.deadline) break;

@@ -133,7 +133,7 @@ typedef struct {
     const fgd_net *net;
     const TYPE(table) * t;
     const fgd_layer *layer;
-    size_t r0, n_rows, c0; /* c0: of W, in an update */
+    size_t r0, end, c0; /* in an update: of W; end: of the rows that may be asked for ahead */
     const REAL *mask;                /* of the layer below, or NULL */
     const fgd_update_params *params; /* of an update */
     fgd_ahead *ahead;                /* or NULL */
@@ -384,7 +384,7 @@ static void TYPE(announce_update)(void *context, size_t i, size_t rows, size_t j
     const size_t ahead = FGD_GROUP_ROWS;
     const size_t at = (pass->r0 + i + ahead) * layer->ldw + pass->c0 + j;
     (void)c, (void)ldc;
-    if (i + ahead + rows > pass->n_rows) return;
+    if (pass->r0 + i + ahead + rows > pass->end) return;
     TYPE(prefetch_rows)((REAL *)layer->w + at, rows, n, layer->ldw);
     if (layer->w_s1) TYPE(prefetch_rows)((REAL *)layer->w_s1 + at, rows, n, layer->ldw);
     if (layer->w_s2) TYPE(prefetch_rows)((REAL *)layer->w_s2 + at, rows, n, layer->ldw);
@@ -426,10 +426,11 @@ static TYPE(product) TYPE(gradient)(const fgd_net *net, size_t l, size_t r0, siz
 }
 
 /* Gradient sums of rows [r0, r1) of W, and of some units, go, tile by tile, straight into the
- * update: no gradient is stored. */
+ * update: no gradient is stored.  Rows before end come next. */
 static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t r0,
-                             size_t r1, TYPE(units) units, size_t k, int dropout, const REAL *input,
-                             const fgd_update_params *params, REAL *scratch, fgd_ahead *ahead)
+                             size_t r1, size_t end, TYPE(units) units, size_t k, int dropout,
+                             const REAL *input, const fgd_update_params *params, REAL *scratch,
+                             fgd_ahead *ahead)
 {
     const fgd_layer *layer = &net->layers[l];
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL), c0 = units.begin;
@@ -441,7 +442,7 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
     TYPE(product) product = TYPE(gradient)(net, l, r0, r1, k, dropout, input);
     product.b += c0;
     product.n = (units.end - c0 + unit - 1) / unit * unit;
-    pass.n_rows = r1 - r0;
+    pass.end = end;
     const int few_samples = k <= FGD_ALIGN_BYTES / sizeof(REAL);
     product.most_m = fgd_net_block_rows(net, l, k, 0);
     product.scratch = scratch;
@@ -505,9 +506,7 @@ static void TYPE(finish_rows)(const fgd_net *net, const TYPE(table) * t, size_t 
                               size_t r1, const fgd_update_params *params)
 {
     const fgd_layer *layer = &net->layers[l];
-    fgd_update_params p = *params, own;
-    p.l1 = layer->l1 * p.penalty_share;
-    p.l2 = layer->l2 * p.penalty_share;
+    fgd_update_params p = fgd_weight_params(layer, params), own;
     t->finish_grad(r1 - r0, layer->padded, (const REAL *)layer->w + r0 * layer->ldw, layer->ldw,
                    (REAL *)layer->dw + r0 * layer->ldw, layer->ldw,
                    fgd_array_params(net, &layer->own_w, &p, &own));
@@ -590,59 +589,120 @@ static void TYPE(put_outputs)(const fgd_net *net, const TYPE(table) * t, const f
     }
 }
 
-/* Everything of a step up to delta of every layer: for the thread's columns, but for layers that
- * are divided by units, where all threads wait before and after they cross the columns.
- * is_complete: the last barrier came after whatever other threads have written. */
-static void TYPE(run_columns)(const fgd_net *net, const TYPE(table) * t, const fgd_batch *batch,
-                              uint64_t step, size_t c0, size_t n, REAL *scratch, REAL *input,
-                              const fgd_worker *worker, const fgd_look *look)
+/* Columns of a step that a thread works on, and its copy of the batch's input. */
+typedef struct {
+    const fgd_net *net;
+    const TYPE(table) * t;
+    const fgd_batch *batch;
+    const fgd_worker *worker;
+    TYPE(columns) own, all; /* the thread's, which may be none, and those of the batch */
+    REAL *input;
+} TYPE(pass);
+
+/* A step up to the loss: for the thread's columns, but for layers that are divided by units, where
+ * all threads wait before and after they cross the columns.  is_complete: the last barrier came
+ * after whatever other threads have written. */
+static void TYPE(run_forward)(const TYPE(pass) * pass, uint64_t step)
 {
-    const size_t last = net->n_layers - 1, unit = FGD_ALIGN_BYTES / sizeof(REAL);
-    const TYPE(columns) cols = TYPE(columns_of)(batch, c0, n, scratch, input, look);
-    const size_t n_all = (batch->n + unit - 1) / unit * unit;
-    const TYPE(columns) all = TYPE(columns_of)(batch, 0, n_all, scratch, input, look);
+    const fgd_net *net = pass->net;
+    const TYPE(table) *t = pass->t;
+    const fgd_batch *batch = pass->batch;
+    const fgd_worker *worker = pass->worker;
+    const size_t last = net->n_layers - 1, c0 = pass->own.c0, n = pass->own.n;
     int is_complete = 0;
     if (n > 0) TYPE(load_target)(net, t, batch, c0, n);
     if (TYPE(is_by_units)(&net->layers[0], worker)) {
-        TYPE(load_input)(net, t, batch, 0, n_all, input);
+        TYPE(load_input)(net, t, batch, 0, pass->all.n, pass->input);
         is_complete = 1; /* each thread has it all */
     } else if (n > 0) {
-        TYPE(load_input)(net, t, batch, c0, n, input);
+        TYPE(load_input)(net, t, batch, c0, n, pass->input);
     }
     for (size_t l = 0; l <= last; l++) {
         const fgd_layer *layer = &net->layers[l];
         const int want_a = l < last || batch->data->outputs || !fgd_loss_from_z(net->loss);
         if (TYPE(is_by_units)(layer, worker)) {
             if (!is_complete) fgd_team_barrier(worker);
-            TYPE(forward_units)(net, t, l, &all, TYPE(units_of)(layer, worker), 1, want_a);
+            TYPE(forward_units)(net, t, l, &pass->all, TYPE(units_of)(layer, worker), 1, want_a);
             fgd_team_barrier(worker);
-            TYPE(softmax)(net, t, l, &cols, want_a);
+            TYPE(softmax)(net, t, l, &pass->own, want_a);
             is_complete = 1;
         } else if (n > 0) {
-            TYPE(forward)(net, t, l, &cols, 1, want_a);
+            TYPE(forward)(net, t, l, &pass->own, 1, want_a);
         }
         if (layer->dropped && n > 0) TYPE(drop)(net, t, l, c0, n, step);
         if (layer->dropped || !TYPE(is_by_units)(layer, worker)) is_complete = 0;
     }
     if (n > 0) {
-        if (batch->data->outputs) TYPE(put_outputs)(net, t, batch, c0, n, scratch);
+        if (batch->data->outputs) TYPE(put_outputs)(net, t, batch, c0, n, pass->own.scratch);
         TYPE(loss)(net, t, c0, n, 1);
     }
-    is_complete = 0;
-    for (size_t l = last;; l--) {
+}
+
+/* Whether delta of the layer below and the update share one reading of a layer's weights: of few
+ * samples, memory is what takes the time of both. */
+static int TYPE(is_read_once)(const fgd_net *net, size_t l, size_t n)
+{
+    return l > 0 && n <= FGD_ALIGN_BYTES / sizeof(REAL) &&
+           fgd_is_far(&net->layers[l], sizeof(REAL));
+}
+
+static int TYPE(reads_once)(const fgd_net *net, size_t n)
+{
+    for (size_t l = 1; l < net->n_layers; l++)
+        if (TYPE(is_read_once)(net, l, n)) return 1;
+    return 0;
+}
+
+/* Both for rows [r0, r1) of W, some at a time, so that the update finds them in the second-level
+ * cache. */
+static int TYPE(derive_and_update)(const TYPE(pass) * pass, size_t l, size_t r0, size_t r1,
+                                   const fgd_update_params *step)
+{
+    const size_t rows = FGD_ALIGN_BYTES / sizeof(REAL); /* as many as are turned at once */
+    const fgd_net *net = pass->net;
+    const fgd_layer *layer = &net->layers[l];
+    const fgd_update_params p = fgd_weight_params(layer, step);
+    /* Rows that are turned are asked for; of others the processor sees what comes next. */
+    const int asks = fgd_is_turned(rows, pass->batch->n);
+    int diverged = 0;
+    for (size_t r = r0; r < r1; r += rows) {
+        const size_t end = r1 - r < rows ? r1 : r + rows;
+        TYPE(backward)(net, pass->t, l, &pass->all, (TYPE(units)){r, end}, 1);
+        diverged |=
+            TYPE(update_rows)(net, pass->t, l, r, end, asks ? r1 : end, TYPE(all_units)(layer),
+                              pass->batch->n, 1, pass->input, &p, pass->own.scratch, NULL);
+    }
+    return diverged;
+}
+
+/* delta of every layer, divided among the threads as in run_forward.  params: NULL, or those of the
+ * step, with which weights that are to be read once are updated; returns whether one was kept. */
+static int TYPE(run_backward)(const TYPE(pass) * pass, const fgd_update_params *params)
+{
+    const fgd_net *net = pass->net;
+    const TYPE(table) *t = pass->t;
+    const fgd_worker *worker = pass->worker;
+    const size_t c0 = pass->own.c0, n = pass->own.n;
+    const size_t id = (size_t)worker->id, workers = (size_t)worker->n_threads;
+    int is_complete = 0, diverged = 0;
+    for (size_t l = net->n_layers - 1;; l--) {
         const fgd_layer *layer = &net->layers[l];
-        if (n > 0) TYPE(turn_delta)(net, t, l, c0, n, worker->n_threads == 1, batch->n);
-        if (l == 0) break;
-        if (TYPE(is_by_units)(layer, worker)) {
-            const size_t id = (size_t)worker->id, workers = (size_t)worker->n_threads;
-            const TYPE(units) below = {fgd_share(layer->fan_in, id, workers),
-                                       fgd_share(layer->fan_in, id + 1, workers)};
+        if (n > 0) TYPE(turn_delta)(net, t, l, c0, n, workers == 1, pass->batch->n);
+        if (l == 0) return diverged;
+        const TYPE(units) below = {fgd_share(layer->fan_in, id, workers),
+                                   fgd_share(layer->fan_in, id + 1, workers)};
+        if (params && TYPE(is_read_once)(net, l, pass->batch->n)) {
+            fgd_team_barrier(worker); /* the update reads what has just been turned */
+            diverged |= TYPE(derive_and_update)(pass, l, below.begin, below.end, params);
+            fgd_team_barrier(worker);
+            is_complete = 1;
+        } else if (TYPE(is_by_units)(layer, worker)) {
             if (!is_complete) fgd_team_barrier(worker);
-            TYPE(backward)(net, t, l, &all, below, 1);
+            TYPE(backward)(net, t, l, &pass->all, below, 1);
             fgd_team_barrier(worker);
             is_complete = 1;
         } else {
-            if (n > 0) TYPE(backward)(net, t, l, &cols, (TYPE(units)){0, layer->fan_in}, 1);
+            if (n > 0) TYPE(backward)(net, t, l, &pass->own, (TYPE(units)){0, layer->fan_in}, 1);
             is_complete = 0;
         }
     }
@@ -753,9 +813,19 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         const size_t units = (batch.n + unit - 1) / unit;
         const size_t c0 = fgd_share(units, id, workers) * unit;
         const size_t c1 = fgd_share(units, id + 1, workers) * unit;
-        const fgd_look at_columns = {run, worker, FGD_IN_COLUMNS};
-        TYPE(run_columns)(net, t, &batch, step, c0, c1 - c0, scratch, input, worker,
-                          looks ? &at_columns : NULL);
+        const size_t n_all = units * unit;
+        const fgd_look at_columns = {run, worker, FGD_IN_COLUMNS},
+                       *look = looks ? &at_columns : NULL;
+        const TYPE(pass) pass = {.net = net,
+                                 .t = t,
+                                 .batch = &batch,
+                                 .worker = worker,
+                                 .own = TYPE(columns_of)(&batch, c0, c1 - c0, scratch, input, look),
+                                 .all = TYPE(columns_of)(&batch, 0, n_all, scratch, input, look),
+                                 .input = input};
+        const int reads_once = !is_stored && !looks && TYPE(reads_once)(net, batch.n);
+        TYPE(run_forward)(&pass, step);
+        if (!reads_once) TYPE(run_backward)(&pass, NULL);
         for (size_t l = 0; l < net->n_layers; l++) {
             const size_t rows = net->layers[l].fan_in;
             if (fgd_has_penalty(&net->layers[l]))
@@ -779,6 +849,10 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         fgd_update_params params = step_params(net, step, batch.lr, weight_sum);
         fgd_ahead ahead = TYPE(plan_ahead)(run, t, i + fgd_steps_ahead(&batch), worker);
         int diverged = 0;
+        if (reads_once) {
+            diverged = TYPE(run_backward)(&pass, &params);
+            fgd_team_barrier(worker);
+        }
         for (size_t l = 0; l < net->n_layers; l++) {
             const fgd_layer *layer = &net->layers[l];
             const size_t r0 = fgd_share(layer->fan_in, id, workers);
@@ -792,21 +866,20 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
                 TYPE(finish_rows)(net, t, l, r0, r1, &params);
                 if (by_norm) TYPE(norm_rows)(net, t, l, r0, r1);
             } else {
-                fgd_update_params p = params;
                 if (l % workers == id) {
                     if (workers > 1 && layer->use_bias)
                         TYPE(sum_bias)(t, layer, batch.n, layer->db);
-                    diverged |= TYPE(update_bias)(net, t, l, &p);
+                    diverged |= TYPE(update_bias)(net, t, l, &params);
                 }
-                p.l1 = layer->l1 * p.penalty_share;
-                p.l2 = layer->l2 * p.penalty_share;
+                if (reads_once && TYPE(is_read_once)(net, l, batch.n)) continue;
+                const fgd_update_params p = fgd_weight_params(layer, &params);
                 const int by_units = TYPE(is_by_units)(layer, worker);
                 const TYPE(units) units =
                     by_units ? TYPE(units_of)(layer, worker) : TYPE(all_units)(layer);
                 const size_t first = by_units ? 0 : r0, end = by_units ? layer->fan_in : r1;
                 if (end > first)
                     diverged |=
-                        TYPE(update_rows)(net, t, l, first, end, units, batch.n, 1, input, &p,
+                        TYPE(update_rows)(net, t, l, first, end, end, units, batch.n, 1, input, &p,
                                           scratch, l == 0 && ahead.share ? &ahead : NULL);
             }
         }
@@ -905,7 +978,7 @@ static int TYPE(update)(fgd_net *net, const fgd_batch *batch, size_t l, size_t r
     REAL *scratch = net->scratch[0];
     fgd_update_params p = *params;
     const TYPE(units) units = TYPE(all_units)(&net->layers[l]);
-    int diverged = TYPE(update_rows)(net, t, l, r0, r1, units, batch->n, batch->dropout,
+    int diverged = TYPE(update_rows)(net, t, l, r0, r1, r1, units, batch->n, batch->dropout,
                                      net->input[0], &p, scratch, NULL);
     p.l1 = p.l2 = 0;
     if (r0 == 0) {

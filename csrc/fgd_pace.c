@@ -6,7 +6,8 @@
 enum { OTHER_WARM, OTHER_TIMED, PRESENT_WARM, PRESENT_TIMED, REST };
 static const size_t stage_steps[] = {2, 4, 2, 4};
 
-/* Seconds.  A rest is at least rest_by_loss times as long as what the trial before it has lost. */
+/* Seconds of training, not of the day: a run of some steps now and then is not to be all trials.
+ * A rest is at least rest_by_loss times as long as what the trial before it has lost. */
 static const double first_rest = 1e-3, least_rest = 5e-3, most_rest = 0.1, rest_by_loss = 100;
 
 /* The other way has to be faster by this much: noise is not to decide. */
@@ -18,7 +19,7 @@ static void begin_stage(fgd_pace *pace, int stage)
     pace->left = stage_steps[stage];
 }
 
-static void decide(fgd_pace *pace, double now)
+static void decide(fgd_pace *pace)
 {
     const int changes = pace->seconds[0] < gain * pace->seconds[1];
     pace->uses_all ^= changes;
@@ -28,13 +29,12 @@ static void decide(fgd_pace *pace, double now)
     /* By the six steps of whichever is slower, of which four are timed. */
     const double difference = pace->seconds[0] - pace->seconds[1];
     const double lost = 1.5 * (difference < 0 ? -difference : difference);
-    const double rest = lost * rest_by_loss > pace->rest ? lost * rest_by_loss : pace->rest;
-    pace->next_trial = now + rest;
+    pace->left_rest = lost * rest_by_loss > pace->rest ? lost * rest_by_loss : pace->rest;
     pace->stage = REST;
 }
 
 fgd_piece fgd_plan_piece(fgd_pace *pace, size_t batch_size, int n_threads, int guess,
-                         size_t n_steps, double now)
+                         size_t n_steps)
 {
     if (pace->batch_size != batch_size || pace->n_threads != n_threads) {
         /* No trial at once: sizes that take turns would never come to the end of one. */
@@ -42,28 +42,31 @@ fgd_piece fgd_plan_piece(fgd_pace *pace, size_t batch_size, int n_threads, int g
                            .n_threads = n_threads,
                            .uses_all = guess,
                            .stage = REST,
-                           .next_trial = now + first_rest};
-    } else if (pace->stage == REST && now >= pace->next_trial) {
+                           .left_rest = first_rest};
+    } else if (pace->stage == REST && pace->left_rest <= 0) {
         begin_stage(pace, OTHER_WARM);
     }
     size_t most = pace->left;
     if (pace->stage == REST) {
-        const double steps = pace->step > 0 ? (pace->next_trial - now) / pace->step : 0;
+        const double steps = pace->step > 0 ? pace->left_rest / pace->step : 0;
         most = steps < 1 ? 1 : steps < (double)n_steps ? (size_t)steps : n_steps;
     }
     const int uses_all = pace->uses_all ^ (pace->stage <= OTHER_TIMED);
     return (fgd_piece){n_steps < most ? n_steps : most, uses_all ? n_threads : 1};
 }
 
-void fgd_note_piece(fgd_pace *pace, size_t n_steps, double seconds, double now)
+void fgd_note_piece(fgd_pace *pace, size_t n_steps, double seconds)
 {
-    if (pace->stage == REST) return;
+    if (pace->stage == REST) {
+        pace->left_rest -= seconds;
+        return;
+    }
     if (pace->stage == OTHER_TIMED) pace->seconds[0] += seconds;
     if (pace->stage == PRESENT_TIMED) pace->seconds[1] += seconds;
     pace->left -= n_steps < pace->left ? n_steps : pace->left;
     if (pace->left > 0) return;
     if (pace->stage == PRESENT_TIMED) {
-        decide(pace, now);
+        decide(pace);
         return;
     }
     if (pace->stage == OTHER_WARM) pace->seconds[0] = pace->seconds[1] = 0;

@@ -15,7 +15,7 @@ typedef struct {
     size_t left;  /* steps of the stage */
     double seconds[2];       /* of a trial's timed steps: of the other way, of the present one */
     double step;             /* seconds of a step */
-    double rest, next_trial; /* how long a rest is, and its end on fgd_seconds' clock */
+    double rest, left_rest;  /* seconds of steps between two trials, and until the next */
 } fgd_pace;
 
 /* A piece of a run: so many steps on so many threads. */
@@ -27,9 +27,9 @@ typedef struct {
 /* The next piece of n_steps that are left; n_threads > 1.  guess: whether all had better be used until
  * something is measured. */
 fgd_piece fgd_plan_piece(fgd_pace *pace, size_t batch_size, int n_threads, int guess,
-                         size_t n_steps, double now);
+                         size_t n_steps);
 
-/* After n_steps of that piece, which took so many seconds up to now. */
-void fgd_note_piece(fgd_pace *pace, size_t n_steps, double seconds, double now);
+/* After n_steps of that piece, which took so many seconds. */
+void fgd_note_piece(fgd_pace *pace, size_t n_steps, double seconds);
 
 #endif

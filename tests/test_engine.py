@@ -769,6 +769,43 @@ def test_few_samples_in_wide_layers_train_with_the_bits_of_any_path(
     assert len(found) == 1
 
 
+# Two layers whose weights are read once for delta and update, one small and one first.
+READ_ONCE = (20, 290, 269, 400)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("batch_size", [4, 13])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=optimizer_id)
+def test_weights_read_once_for_delta_and_update_get_the_bits_of_stored_gradients(
+    optimizer, batch_size, dtype
+):
+    case = Case(READ_ONCE, 5, n_inputs=9, dtype=dtype, n=batch_size + 5, optimizer=optimizer)
+    found = set()
+    for long_flop in (2e10, 1.0):
+        for n_threads in (1, 2, 3):
+            engine = case.engine(n_threads)
+            engine.long_flop = long_flop
+            losses = case.fit(engine, epochs=2, batch_size=batch_size)
+            found.add(digest(engine, losses))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("long_flop", [2e10, 1.0], ids=["read once", "stored"])
+def test_no_weight_that_is_read_once_changes_if_the_loss_is_not_finite(long_flop, n_threads):
+    case = Case(READ_ONCE, 5, "relu", "identity", "squared_error", n_inputs=9, n=12)
+    engine, twin = case.engine(n_threads), case.engine(n_threads)
+    engine.long_flop = long_flop
+    good, case.X[8:] = case.X[:8].copy(), 1e38
+    with pytest.raises(Divergence) as caught:
+        engine.bind(case.X, case.y, case.weights, 4, False)
+        engine.run_epochs(np.full(3, 1e-3), 1)
+    assert caught.value.step_in_call == 2
+    twin.bind(good, case.y[:8], case.weights[:8], 4, False)
+    twin.run_epochs(np.full(2, 1e-3), 1)
+    assert digest(engine) == digest(twin)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("batch_size", [300, 650])
 def test_plain_sgd_within_a_tile_has_the_same_bits_from_all_blocks_of_samples(batch_size, dtype):
@@ -1143,6 +1180,20 @@ def test_own_updates_have_the_same_bits_everywhere(name, dtype):
             losses = case.fit(engine, epochs=1, **options)
             found.add(digest(engine, losses))
     assert len(found) == 1
+
+
+def test_own_updates_of_weights_that_are_read_once(dtype):
+    """Of three layers the middle one is frozen, and delta still passes through it."""
+    case = Case((290, 269), 400, dtype=dtype, n=11)
+    found = set()
+    for long_flop in (2e10, 1.0):
+        for n_threads in (1, 2, 3):
+            engine = case.engine(n_threads)
+            engine.long_flop = long_flop
+            engine.set_own_updates(own_updates("sgd"))
+            found.add(digest(engine, case.fit(engine, epochs=2, batch_size=6)))
+    assert len(found) == 1
+    assert (engine.weight(1) == case.arrays[1][0]).all()
 
 
 @pytest.mark.parametrize("weighted", [False, True])

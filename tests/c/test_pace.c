@@ -1,11 +1,10 @@
-/* The choice between one thread and all, on a clock that only these steps move.
+/* The choice between one thread and all, by the seconds that steps are said to take.
  *   cc -O2 -Icsrc tests/c/test_pace.c csrc/fgd_pace.c -o test_pace && ./test_pace */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "fgd_pace.h"
 
-static double now;
 static size_t steps_of[2]; /* by one thread, by all */
 
 static void expect(int ok, const char *what)
@@ -19,23 +18,23 @@ static void expect(int ok, const char *what)
  * returns the seconds they took. */
 static double train(fgd_pace *pace, size_t n_steps, size_t most_steps, double one, double all)
 {
-    const double begin = now;
+    double total = 0;
     steps_of[0] = steps_of[1] = 0;
     while (n_steps > 0) {
         size_t left = n_steps < most_steps ? n_steps : most_steps;
         n_steps -= left;
         while (left > 0) {
-            const fgd_piece piece = fgd_plan_piece(pace, 32, 2, 0, left, now);
+            const fgd_piece piece = fgd_plan_piece(pace, 32, 2, 0, left);
             expect(piece.n_steps >= 1 && piece.n_steps <= left, "a piece of what is left");
             expect(piece.n_threads == 1 || piece.n_threads == 2, "one thread or all");
             const double seconds = (double)piece.n_steps * (piece.n_threads == 2 ? all : one);
-            now += seconds;
+            total += seconds;
             steps_of[piece.n_threads == 2] += piece.n_steps;
-            fgd_note_piece(pace, piece.n_steps, seconds, now);
+            fgd_note_piece(pace, piece.n_steps, seconds);
             left -= piece.n_steps;
         }
     }
-    return now - begin;
+    return total;
 }
 
 int main(void)
@@ -63,8 +62,8 @@ int main(void)
     fgd_pace pace = {0};
     train(&pace, 100000, 1000, 50e-6, 30e-6);
     expect(pace.uses_all, "all are faster");
-    expect(fgd_plan_piece(&pace, 33, 2, 0, 10, now).n_threads == 1, "another batch is guessed at");
-    expect(fgd_plan_piece(&pace, 34, 2, 1, 10, now).n_threads == 2, "and another");
+    expect(fgd_plan_piece(&pace, 33, 2, 0, 10).n_threads == 1, "another batch is guessed at");
+    expect(fgd_plan_piece(&pace, 34, 2, 1, 10).n_threads == 2, "and another");
     /* Long steps, of which a trial loses much. */
     static const double longs[][2] = {{2e-3, 0.3e-3}, {30e-3, 4e-3}, {0.2e-3, 2e-3}};
     for (int i = 0; i < 3; i++) {
