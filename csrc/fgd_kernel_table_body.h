@@ -1,11 +1,13 @@
 /* The kernel table of one element type; fgd_kernel_table.h includes this twice with
  * REAL (float, double) and TYPE(name) (fgd_s<name>, fgd_d<name>) defined. */
 
-/* Plain SGD of the weights at w, rows ldw apart, that a tile is the gradient of. */
+/* SGD of the weights at w, rows ldw apart, that a tile is the gradient of. */
 typedef struct {
     REAL *w;
     ptrdiff_t ldw;
     REAL neg_lr;
+    int has_terms;    /* of the gradient, which is else taken as it is: */
+    REAL clip, decay; /* it is clipped to +-clip, then decay * w is added */
     int diverged; /* OUT: set if a weight keeps its value, since the new one is not finite */
 } TYPE(sgd);
 

@@ -481,11 +481,11 @@ static const fgd_update_params *fgd_array_params(const fgd_net *net, const fgd_o
     return room;
 }
 
-/* Whether an update takes the summed gradient as it is: see run_update in template/optimizers.h. */
-static int fgd_is_plain(const fgd_update_params *p)
+/* Whether SGD with these can update weights within the tile of their gradient: see sgd_tile in
+ * template/gemm.h. */
+static int fgd_is_in_tile(const fgd_update_params *p)
 {
-    return p->scale == 1 && p->l1 == 0 && p->l2 == 0 && p->clip_value == 0 && p->norm_scale == 1 &&
-           p->weight_decay == 0;
+    return p->scale == 1 && p->l1 == 0 && p->l2 == 0 && p->norm_scale == 1;
 }
 
 #define REAL float

@@ -447,8 +447,14 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
     product.most_m = fgd_net_block_rows(net, l, k, 0);
     product.scratch = scratch;
     product.epilogue = TYPE(update_tile);
-    TYPE(sgd) sgd = {.ldw = (ptrdiff_t)layer->ldw, .neg_lr = (REAL)-pass.params->lr};
-    if (t->fuses && net->opt == FGD_OPT_SGD && fgd_is_plain(pass.params)) {
+    const fgd_update_params *p = pass.params;
+    TYPE(sgd)
+    sgd = {.ldw = (ptrdiff_t)layer->ldw,
+           .neg_lr = (REAL)-p->lr,
+           .has_terms = p->clip_value > 0 || p->weight_decay != 0,
+           .clip = p->clip_value > 0 ? (REAL)p->clip_value : (REAL)__builtin_inf(),
+           .decay = (REAL)p->weight_decay};
+    if (t->fuses && net->opt == FGD_OPT_SGD && fgd_is_in_tile(p)) {
         product.sgd = &sgd;
         product.weights = (REAL *)layer->w + r0 * layer->ldw + c0;
         product.epilogue = ahead ? TYPE(look_ahead) : NULL;

@@ -34,15 +34,26 @@ FGD_INLINE void FN(ukr_step)(const int mr, const int nv, const int by_column, co
     }
 }
 
-/* w = fma(-lr, g, w) of a tile whose gradient is g, as update_sgd does it: a weight that would become
- * inf or NaN keeps its value. */
-FGD_INLINE void FN(sgd_tile)(const int mr, const int nv, const VF *g, TYPE(sgd) * sgd)
+/* w = fma(-lr, g, w) of a tile whose gradient is g, with its terms as update_sgd does it, which a
+ * scale of 1 and no penalties leave: a weight that would become inf or NaN keeps its value. */
+FGD_INLINE void FN(sgd_tile)(const int mr, const int nv, VF *g, TYPE(sgd) * sgd)
 {
     const VF neg_lr = V(set1)(sgd->neg_lr), infinity = V(infinity)();
     VM finite = V(eq)(V(zero)(), V(zero)());
     REAL *w = sgd->w;
     ptrdiff_t ldw = sgd->ldw;
     __asm__("" : "+r"(w), "+r"(ldw)); /* see the end of ukr_body */
+    if (sgd->has_terms) {
+        const VF zero = V(zero)(), clip = V(set1)(sgd->clip), decay = V(set1)(sgd->decay);
+        FGD_UNROLL(24)
+        for (int i = 0; i < mr; i++) FGD_UNROLL(4)
+        for (int j = 0; j < nv; j++) {
+            /* Penalties of zero have made +0 of -0 where that can still be told. */
+            const VF terms = V(add)(g[i * nv + j], zero);
+            g[i * nv + j] = V(fma)(decay, V(load)(w + i * ldw + j * LANES),
+                                   V(min)(clip, V(max)(V(neg)(clip), terms)));
+        }
+    }
     FGD_UNROLL(24)
     for (int i = 0; i < mr; i++) FGD_UNROLL(4)
     for (int j = 0; j < nv; j++) {

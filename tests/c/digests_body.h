@@ -52,10 +52,10 @@ static void NAME(product)(const TABLE_TYPE *t, int by_column, size_t mr, size_t 
         for (size_t j = 0; j < n;) {
             const size_t rows = m - i < mr ? m - i : mr;
             const size_t left = (n - j) / t->lanes, vectors = left < nv ? left : nv;
-            SGD_TYPE of_tile = {.ldw = ld};
+            SGD_TYPE of_tile = {0};
             if (sgd) {
-                of_tile.w = sgd->w + i * NAME(LD) + j;
-                of_tile.neg_lr = sgd->neg_lr;
+                of_tile = *sgd;
+                of_tile.w += i * NAME(LD) + j;
             }
             (by_column ? t->ukr_by_column : t->ukr_by_row)[vectors][rows](
                 k, by_column ? a + i : a + (ptrdiff_t)i * as, as, b + j, ld,
@@ -71,20 +71,42 @@ static void NAME(compare_sgd)(const TABLE_TYPE *t, size_t mr, size_t nv, size_t 
                               size_t k, const REAL *a, const REAL *b, const REAL *gradient)
 {
     static REAL start[NAME(SIZE)], w[NAME(SIZE)], expected[NAME(SIZE)], c[NAME(SIZE)];
-    for (int is_far = 0; is_far < 2; is_far++) {
+    for (int kind = 0; kind < 8; kind++) {
         for (size_t i = 0; i < NAME(SIZE); i++) start[i] = (REAL)((int)(i % 31) - 15) / 8;
+        for (size_t i = 15; i < NAME(SIZE); i += 62) start[i] = -(REAL)0;
         /* The second step is so large that some weights would not stay finite. */
-        const double lr = is_far ? 0.5 * LARGEST : 0.37;
-        const fgd_update_params params = {.lr = lr, .scale = 1, .norm_scale = 1};
+        const double lr = kind & 1 ? 0.5 * LARGEST : 0.37;
+        const double clip = kind & 2 ? 0.25 : 0, decay = kind & 4 ? 0.11 : 0;
+        const fgd_update_params params = {
+            .lr = lr, .scale = 1, .norm_scale = 1, .clip_value = clip, .weight_decay = decay};
         memcpy(w, start, sizeof start);
         memcpy(expected, start, sizeof start);
-        SGD_TYPE sgd = {.w = w, .neg_lr = (REAL)-lr};
+        SGD_TYPE sgd = {.w = w,
+                        .ldw = NAME(LD),
+                        .neg_lr = (REAL)-lr,
+                        .has_terms = kind > 1,
+                        .clip = clip > 0 ? (REAL)clip : (REAL)__builtin_inf(),
+                        .decay = (REAL)decay};
         NAME(product)(t, 0, mr, nv, m, n, k, a, NAME(LD), b, c, NULL, NULL, &sgd, 0);
         const int kept = t->update[FGD_OPT_SGD](m, n, expected, NULL, NULL, NAME(LD), gradient,
                                                 NAME(LD), &params);
         expect(!memcmp(w, expected, sizeof w), "a tile's update is the kernel's");
         expect(!sgd.diverged == !kept, "a tile tells of weights that it kept");
     }
+}
+
+/* A gradient of -0, which a product gives that is less than the smallest number. */
+static void NAME(compare_sgd_of_zero)(const TABLE_TYPE *t)
+{
+    static REAL a[NAME(SIZE)], b[NAME(SIZE)], zero[NAME(SIZE)];
+    for (size_t i = 0; i < NAME(SIZE); i++) {
+        a[i] = -SMALLEST;
+        b[i] = (REAL)0.125;
+        zero[i] = -(REAL)0;
+    }
+    for (size_t nv = 1; nv <= t->max_vectors; nv++)
+        for (size_t mr = 1; mr <= t->tile_rows[nv]; mr++)
+            NAME(compare_sgd)(t, mr, nv, mr, nv * t->lanes, 1, a, b, zero);
 }
 
 static void NAME(show_products)(const TABLE_TYPE *t)
@@ -132,6 +154,7 @@ static void NAME(show_products)(const TABLE_TYPE *t)
             }
             end();
         }
+    NAME(compare_sgd_of_zero)(t);
     begin(TYPE, "product", "chain16");
     for (size_t units = 1; units <= 4; units++)
         for (size_t fan_in = 1; fan_in <= NAME(ROWS); fan_in++) {

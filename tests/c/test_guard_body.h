@@ -29,7 +29,9 @@ static void NAME(tiles)(const TABLE_TYPE *t, const char *isa)
                 const REAL *b = NAME(array)(k, n, ldb), *bias = NAME(array)(1, mr, mr);
                 const REAL *gate = NAME(array)(mr, n, ldc);
                 REAL *c = NAME(array)(mr, n, ldc);
-                SGD_TYPE sgd = {.w = NAME(array)(mr, n, ldc), .ldw = (ptrdiff_t)ldc};
+                SGD_TYPE sgd = {.w = NAME(array)(mr, n, ldc),
+                                .ldw = (ptrdiff_t)ldc,
+                                .has_terms = one_of(2)};
                 const fgd_ask none = {(const char *)a, 0, 0, 0};
                 CASE("tile of %zu x %zu vectors, k %zu, by_column %d", mr, nv, k, by_column);
                 (by_column ? t->ukr_by_column : t->ukr_by_row)[nv][mr](
