@@ -83,6 +83,10 @@ def _peaks(threads: Sequence[int], dtype: str = "float32", isa: str = "") -> lis
     return [_ours(Job(kind="peak", dtype=dtype), n, isa, f"peak {isa}".strip()) for n in threads]
 
 
+def _loaded_peak(job: Job) -> Series:
+    return _ours(replace(job, kind="loaded_peak"), 1, label=f"peak after steps {job.dtype}")
+
+
 def _training(job: Job, threads: int) -> list[Series]:
     """List a network's series: ours, and every peer in each of its forms."""
     forms = {
@@ -108,9 +112,10 @@ def networks(options: Options) -> list[Case]:
         name = case_name(job)
         if options.quick:
             series = [replace(s, job=replace(s.job, steps=min(s.job.steps, 50))) for s in series]
-        cases.append(
-            Case("networks", name, series + _peaks(options.threads), max_rounds=5 if wide else 1000)
-        )
+        series += _peaks(options.threads)
+        if 1 in options.threads:
+            series.append(_loaded_peak(replace(job, variant="fit")))
+        cases.append(Case("networks", name, series, max_rounds=5 if wide else 1000))
     return cases
 
 
@@ -123,6 +128,8 @@ def float64(options: Options) -> list[Case]:
             for n in options.threads
         ]
         series += _peaks(options.threads) + _peaks(options.threads, "float64")
+        if 1 in options.threads:
+            series.append(_loaded_peak(replace(job, variant="fit", dtype="float64")))
         cases.append(Case("float64", case_name(job), series, max_rounds=5))
     return cases
 

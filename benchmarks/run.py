@@ -28,7 +28,7 @@ from fastgd._bench import cpu_name  # noqa: E402
 
 SCHEMA = 2
 RESULTS = Path(__file__).resolve().parent / "results"
-_UNITS = {"peak": "GFLOP/s", "memory": "MB"}
+_UNITS = {"peak": "GFLOP/s", "loaded_peak": "GFLOP/s", "memory": "MB"}
 
 
 def finish(rows: list[dict[str, Any]], case: cases.Case) -> list[dict[str, Any]]:

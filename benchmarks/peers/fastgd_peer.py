@@ -1,7 +1,8 @@
 """fastgd itself: fit, train_step and predict, and the probes that only its own bars need.
 
-The probes: "peak" (GFLOP/s of fused multiply-adds on all threads at once), "sweep" (the time to
-read W and to read and write it once more), "fit_call", "park" and "memory".
+The probes: "peak" (GFLOP/s of fused multiply-adds on all threads at once), "loaded_peak" (the
+same on one thread, after steps), "sweep" (the time to read W and to read and write it once more),
+"fit_call", "park" and "memory".
 """
 
 from __future__ import annotations
@@ -168,6 +169,32 @@ class Peak(Probe):
         return sum(self.pool.map(burn, range(self.threads)))
 
 
+class LoadedPeak(Probe):
+    """The rate of one thread right after steps of the network, before the clock changes.
+
+    Products load what they multiply, which takes power: some processors lower their clock for it,
+    and raise it again when nothing but registers is used.
+    """
+
+    SECONDS = 0.1
+    STEPS = 0.005
+    BURST = 5e-5
+
+    def __init__(self, job: Job, threads: int):
+        super().__init__(job, threads)
+        self.train = Train(job)
+
+    def measure(self, n: int) -> float:
+        rates = []
+        end = time.perf_counter() + self.SECONDS
+        while time.perf_counter() < end:
+            loaded = time.perf_counter() + self.STEPS
+            while time.perf_counter() < loaded:
+                self.train.run(1)
+            rates.append(_kernels.fma_peak(self.job.dtype, 0, self.BURST))
+        return statistics.fmean(rates)
+
+
 class Sweep(Probe):
     """Move as many bytes as W has: read them once, then read and write them once."""
 
@@ -245,7 +272,13 @@ class Memory(Probe):
 
 def make(job: Job, threads: int) -> Runner:
     kinds = {"train": Train, "predict": Predict, "fit": Fit, "fit_call": FitCall}
-    probes = {"peak": Peak, "sweep": Sweep, "park": Park, "memory": Memory}
+    probes = {
+        "peak": Peak,
+        "loaded_peak": LoadedPeak,
+        "sweep": Sweep,
+        "park": Park,
+        "memory": Memory,
+    }
     if job.kind in probes:
         return probes[job.kind](job, threads)
     return kinds[job.kind](job)
