@@ -797,8 +797,8 @@ def test_no_weight_that_is_read_once_changes_if_the_loss_is_not_finite(long_flop
     engine, twin = case.engine(n_threads), case.engine(n_threads)
     engine.long_flop = long_flop
     good, case.X[8:] = case.X[:8].copy(), 1e38
+    engine.bind(case.X, case.y, case.weights, 4, False)
     with pytest.raises(Divergence) as caught:
-        engine.bind(case.X, case.y, case.weights, 4, False)
         engine.run_epochs(np.full(3, 1e-3), 1)
     assert caught.value.step_in_call == 2
     twin.bind(good, case.y[:8], case.weights[:8], 4, False)
