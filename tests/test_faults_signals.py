@@ -216,6 +216,8 @@ class Interrupt:
         self._last = {}
 
     def __enter__(self):
+        # Python 3.12 looks for opcodes only if some frame asks for them by now.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(self._enter)
         return self
 
@@ -278,17 +280,34 @@ def test_network_is_usable_wherever_ctrl_c_comes(kind, n_times, tmp_path, record
         else:
             net.save(path)
 
-    call(new())
-    net = new()
+    def traced():
+        """Return a network of which Python 3.13 traces the first call as well.
+
+        It looks for opcodes of a function from its second call on, and anew after an exception.
+        """
+        net = new()
+        with Interrupt():
+            call(net)
+        return new()
+
+    net = traced()
     with Interrupt() as counter:
         call(net)
     assert counter.seen > 10
     places = np.unique(np.linspace(1, counter.seen, min(n_times, counter.seen)).astype(int))
+    reached = 0
     for place in places:
-        net = new()
+        net = traced()
         before = [array.copy() for array in net.get_weights()] if kind == "set_weights" else None
-        with pytest.raises(KeyboardInterrupt), Interrupt(place):
-            call(net)
+        interrupt = Interrupt(place)
+        try:
+            with interrupt:
+                call(net)
+        except KeyboardInterrupt:
+            reached += 1
+        else:  # Python 3.13 may leave out those of a function after an exception in it
+            assert sys.version_info >= (3, 13)
+            assert interrupt.seen < place
         if before is not None:
             changed = [(a != b).all() for a, b in zip(before, net.get_weights(), strict=True)]
             assert len(set(changed)) == 1, "some arrays are new and some are old"
@@ -303,7 +322,8 @@ def test_network_is_usable_wherever_ctrl_c_comes(kind, n_times, tmp_path, record
         net.train_step(X, y)
         net.save(path)
         fastgd.load(path)
-    shown(record_property, kind=kind, places=len(places))
+    assert reached > 0.75 * len(places)
+    shown(record_property, kind=kind, places=reached)
 
 
 # ---- SIGTERM --------------------------------------------------------------------------------

@@ -25,23 +25,24 @@ def _is_command() -> bool:
     return name in ("fastgd", "fastgd.exe")
 
 
-def _check_interpreter() -> None:
+def _is_subinterpreter() -> bool:
     try:
         from ctypes import c_void_p, pythonapi
 
         current, main = pythonapi["PyInterpreterState_Get"], pythonapi["PyInterpreterState_Main"]
-    except (ImportError, AttributeError):  # not CPython, or without ctypes: nothing to ask
-        return
+    except ImportError as error:  # one with a lock of its own is refused ctypes itself
+        return "subinterpreter" in str(error)
+    except AttributeError:  # not CPython: nothing to ask
+        return False
     current.restype = main.restype = c_void_p
-    if current() != main():
-        raise ImportError(
-            "fastgd cannot be imported in a subinterpreter, which NumPy does not support either: "
-            "use a process of its own, as of multiprocessing; under mod_wsgi, "
-            "WSGIApplicationGroup %{GLOBAL}"
-        )
+    return current() != main()
 
 
-_check_interpreter()
+if _is_subinterpreter():
+    raise ImportError(
+        "fastgd cannot be imported in a subinterpreter, which NumPy does not support either: use a "
+        "process of its own, as of multiprocessing; under mod_wsgi, WSGIApplicationGroup %{GLOBAL}"
+    )
 try:
     from . import _kernels  # noqa: F401
 except ValueError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import builtins
 import io
+import linecache
 import os
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _run_module(what)
         elif kind == "-c":
             sys.argv[0] = kind
+            if sys.version_info >= (3, 13):  # whose tracebacks show these lines
+                lines = what.splitlines(keepends=True)
+                linecache.cache["<string>"] = (len(what), None, lines, "<string>")
             _run_source(what, "<string>")
         elif what == "-":
             _run_source(sys.stdin.read(), "<stdin>", __file__="<stdin>")
