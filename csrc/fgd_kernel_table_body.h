@@ -7,7 +7,7 @@ typedef struct {
     ptrdiff_t ldw;
     REAL neg_lr;
     int has_terms;    /* of the gradient, which is else taken as it is: */
-    REAL clip, decay; /* it is clipped to +-clip, then decay * w is added */
+    REAL clip, decay; /* it is clipped to +-clip, which may be inf, then decay * w is added */
     int diverged; /* OUT: set if a weight keeps its value, since the new one is not finite */
 } TYPE(sgd);
 
@@ -45,7 +45,7 @@ typedef struct {
     const char *isa;
     size_t lanes;
     /* Tiles: ukr_by_row[nv][mr], 1 <= nv <= max_vectors, 1 <= mr <= tile_rows[nv]. */
-    int fuses; /* micro-kernels may do the work of relu's act and act_grad, and of plain SGD */
+    int fuses; /* micro-kernels may do the work of relu's act and act_grad, and of SGD */
     size_t max_vectors;
     size_t tile_rows[5];
     TYPE(ukr_fn) ukr_by_row[5][25];    /* A is a[i * as + k] */

@@ -20,8 +20,8 @@ enum { FGD_NARROW_UNITS = 4 };
  * the first-level cache while all rows of A pass by, or in the second-level one, where that gives
  * vectors sooner than the multiply-adds take them (FGD_STREAMED_BYTES); a block of C (FGD_BLOCK_ROWS rows of
  * FGD_ROW_BYTES), and what of A and B belongs to it, in the second-level one.  The gradient of an
- * update waits in a thread's scratch, FGD_GROUP_ROWS at a time if there are as many in its block; of
- * plain SGD only while blocks of k are left. */
+ * update waits in a thread's scratch, FGD_GROUP_ROWS at a time if there are as many in its block;
+ * where the tile updates the weights itself, only while blocks of k are left. */
 enum {
     FGD_PANEL_BYTES = 24 * 1024,
     FGD_STREAMED_BYTES = 96 * 1024,
@@ -280,6 +280,20 @@ static int fgd_is_far(const fgd_layer *layer, size_t size)
     return layer->fan_in * layer->ldw * size > FGD_RESIDENT_BYTES;
 }
 
+/* Whether a step on n samples reads a layer's weights once for delta of the layer below and for the
+ * update: memory is what takes the time of both. */
+static int fgd_is_read_once(const fgd_net *net, size_t l, size_t n)
+{
+    return l > 0 && n <= fgd_unit(net->dtype) && fgd_is_far(&net->layers[l], element_size(net));
+}
+
+static int fgd_reads_any_once(const fgd_net *net, size_t n)
+{
+    for (size_t l = 1; l < net->n_layers; l++)
+        if (fgd_is_read_once(net, l, n)) return 1;
+    return 0;
+}
+
 size_t fgd_net_block_rows(const fgd_net *net, size_t l, size_t n, int is_gradient)
 {
     const fgd_layer *layer = &net->layers[l];
@@ -287,8 +301,8 @@ size_t fgd_net_block_rows(const fgd_net *net, size_t l, size_t n, int is_gradien
     if (n > fgd_unit(net->dtype)) return FGD_SCRATCH_ROWS;
     /* After few samples rows of W are written as they lie, long ones a few at a time. */
     const size_t size = element_size(net);
-    return fgd_is_far(layer, size) && layer->ldw * size >= FGD_ROW_BYTES ? FGD_THIN_ROWS
-                                                                         : FGD_GROUP_ROWS;
+    if (fgd_is_far(layer, size) && layer->ldw * size >= FGD_ROW_BYTES) return FGD_THIN_ROWS;
+    return fgd_is_read_once(net, l, n) ? fgd_unit(net->dtype) : FGD_GROUP_ROWS;
 }
 
 static int fgd_looks_around(const fgd_net *net, size_t n)
@@ -325,7 +339,7 @@ static int fgd_is_abandoned(const fgd_look *look)
 
 /* Whether a layer's weights are so many that threads had better divide it by its units, for all
  * samples, instead of by samples: what one writes of W then stays in its own cache, at the price
- * of a barrier. */
+ * of a barrier.  (Of weights that are read once, too many for that cache, it writes rows.) */
 static int is_large(const fgd_layer *layer, size_t size)
 {
     return layer->fan_in * layer->padded * size >= FGD_BY_UNITS_BYTES;
@@ -384,7 +398,7 @@ int fgd_net_path(const fgd_net *net, const fgd_data *data, size_t n)
     if (fgd_net_is_online(net, data, n)) return fgd_is_narrow(net, fgd_active) ? 1 : 2;
     for (size_t l = 0; l < net->n_layers; l++)
         if (fgd_is_thin(&net->layers[l], unit, n)) return fgd_is_turned(unit, n) ? 3 : 4;
-    return 0;
+    return fgd_reads_any_once(net, n) ? 5 : 0;
 }
 
 /* The sum of 16 chains in the contract's tree. */

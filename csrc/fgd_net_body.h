@@ -595,120 +595,104 @@ static void TYPE(put_outputs)(const fgd_net *net, const TYPE(table) * t, const f
     }
 }
 
-/* Columns of a step that a thread works on, and its copy of the batch's input. */
+/* A thread's part of a step: its columns and all of the batch, and the input that it reads. */
 typedef struct {
     const fgd_net *net;
     const TYPE(table) * t;
     const fgd_batch *batch;
     const fgd_worker *worker;
-    TYPE(columns) own, all; /* the thread's, which may be none, and those of the batch */
+    TYPE(columns) own, all; /* own may be none */
     REAL *input;
-} TYPE(pass);
+} TYPE(part);
 
 /* A step up to the loss: for the thread's columns, but for layers that are divided by units, where
  * all threads wait before and after they cross the columns.  is_complete: the last barrier came
  * after whatever other threads have written. */
-static void TYPE(run_forward)(const TYPE(pass) * pass, uint64_t step)
+static void TYPE(run_forward)(const TYPE(part) * part, uint64_t step)
 {
-    const fgd_net *net = pass->net;
-    const TYPE(table) *t = pass->t;
-    const fgd_batch *batch = pass->batch;
-    const fgd_worker *worker = pass->worker;
-    const size_t last = net->n_layers - 1, c0 = pass->own.c0, n = pass->own.n;
+    const fgd_net *net = part->net;
+    const TYPE(table) *t = part->t;
+    const fgd_batch *batch = part->batch;
+    const fgd_worker *worker = part->worker;
+    const size_t last = net->n_layers - 1, c0 = part->own.c0, n = part->own.n;
     int is_complete = 0;
     if (n > 0) TYPE(load_target)(net, t, batch, c0, n);
     if (TYPE(is_by_units)(&net->layers[0], worker)) {
-        TYPE(load_input)(net, t, batch, 0, pass->all.n, pass->input);
+        TYPE(load_input)(net, t, batch, 0, part->all.n, part->input);
         is_complete = 1; /* each thread has it all */
     } else if (n > 0) {
-        TYPE(load_input)(net, t, batch, c0, n, pass->input);
+        TYPE(load_input)(net, t, batch, c0, n, part->input);
     }
     for (size_t l = 0; l <= last; l++) {
         const fgd_layer *layer = &net->layers[l];
         const int want_a = l < last || batch->data->outputs || !fgd_loss_from_z(net->loss);
         if (TYPE(is_by_units)(layer, worker)) {
             if (!is_complete) fgd_team_barrier(worker);
-            TYPE(forward_units)(net, t, l, &pass->all, TYPE(units_of)(layer, worker), 1, want_a);
+            TYPE(forward_units)(net, t, l, &part->all, TYPE(units_of)(layer, worker), 1, want_a);
             fgd_team_barrier(worker);
-            TYPE(softmax)(net, t, l, &pass->own, want_a);
+            TYPE(softmax)(net, t, l, &part->own, want_a);
             is_complete = 1;
         } else if (n > 0) {
-            TYPE(forward)(net, t, l, &pass->own, 1, want_a);
+            TYPE(forward)(net, t, l, &part->own, 1, want_a);
         }
         if (layer->dropped && n > 0) TYPE(drop)(net, t, l, c0, n, step);
         if (layer->dropped || !TYPE(is_by_units)(layer, worker)) is_complete = 0;
     }
     if (n > 0) {
-        if (batch->data->outputs) TYPE(put_outputs)(net, t, batch, c0, n, pass->own.scratch);
+        if (batch->data->outputs) TYPE(put_outputs)(net, t, batch, c0, n, part->own.scratch);
         TYPE(loss)(net, t, c0, n, 1);
     }
 }
 
-/* Whether delta of the layer below and the update share one reading of a layer's weights: of few
- * samples, memory is what takes the time of both. */
-static int TYPE(is_read_once)(const fgd_net *net, size_t l, size_t n)
+/* delta of the layer below, and the update, of rows [r0, r1) of W, a block at a time, so that the
+ * update finds its weights in the second-level cache. */
+static int TYPE(derive_and_update)(const TYPE(part) * part, size_t l, size_t r0, size_t r1,
+                                   const fgd_update_params *params)
 {
-    return l > 0 && n <= FGD_ALIGN_BYTES / sizeof(REAL) &&
-           fgd_is_far(&net->layers[l], sizeof(REAL));
-}
-
-static int TYPE(reads_once)(const fgd_net *net, size_t n)
-{
-    for (size_t l = 1; l < net->n_layers; l++)
-        if (TYPE(is_read_once)(net, l, n)) return 1;
-    return 0;
-}
-
-/* Both for rows [r0, r1) of W, some at a time, so that the update finds them in the second-level
- * cache. */
-static int TYPE(derive_and_update)(const TYPE(pass) * pass, size_t l, size_t r0, size_t r1,
-                                   const fgd_update_params *step)
-{
-    const size_t rows = FGD_ALIGN_BYTES / sizeof(REAL); /* as many as are turned at once */
-    const fgd_net *net = pass->net;
-    const fgd_layer *layer = &net->layers[l];
-    const fgd_update_params p = fgd_weight_params(layer, step);
+    const size_t n = part->batch->n, unit = FGD_ALIGN_BYTES / sizeof(REAL);
+    const fgd_layer *layer = &part->net->layers[l];
+    const fgd_update_params p = fgd_weight_params(layer, params);
     /* Rows that are turned are asked for; of others the processor sees what comes next. */
-    const int asks = fgd_is_turned(rows, pass->batch->n);
+    const int asks = fgd_is_turned(unit, n);
     int diverged = 0;
-    for (size_t r = r0; r < r1; r += rows) {
-        const size_t end = r1 - r < rows ? r1 : r + rows;
-        TYPE(backward)(net, pass->t, l, &pass->all, (TYPE(units)){r, end}, 1);
-        diverged |=
-            TYPE(update_rows)(net, pass->t, l, r, end, asks ? r1 : end, TYPE(all_units)(layer),
-                              pass->batch->n, 1, pass->input, &p, pass->own.scratch, NULL);
+    for (size_t r = r0; r < r1; r += unit) { /* as many as are turned at once */
+        const size_t end = r1 - r < unit ? r1 : r + unit;
+        TYPE(backward)(part->net, part->t, l, &part->all, (TYPE(units)){r, end}, 1);
+        diverged |= TYPE(update_rows)(part->net, part->t, l, r, end, asks ? r1 : end,
+                                      TYPE(all_units)(layer), n, 1, part->input, &p,
+                                      part->own.scratch, NULL);
     }
     return diverged;
 }
 
 /* delta of every layer, divided among the threads as in run_forward.  params: NULL, or those of the
  * step, with which weights that are to be read once are updated; returns whether one was kept. */
-static int TYPE(run_backward)(const TYPE(pass) * pass, const fgd_update_params *params)
+static int TYPE(run_backward)(const TYPE(part) * part, const fgd_update_params *params)
 {
-    const fgd_net *net = pass->net;
-    const TYPE(table) *t = pass->t;
-    const fgd_worker *worker = pass->worker;
-    const size_t c0 = pass->own.c0, n = pass->own.n;
+    const fgd_net *net = part->net;
+    const TYPE(table) *t = part->t;
+    const fgd_worker *worker = part->worker;
+    const size_t c0 = part->own.c0, n = part->own.n;
     const size_t id = (size_t)worker->id, workers = (size_t)worker->n_threads;
     int is_complete = 0, diverged = 0;
     for (size_t l = net->n_layers - 1;; l--) {
         const fgd_layer *layer = &net->layers[l];
-        if (n > 0) TYPE(turn_delta)(net, t, l, c0, n, workers == 1, pass->batch->n);
+        if (n > 0) TYPE(turn_delta)(net, t, l, c0, n, workers == 1, part->batch->n);
         if (l == 0) return diverged;
         const TYPE(units) below = {fgd_share(layer->fan_in, id, workers),
                                    fgd_share(layer->fan_in, id + 1, workers)};
-        if (params && TYPE(is_read_once)(net, l, pass->batch->n)) {
+        if (params && fgd_is_read_once(net, l, part->batch->n)) {
             fgd_team_barrier(worker); /* the update reads what has just been turned */
-            diverged |= TYPE(derive_and_update)(pass, l, below.begin, below.end, params);
+            diverged |= TYPE(derive_and_update)(part, l, below.begin, below.end, params);
             fgd_team_barrier(worker);
             is_complete = 1;
         } else if (TYPE(is_by_units)(layer, worker)) {
             if (!is_complete) fgd_team_barrier(worker);
-            TYPE(backward)(net, t, l, &pass->all, below, 1);
+            TYPE(backward)(net, t, l, &part->all, below, 1);
             fgd_team_barrier(worker);
             is_complete = 1;
         } else {
-            if (n > 0) TYPE(backward)(net, t, l, &pass->own, (TYPE(units)){0, layer->fan_in}, 1);
+            if (n > 0) TYPE(backward)(net, t, l, &part->own, (TYPE(units)){0, layer->fan_in}, 1);
             is_complete = 0;
         }
     }
@@ -822,16 +806,17 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         const size_t n_all = units * unit;
         const fgd_look at_columns = {run, worker, FGD_IN_COLUMNS},
                        *look = looks ? &at_columns : NULL;
-        const TYPE(pass) pass = {.net = net,
+        const TYPE(part) part = {.net = net,
                                  .t = t,
                                  .batch = &batch,
                                  .worker = worker,
                                  .own = TYPE(columns_of)(&batch, c0, c1 - c0, scratch, input, look),
                                  .all = TYPE(columns_of)(&batch, 0, n_all, scratch, input, look),
                                  .input = input};
-        const int reads_once = !is_stored && !looks && TYPE(reads_once)(net, batch.n);
-        TYPE(run_forward)(&pass, step);
-        if (!reads_once) TYPE(run_backward)(&pass, NULL);
+        /* Not where a step is long enough to be abandoned before its first weight changes. */
+        const int reads_once = !is_stored && !looks && fgd_reads_any_once(net, batch.n);
+        TYPE(run_forward)(&part, step);
+        if (!reads_once) TYPE(run_backward)(&part, NULL);
         for (size_t l = 0; l < net->n_layers; l++) {
             const size_t rows = net->layers[l].fan_in;
             if (fgd_has_penalty(&net->layers[l]))
@@ -856,7 +841,7 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         fgd_ahead ahead = TYPE(plan_ahead)(run, t, i + fgd_steps_ahead(&batch), worker);
         int diverged = 0;
         if (reads_once) {
-            diverged = TYPE(run_backward)(&pass, &params);
+            diverged = TYPE(run_backward)(&part, &params);
             fgd_team_barrier(worker);
         }
         for (size_t l = 0; l < net->n_layers; l++) {
@@ -877,7 +862,7 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
                         TYPE(sum_bias)(t, layer, batch.n, layer->db);
                     diverged |= TYPE(update_bias)(net, t, l, &params);
                 }
-                if (reads_once && TYPE(is_read_once)(net, l, batch.n)) continue;
+                if (reads_once && fgd_is_read_once(net, l, batch.n)) continue;
                 const fgd_update_params p = fgd_weight_params(layer, &params);
                 const int by_units = TYPE(is_by_units)(layer, worker);
                 const TYPE(units) units =
@@ -1024,9 +1009,15 @@ static void TYPE(operate)(fgd_run *run, const fgd_batch *batch, fgd_op op, size_
     case FGD_OP_DROPOUT: TYPE(drop)(net, t, l, 0, n, net->step); break;
     case FGD_OP_LOSS: TYPE(loss)(net, t, 0, n, 1); break;
     case FGD_OP_OUTPUT_GRAD: TYPE(output_grad)(net, t, 0, n); break;
-    case FGD_OP_BACKWARD:
-        TYPE(backward)(net, t, l, &cols, (TYPE(units)){0, layer->fan_in}, dropout);
+    case FGD_OP_BACKWARD: {
+        /* In the blocks, and so by the tiles, of a step. */
+        const size_t most = fgd_is_read_once(net, l, batch->n) ? unit : layer->fan_in;
+        for (size_t r = 0; r < layer->fan_in; r += most) {
+            const size_t end = layer->fan_in - r < most ? layer->fan_in : r + most;
+            TYPE(backward)(net, t, l, &cols, (TYPE(units)){r, end}, dropout);
+        }
         break;
+    }
     case FGD_OP_TRANSPOSE: TYPE(turn_delta)(net, t, l, 0, n, 1, batch->n); break;
     case FGD_OP_FINISH: {
         const fgd_update_params params =

@@ -771,17 +771,25 @@ def test_few_samples_in_wide_layers_train_with_the_bits_of_any_path(
 
 # Two layers whose weights are read once for delta and update, one small and one first.
 READ_ONCE = (20, 290, 269, 400)
+# Steps that read once; those that could be abandoned before the first update; stored gradients.
+LONG_FLOPS = (2e10, 3e7, 1.0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("batch_size", [4, 13])
+@pytest.mark.parametrize(
+    ("activation", "dropout", "penalty"), [("tanh", 0.3, 1e-3), ("relu", 0.0, 0.0)]
+)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=optimizer_id)
-def test_weights_read_once_for_delta_and_update_get_the_bits_of_stored_gradients(
-    optimizer, batch_size, dtype
+def test_weights_read_once_for_delta_and_update_get_the_bits_of_other_ways(
+    optimizer, activation, dropout, penalty, batch_size, dtype
 ):
-    case = Case(READ_ONCE, 5, n_inputs=9, dtype=dtype, n=batch_size + 5, optimizer=optimizer)
+    case = Case(
+        READ_ONCE, 5, activation, n_inputs=9, n=batch_size + 5, dtype=dtype, optimizer=optimizer,
+        dropout=dropout, penalty=penalty,
+    )  # fmt: skip
     found = set()
-    for long_flop in (2e10, 1.0):
+    for long_flop in LONG_FLOPS:
         for n_threads in (1, 2, 3):
             engine = case.engine(n_threads)
             engine.long_flop = long_flop
@@ -808,13 +816,22 @@ def test_no_weight_that_is_read_once_changes_if_the_loss_is_not_finite(long_flop
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("batch_size", [300, 650])
-def test_plain_sgd_within_a_tile_has_the_same_bits_from_all_blocks_of_samples(batch_size, dtype):
-    """Their size differs between instruction sets; plain C has the longest."""
-    case = Case((130, 70), n_inputs=700, penalty=0, n=650, dtype=dtype)
+@pytest.mark.parametrize(
+    "options", [{}, {"clip_value": 1e-3}, {"weight_decay": 0.1, "clip_value": 0.01}], ids=str
+)
+def test_sgd_within_a_tile_has_the_same_bits_from_all_blocks_of_samples(options, batch_size, dtype):
+    """Their size differs between instruction sets; plain C has the longest, and no such tiles.
+
+    Nor have stored gradients.
+    """
+    optimizer = ("sgd", options)
+    case = Case((130, 70), n_inputs=700, penalty=0, n=650, dtype=dtype, optimizer=optimizer)
     found = set()
-    for isa, n_threads in [("scalar", 1), *((isa, n) for isa in FMA_ISAS for n in (1, 2))]:
+    settings = [("scalar", 1), *((isa, n) for isa in FMA_ISAS for n in (1, 2)), (FMA_ISAS[-1], 1)]
+    for number, (isa, n_threads) in enumerate(settings, 1):
         _kernels.set_isa(isa)
         engine = case.engine(n_threads)
+        engine.long_flop = 1.0 if number == len(settings) else 2e10
         found.add(digest(engine, case.fit(engine, epochs=2, batch_size=batch_size)))
     assert len(found) == 1
 
@@ -1186,7 +1203,7 @@ def test_own_updates_of_weights_that_are_read_once(dtype):
     """Of three layers the middle one is frozen, and delta still passes through it."""
     case = Case((290, 269), 400, dtype=dtype, n=11)
     found = set()
-    for long_flop in (2e10, 1.0):
+    for long_flop in LONG_FLOPS:
         for n_threads in (1, 2, 3):
             engine = case.engine(n_threads)
             engine.long_flop = long_flop

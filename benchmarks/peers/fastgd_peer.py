@@ -176,9 +176,9 @@ class LoadedPeak(Probe):
     and raise it again when nothing but registers is used.
     """
 
-    SECONDS = 0.1
-    STEPS = 0.005
-    BURST = 5e-5
+    STEPS_SECONDS = 0.005
+    BURST_SECONDS = 5e-5
+    BURSTS = 15
 
     def __init__(self, job: Job, threads: int):
         super().__init__(job, threads)
@@ -186,13 +186,12 @@ class LoadedPeak(Probe):
 
     def measure(self, n: int) -> float:
         rates = []
-        end = time.perf_counter() + self.SECONDS
-        while time.perf_counter() < end:
-            loaded = time.perf_counter() + self.STEPS
+        for _ in range(self.BURSTS):
+            loaded = time.perf_counter() + self.STEPS_SECONDS
             while time.perf_counter() < loaded:
                 self.train.run(1)
-            rates.append(_kernels.fma_peak(self.job.dtype, 0, self.BURST))
-        return statistics.fmean(rates)
+            rates.append(_kernels.fma_peak(self.job.dtype, 0, self.BURST_SECONDS))
+        return statistics.median(rates)
 
 
 class Sweep(Probe):

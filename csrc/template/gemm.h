@@ -34,8 +34,8 @@ FGD_INLINE void FN(ukr_step)(const int mr, const int nv, const int by_column, co
     }
 }
 
-/* w = fma(-lr, g, w) of a tile whose gradient is g, with its terms as update_sgd does it, which a
- * scale of 1 and no penalties leave: a weight that would become inf or NaN keeps its value. */
+/* w = fma(-lr, g, w) of a tile whose gradient is g, which its terms change: as update_sgd does it with
+ * a scale of 1 and without penalties.  A weight that would become inf or NaN keeps its value. */
 FGD_INLINE void FN(sgd_tile)(const int mr, const int nv, VF *g, TYPE(sgd) * sgd)
 {
     const VF neg_lr = V(set1)(sgd->neg_lr), infinity = V(infinity)();

@@ -23,14 +23,16 @@ static float x[N_SAMPLES * N_INPUTS];
 static int64_t labels[N_SAMPLES];
 
 /* The ways of a fit: samples divided among threads; stored gradients, by clip_norm; a first layer of
- * so many weights that its units are divided; Adam, in the same way. */
-enum { PLAIN, BY_NORM, BY_UNITS, ADAM, N_WAYS };
-enum { WIDE = 4000 };
+ * so many weights that its units are divided; Adam, in the same way; few samples, for which the last
+ * layer's weights are read once for delta and update. */
+enum { PLAIN, BY_NORM, BY_UNITS, ADAM, FEW, N_WAYS };
+enum { WIDE = 5000, FEW_SAMPLES = 10 };
 
 /* OUT: weights of the first layer, the columns of all ways' HIDDEN units. */
 static void fit(int n_threads, int way, float *weights)
 {
-    const size_t units[] = {way == BY_UNITS || way == ADAM ? WIDE : HIDDEN, N_OUTPUTS};
+    const size_t units[] = {way == PLAIN || way == BY_NORM ? HIDDEN : WIDE, N_OUTPUTS};
+    const size_t batch = way == FEW ? FEW_SAMPLES : BATCH;
     const double clip_norm = way == BY_NORM;
     static const double lrs[] = {0.1, 0.1, 0.1};
     fgd_net net;
@@ -56,7 +58,7 @@ static void fit(int n_threads, int way, float *weights)
     fgd_data data = {.x = {x, FGD_F32, N_SAMPLES, N_INPUTS, N_INPUTS * sizeof *x, sizeof *x}, .labels = labels};
     fgd_progress progress;
     memset(&progress, 0, sizeof progress);
-    fgd_net_train(&net, &data, NULL, 0, N_SAMPLES, BATCH, N_STEPS, lrs, n_threads, 60, &progress);
+    fgd_net_train(&net, &data, NULL, 0, N_SAMPLES, batch, N_STEPS, lrs, n_threads, 60, &progress);
     expect(progress.outcome == FGD_TRAINED && progress.n_steps == N_STEPS, "training");
     float out[BATCH * N_OUTPUTS];
     data.outputs = out;
