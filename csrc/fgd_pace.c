@@ -7,7 +7,8 @@ enum { OTHER_WARM, OTHER_TIMED, PRESENT_WARM, PRESENT_TIMED, REST };
 static const size_t stage_steps[] = {2, 4, 2, 4};
 
 /* Seconds of training, not of the day: a run of some steps now and then is not to be all trials.
- * A rest is at least rest_by_loss times as long as what the trial before it has lost. */
+ * A rest is at least rest_by_loss times as long as what the trial before it has lost, unless it has
+ * changed something. */
 static const double first_rest = 1e-3, least_rest = 5e-3, most_rest = 0.1, rest_by_loss = 100;
 
 /* The other way has to be faster by this much: noise is not to decide. */
@@ -29,7 +30,9 @@ static void decide(fgd_pace *pace)
     /* By the six steps of whichever is slower, of which four are timed. */
     const double difference = pace->seconds[0] - pace->seconds[1];
     const double lost = 1.5 * (difference < 0 ? -difference : difference);
-    pace->left_rest = lost * rest_by_loss > pace->rest ? lost * rest_by_loss : pace->rest;
+    /* A change is looked at again soon: something else may have kept the machine busy. */
+    pace->left_rest =
+        !changes && lost * rest_by_loss > pace->rest ? lost * rest_by_loss : pace->rest;
     pace->stage = REST;
 }
 

@@ -71,6 +71,14 @@ int main(void)
         pace = (fgd_pace){0};
         expect(train(&pace, 5000, 1000, one, all) < 1.05 * best, "long steps");
     }
+    /* A trial whose steps by all were disturbed: soon mended, though such a trial loses much. */
+    pace = (fgd_pace){0};
+    train(&pace, 500, 10, 3e-3, 2e-3);
+    expect(pace.uses_all, "all are faster in steps of milliseconds");
+    for (int i = 0; pace.uses_all && i < 5000; i++) train(&pace, 1, 1, 3e-3, 9e-3);
+    expect(!pace.uses_all, "all are disturbed");
+    train(&pace, 20, 1, 3e-3, 2e-3);
+    expect(pace.uses_all, "and are so no longer");
     puts("ok");
     return 0;
 }
