@@ -88,7 +88,19 @@ FGD_INLINE vm32 vf32_mand(vm32 a, vm32 b) { return (__mmask16)(a & b); }
 FGD_INLINE vm32 vf32_mor(vm32 a, vm32 b) { return (__mmask16)(a | b); }
 FGD_INLINE vm32 vf32_mnot(vm32 a) { return (__mmask16)~a; }
 FGD_INLINE int vf32_any(vm32 a) { return a != 0; }
-FGD_INLINE vf32 vf32_select(vm32 k, vf32 yes, vf32 no) { return _mm512_mask_blend_ps(k, no, yes); }
+/* To clang a selection by a mask is no instruction, but a choice that it knows: see FGD_OPAQUE in
+ * scalar.h.  (With AVX2 and NEON masks are numbers, and the choice is theirs.) */
+#ifdef __clang__
+#define FGD_CHOSEN(x) __asm__("" : "+v"(x))
+#else
+#define FGD_CHOSEN(x) (void)0
+#endif
+FGD_INLINE vf32 vf32_select(vm32 k, vf32 yes, vf32 no)
+{
+    vf32 chosen = _mm512_mask_blend_ps(k, no, yes);
+    FGD_CHOSEN(chosen);
+    return chosen;
+}
 /* a * 2^n rounded once, n whole. */
 FGD_INLINE vf32 vf32_ldexp(vf32 a, vf32 n) { return _mm512_scalef_ps(a, n); }
 
@@ -167,7 +179,12 @@ FGD_INLINE vm64 vf64_mand(vm64 a, vm64 b) { return (__mmask8)(a & b); }
 FGD_INLINE vm64 vf64_mor(vm64 a, vm64 b) { return (__mmask8)(a | b); }
 FGD_INLINE vm64 vf64_mnot(vm64 a) { return (__mmask8)~a; }
 FGD_INLINE int vf64_any(vm64 a) { return a != 0; }
-FGD_INLINE vf64 vf64_select(vm64 k, vf64 yes, vf64 no) { return _mm512_mask_blend_pd(k, no, yes); }
+FGD_INLINE vf64 vf64_select(vm64 k, vf64 yes, vf64 no)
+{
+    vf64 chosen = _mm512_mask_blend_pd(k, no, yes);
+    FGD_CHOSEN(chosen);
+    return chosen;
+}
 /* a * 2^n rounded once, n whole. */
 FGD_INLINE vf64 vf64_ldexp(vf64 a, vf64 n) { return _mm512_scalef_pd(a, n); }
 /* widen: VF64_LANES floats as doubles; umul: product of the low 32 bits of each lane, as integers;
