@@ -124,6 +124,18 @@ def test_small_batches_are_held_to_the_slower_limit(sweep, peak, met):
     assert bar(rows, f"{case}: share of the bound, 1 thread").measured == pytest.approx(0.9)
 
 
+def test_training_is_also_held_against_the_rate_right_after_it():
+    """Without a verdict: the goal is a share of the rate in registers."""
+    case = shapes.case_name(shapes.IMAGES)
+    rows = [
+        row("fastgd", 1, 800.0, case, gflops=150.0),
+        row("fastgd", 1, 900.0, case, gflops=140.0),
+        row("fastgd", 1, 200.0, case, kind="loaded_peak", unit="GFLOP/s"),
+    ]
+    found = bar(rows, f"{case}: share of the FMA peak at its clock right after training")
+    assert (found.measured, found.met) == (0.75, None)
+
+
 def test_figures_of_the_peak_are_not_taken_for_times():
     case = "one sample of 64-100-10"
     rows = [
