@@ -51,4 +51,8 @@
 #error "fastgd needs gcc or clang (clang-cl on Windows)"
 #endif
 
+/* Row i of a block of rows that are turned, where the vocabulary of isa/ is given the rows, or ld and
+ * the first one at: rows[i] + ld if there are rows, else at + i * ld. */
+#define FGD_ROW(i) (rows ? rows[i] + ld : at + (size_t)(i) * ld)
+
 #endif

@@ -12,15 +12,14 @@ static uint64_t read_xcr0(void)
     return ((uint64_t)high << 32) | low;
 }
 
-/* AMD's family 25 is Zen 3, without AVX-512, and Zen 4. */
-static int is_zen4_or_older(void)
+/* Of an AMD processor; else 0. */
+static unsigned amd_family(void)
 {
     unsigned a, b, c, d;
     if (!__get_cpuid(0, &a, &b, &c, &d) || b != signature_AMD_ebx || c != signature_AMD_ecx)
         return 0;
     __get_cpuid(1, &a, &b, &c, &d);
-    const unsigned family = (a >> 8 & 0xf) + (a >> 20 & 0xff);
-    return family <= 0x19;
+    return (a >> 8 & 0xf) + (a >> 20 & 0xff);
 }
 
 unsigned fgd_cpu_features(void)
@@ -36,7 +35,11 @@ unsigned fgd_cpu_features(void)
     const unsigned avx512 = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31); /* F DQ BW VL */
     if (b & avx2) features |= FGD_CPU_AVX2_FMA;
     if ((b & avx2) && (b & avx512) == avx512 && (saved & zmm) == zmm) features |= FGD_CPU_AVX512;
-    if ((features & FGD_CPU_AVX512) && is_zen4_or_older()) features |= FGD_CPU_HALF_RATE_512;
+    if (features & FGD_CPU_AVX512) {
+        const unsigned family = amd_family(); /* 25: Zen 3, without AVX-512, and Zen 4 */
+        if (family == 25) features |= FGD_CPU_ZEN4;
+        if (family == 26) features |= FGD_CPU_ZEN5;
+    }
     return features;
 }
 

@@ -4,8 +4,14 @@
 
 #include <stdint.h>
 
-/* HALF_RATE_512: 512-bit operations pass units of 256 bits twice, as on Zen 4. */
-enum { FGD_CPU_AVX2_FMA = 1, FGD_CPU_AVX512 = 2, FGD_CPU_NEON = 4, FGD_CPU_HALF_RATE_512 = 8 };
+/* Of processors with AVX-512: ZEN4, whose 512-bit operations pass units of 256 bits twice; ZEN5. */
+enum {
+    FGD_CPU_AVX2_FMA = 1,
+    FGD_CPU_AVX512 = 2,
+    FGD_CPU_NEON = 4,
+    FGD_CPU_ZEN4 = 8,
+    FGD_CPU_ZEN5 = 16
+};
 
 /* Feature bits of this machine: CPUID for the processor, XGETBV for the registers that the
  * operating system saves. */

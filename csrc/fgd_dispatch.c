@@ -6,7 +6,13 @@
 #include "fgd_cpu.h"
 
 const fgd_kernels *fgd_active = &fgd_kernels_scalar;
-int fgd_streams_panels;
+
+/* A panel stays in the first-level cache, or in the second-level one where that gives vectors sooner
+ * than the multiply-adds take them: on Zen 4 always, on Zen 5 if there is one block. */
+static const fgd_blocking usual = {24 * 1024, 36 * 1024, 256};
+static const fgd_blocking of_zen4 = {96 * 1024, 144 * 1024, 384};
+static const fgd_blocking of_zen5 = {24 * 1024, 52 * 1024, 256};
+const fgd_blocking *fgd_active_blocking = &usual;
 
 const char *const fgd_isa_names[FGD_N_ISAS] = {"scalar", "neon", "avx2", "avx512"};
 
@@ -48,8 +54,10 @@ fgd_isa_status fgd_isa_select(const char *name)
     if (status != FGD_ISA_OK) return status;
     const int i = find(name);
     fgd_active = isas[i].kernels;
-    fgd_streams_panels =
-        isas[i].needs == FGD_CPU_AVX512 && (fgd_cpu_features() & FGD_CPU_HALF_RATE_512) != 0;
+    const unsigned features = isas[i].needs == FGD_CPU_AVX512 ? fgd_cpu_features() : 0;
+    fgd_active_blocking = features & FGD_CPU_ZEN4   ? &of_zen4
+                          : features & FGD_CPU_ZEN5 ? &of_zen5
+                                                    : &usual;
     return FGD_ISA_OK;
 }
 

@@ -25,6 +25,13 @@ static void TYPE(faulty_chain16)(size_t units, size_t fan_in, size_t n, const RE
     SPOIL(z[0]);
 }
 
+static void TYPE(faulty_turned_product)(size_t rows, size_t n, size_t k, const REAL *w, size_t ldw,
+                                        const REAL *x, size_t ldx, REAL *sums, size_t lds)
+{
+    sound->TABLE.turned_product(rows, n, k, w, ldw, x, ldx, sums, lds);
+    SPOIL(sums[0]);
+}
+
 #define FAULTY_ACT(i, ID)                                                                       \
     static void TYPE(faulty_act_##i)(size_t rows, size_t n, const REAL *z, size_t ldz, REAL *a, \
                                      size_t lda, REAL param)                                    \
@@ -116,6 +123,7 @@ static int TYPE(inject)(const char *kernel)
         faulty.TABLE.ukr_by_row[1][1] = TYPE(faulty_ukr);
         faulty.TABLE.ukr_by_column[1][1] = TYPE(faulty_ukr_by_column);
         faulty.TABLE.chain16 = TYPE(faulty_chain16);
+        faulty.TABLE.turned_product = TYPE(faulty_turned_product);
     } else if (strcmp(kernel, "activation") == 0) {
         EACH_ACT(PUT_ACT)
         faulty.TABLE.softmax = TYPE(faulty_softmax);

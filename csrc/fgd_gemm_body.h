@@ -39,10 +39,10 @@ static size_t TYPE(most_k)(const TYPE(table) * t, const TYPE(product) * p)
 {
     if (p->most_k) return p->most_k < p->k ? p->most_k : p->k;
     const size_t panel_row = t->max_vectors * t->lanes * sizeof(REAL);
-    const size_t panel = fgd_streams_panels ? FGD_STREAMED_BYTES : FGD_PANEL_BYTES;
-    if (p->k * panel_row <= panel / 2 * 3) return p->k; /* without a division */
-    const size_t kc = panel / panel_row;
-    return fgd_streams_panels || kc < FGD_MOST_KC ? kc : FGD_MOST_KC;
+    const fgd_blocking *blocking = fgd_active_blocking;
+    if (p->k * panel_row <= blocking->whole_bytes) return p->k; /* without a division */
+    const size_t kc = blocking->panel_bytes / panel_row;
+    return kc < blocking->most_k ? kc : blocking->most_k;
 }
 
 /* Rows ic .. ic + mc - 1 and columns jc .. jc + nc - 1 of C. */

@@ -34,8 +34,13 @@ extern const fgd_kernels fgd_kernels_neon;
 /* The table that calls use from now on. */
 extern const fgd_kernels *fgd_active;
 
-/* Whether its products had better read panels of B from the second-level cache; the results have the
- * same bits.  Set where fgd_active is. */
-extern int fgd_streams_panels;
+/* Panels of B in its products, set where fgd_active is; the results have the same bits with any.  All
+ * of k is one block where a panel of it has at most whole_bytes; else a block's has panel_bytes and
+ * at most most_k steps. */
+typedef struct {
+    size_t panel_bytes, whole_bytes, most_k;
+} fgd_blocking;
+
+extern const fgd_blocking *fgd_active_blocking;
 
 #endif

@@ -57,6 +57,8 @@ typedef struct {
     void (*transpose)(size_t rows, size_t cols, const REAL *src, size_t lds, REAL *dst, size_t ldd);
     void (*transpose_and_sum)(size_t rows, size_t cols, const REAL *src, size_t lds, REAL *dst,
                               size_t ldd, size_t n_summed, REAL *sums);
+    void (*turned_product)(size_t rows, size_t n, size_t k, const REAL *w, size_t ldw,
+                           const REAL *x, size_t ldx, REAL *sums, size_t lds);
     void (*gather)(const fgd_matrix *matrix, const int64_t *order, size_t first, size_t n_samples,
                    size_t col0, size_t n, REAL *dst, size_t ldd);
     TYPE(act_fn) act[FGD_N_ELEMENTWISE_ACTS];

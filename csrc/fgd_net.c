@@ -17,15 +17,11 @@
 enum { FGD_NARROW_UNITS = 4 };
 
 /* Blocks of a product, see fgd_gemm_body.h.  A panel of B (kc rows of a tile's columns) stays in
- * the first-level cache while all rows of A pass by, or in the second-level one, where that gives
- * vectors sooner than the multiply-adds take them (FGD_STREAMED_BYTES); a block of C (FGD_BLOCK_ROWS rows of
+ * a cache while all rows of A pass by, see fgd_blocking; a block of C (FGD_BLOCK_ROWS rows of
  * FGD_ROW_BYTES), and what of A and B belongs to it, in the second-level one.  The gradient of an
  * update waits in a thread's scratch, FGD_GROUP_ROWS at a time if there are as many in its block;
  * where the tile updates the weights itself, only while blocks of k are left. */
 enum {
-    FGD_PANEL_BYTES = 24 * 1024,
-    FGD_STREAMED_BYTES = 96 * 1024,
-    FGD_MOST_KC = 256,
     FGD_BLOCK_ROWS = 240,
     FGD_ROW_BYTES = 1024,
     FGD_SCRATCH_ROWS = 192,
@@ -33,7 +29,6 @@ enum {
     FGD_BY_UNITS_BYTES = 256 * 1024,
     FGD_THIN_KC = 16,
     FGD_THIN_ROWS = 6, /* of an update after few samples, at a time */
-    FGD_TURNED_K = 256,
     FGD_PIECE_SAMPLES = 256, /* of a prediction, at a time */
     FGD_THIN_WEIGHTS = 16 * 1024,
     FGD_ONLINE_STEPS = 4096, /* between two looks at the clock */

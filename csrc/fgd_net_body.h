@@ -273,45 +273,24 @@ static void TYPE(derive_tile)(void *context, size_t i, size_t rows, size_t j, si
     pass->t->act_grad[below->act](rows, n, x, ldb, d, ldb, (REAL)below->act_param);
 }
 
-/* The same product for few samples, with rows of W across the lanes: blocks of W are turned, so
- * that lanes without a sample cost nothing.  For whole vectors of rows from units.begin on;
- * returns how many rows it has done. */
+/* The same product for few samples, with rows of W across the lanes, so that lanes without a sample
+ * cost nothing.  For whole vectors of rows from units.begin on; returns how many rows it has done. */
 static size_t TYPE(thin_backward)(const fgd_net *net, const TYPE(table) * t, const fgd_layer *layer,
                                   const TYPE(columns) * cols, TYPE(units) units,
                                   TYPE(layer_pass) * pass)
 {
     enum { UNIT = FGD_ALIGN_BYTES / sizeof(REAL) };
-    _Static_assert((FGD_TURNED_K + UNIT) * UNIT * sizeof(REAL) <= FGD_SCRATCH_BYTES,
-                   "turned weights and sums fit the scratch");
     const size_t whole = (units.end - units.begin) / UNIT * UNIT;
-    REAL *turned = cols->scratch, *sums = turned + FGD_TURNED_K * UNIT;
-    REAL *delta = (REAL *)pass->layer->delta + units.begin * net->ldb + cols->c0;
+    const REAL *delta = (const REAL *)layer->delta + cols->c0;
+    REAL *below = (REAL *)pass->layer->delta + units.begin * net->ldb + cols->c0;
+    REAL sums[UNIT * UNIT] = {0}; /* [samples][rows]; zero in columns without a sample */
     for (size_t i = 0; i < whole; i += UNIT) {
         if (cols->look && fgd_is_abandoned(cols->look)) return whole;
-        const size_t rows = UNIT;
         const REAL *w = (const REAL *)layer->w + (units.begin + i) * layer->ldw;
-        memset(sums, 0, cols->n * rows * sizeof(REAL));
-        FOR_BLOCKS(ku, k_units, layer->padded / UNIT, FGD_TURNED_K / UNIT)
-        {
-            const size_t k0 = ku * UNIT, left = layer->fan_out - k0;
-            t->transpose(rows, k_units * UNIT, w + k0, layer->ldw, turned, rows);
-            TYPE(product)
-            product = {.m = cols->n_samples,
-                       .n = rows,
-                       .k = left < k_units * UNIT ? left : k_units * UNIT,
-                       .by_column = 1,
-                       .a = (const REAL *)layer->delta + k0 * net->ldb + cols->c0,
-                       .as = net->ldb,
-                       .b = turned,
-                       .ldb = rows,
-                       .c = sums,
-                       .ldc = rows,
-                       .starts_from_c = 1,
-                       .most_k = FGD_TURNED_K};
-            TYPE(gemm)(t, &product);
-        }
-        t->transpose(cols->n, rows, sums, rows, delta + i * net->ldb, net->ldb);
-        TYPE(derive_tile)(pass, i, rows, 0, cols->n, NULL, 0);
+        t->turned_product(UNIT, cols->n_samples, layer->fan_out, w, layer->ldw, delta, net->ldb,
+                          sums, UNIT);
+        t->transpose(UNIT, UNIT, sums, UNIT, below + i * net->ldb, net->ldb);
+        TYPE(derive_tile)(pass, i, UNIT, 0, cols->n, NULL, 0);
     }
     return whole;
 }

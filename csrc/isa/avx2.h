@@ -7,7 +7,9 @@
 #include "../fgd_common.h"
 #include <immintrin.h>
 #define VF32_LANES 8
+#define VF32_TURNED 4
 #define VF64_LANES 4
+#define VF64_TURNED 2
 #define FGD_VECTOR_REGISTERS 16
 
 /* Micro-kernel tiles, X(rows, vectors): FGD_TILE_ROWS lists the most rows that keep the tile,
@@ -223,44 +225,30 @@ FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
     return _mm256_maskload_pd(p, _mm256_loadu_si256((const __m256i *)(const void *)(mask + 4 - n)));
 }
 
-/* dst[j * ldd + i] = row[i][offset + j] for one block of LANES x LANES. */
-FGD_INLINE void vf32_transpose(const float *const *row, size_t offset, float *dst, size_t ldd)
+/* Some columns of LANES rows, V..._TURNED of them: columns[j][i] = FGD_ROW(i)[j]. */
+FGD_INLINE void vf32_turned(const float *const *rows, const float *at, size_t ld, vf32 *columns)
 {
-    __m256 r[8], t[8];
+    __m256 r[4]; /* its halves hold the columns of rows i and i + 4 */
     FGD_UNROLL(4)
-    for (int i = 0; i < 4; i++) {
-        r[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row[i] + offset)),
-                                    _mm_loadu_ps(row[i + 4] + offset), 1);
-        r[i + 4] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row[i] + offset + 4)),
-                                        _mm_loadu_ps(row[i + 4] + offset + 4), 1);
-    }
-    /* Now each half of r[0..3] is a 4x4 block of columns 0-3, r[4..7] of columns 4-7. */
-    FGD_UNROLL(2)
-    for (int h = 0; h < 8; h += 4) {
-        t[h] = _mm256_unpacklo_ps(r[h], r[h + 1]);
-        t[h + 1] = _mm256_unpackhi_ps(r[h], r[h + 1]);
-        t[h + 2] = _mm256_unpacklo_ps(r[h + 2], r[h + 3]);
-        t[h + 3] = _mm256_unpackhi_ps(r[h + 2], r[h + 3]);
-        _mm256_storeu_ps(dst + (h + 0) * ldd, _mm256_shuffle_ps(t[h], t[h + 2], 0x44));
-        _mm256_storeu_ps(dst + (h + 1) * ldd, _mm256_shuffle_ps(t[h], t[h + 2], 0xee));
-        _mm256_storeu_ps(dst + (h + 2) * ldd, _mm256_shuffle_ps(t[h + 1], t[h + 3], 0x44));
-        _mm256_storeu_ps(dst + (h + 3) * ldd, _mm256_shuffle_ps(t[h + 1], t[h + 3], 0xee));
-    }
+    for (int i = 0; i < 4; i++)
+        r[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(FGD_ROW(i))),
+                                    _mm_loadu_ps(FGD_ROW(i + 4)), 1);
+    const __m256 t0 = _mm256_unpacklo_ps(r[0], r[1]), t1 = _mm256_unpackhi_ps(r[0], r[1]);
+    const __m256 t2 = _mm256_unpacklo_ps(r[2], r[3]), t3 = _mm256_unpackhi_ps(r[2], r[3]);
+    columns[0] = _mm256_shuffle_ps(t0, t2, 0x44);
+    columns[1] = _mm256_shuffle_ps(t0, t2, 0xee);
+    columns[2] = _mm256_shuffle_ps(t1, t3, 0x44);
+    columns[3] = _mm256_shuffle_ps(t1, t3, 0xee);
 }
-FGD_INLINE void vf64_transpose(const double *const *row, size_t offset, double *dst, size_t ldd)
+FGD_INLINE void vf64_turned(const double *const *rows, const double *at, size_t ld, vf64 *columns)
 {
-    __m256d r[4];
+    __m256d r[2]; /* its halves hold the columns of rows i and i + 2 */
     FGD_UNROLL(2)
-    for (int i = 0; i < 2; i++) {
-        r[i] = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(row[i] + offset)),
-                                    _mm_loadu_pd(row[i + 2] + offset), 1);
-        r[i + 2] = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(row[i] + offset + 2)),
-                                        _mm_loadu_pd(row[i + 2] + offset + 2), 1);
-    }
-    _mm256_storeu_pd(dst, _mm256_unpacklo_pd(r[0], r[1]));
-    _mm256_storeu_pd(dst + ldd, _mm256_unpackhi_pd(r[0], r[1]));
-    _mm256_storeu_pd(dst + 2 * ldd, _mm256_unpacklo_pd(r[2], r[3]));
-    _mm256_storeu_pd(dst + 3 * ldd, _mm256_unpackhi_pd(r[2], r[3]));
+    for (int i = 0; i < 2; i++)
+        r[i] = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(FGD_ROW(i))),
+                                    _mm_loadu_pd(FGD_ROW(i + 2)), 1);
+    columns[0] = _mm256_unpacklo_pd(r[0], r[1]);
+    columns[1] = _mm256_unpackhi_pd(r[0], r[1]);
 }
 
 #endif

@@ -7,7 +7,9 @@
 #include "../fgd_common.h"
 #include <immintrin.h>
 #define VF32_LANES 16
+#define VF32_TURNED 8
 #define VF64_LANES 8
+#define VF64_TURNED 4
 #define FGD_VECTOR_REGISTERS 32
 
 /* Micro-kernel tiles, X(rows, vectors): FGD_TILE_ROWS lists the most rows that keep the tile,
@@ -215,46 +217,50 @@ FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
     return _mm512_maskz_loadu_pd((__mmask8)(n < 8 ? (1u << n) - 1 : 0xff), p);
 }
 
-/* dst[j * ldd + i] = row[i][offset + j] for one block of LANES x LANES. */
-FGD_INLINE void vf32_transpose(const float *const *row, size_t offset, float *dst, size_t ldd)
+/* Some columns of LANES rows, V..._TURNED of them: columns[j][i] = FGD_ROW(i)[j].  Halves of registers
+ * are loaded: with quarters there are fewer shuffles, and twice as many loads. */
+FGD_INLINE void vf32_turned(const float *const *rows, const float *at, size_t ld, vf32 *columns)
 {
-    /* Four quarters: quarter q holds, in its 128-bit lane g, columns 4q..4q+3 of row 4g + i. */
-    FGD_UNROLL(4)
-    for (int q = 0; q < 4; q++) {
-        __m512 r[4];
+    __m512 t[8]; /* its 128-bit lanes hold columns q and q + 4 of four rows, and of the next four */
+    FGD_UNROLL(2)
+    for (int h = 0; h < 8; h += 4) {
+        __m512 r[4]; /* its halves hold the columns of rows 2h + i and 2h + 4 + i */
         FGD_UNROLL(4)
         for (int i = 0; i < 4; i++) {
-            const size_t at = offset + 4 * q;
-            __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(row[i] + at));
-            v = _mm512_insertf32x4(v, _mm_loadu_ps(row[i + 4] + at), 1);
-            v = _mm512_insertf32x4(v, _mm_loadu_ps(row[i + 8] + at), 2);
-            r[i] = _mm512_insertf32x4(v, _mm_loadu_ps(row[i + 12] + at), 3);
+            const __m256d lower = _mm256_castps_pd(_mm256_loadu_ps(FGD_ROW(2 * h + i)));
+            const __m256d upper = _mm256_castps_pd(_mm256_loadu_ps(FGD_ROW(2 * h + 4 + i)));
+            r[i] = _mm512_castpd_ps(_mm512_insertf64x4(_mm512_castpd256_pd512(lower), upper, 1));
         }
         const __m512 t0 = _mm512_unpacklo_ps(r[0], r[1]), t1 = _mm512_unpackhi_ps(r[0], r[1]);
         const __m512 t2 = _mm512_unpacklo_ps(r[2], r[3]), t3 = _mm512_unpackhi_ps(r[2], r[3]);
-        float *d = dst + 4 * q * ldd;
-        _mm512_storeu_ps(d, _mm512_shuffle_ps(t0, t2, 0x44));
-        _mm512_storeu_ps(d + ldd, _mm512_shuffle_ps(t0, t2, 0xee));
-        _mm512_storeu_ps(d + 2 * ldd, _mm512_shuffle_ps(t1, t3, 0x44));
-        _mm512_storeu_ps(d + 3 * ldd, _mm512_shuffle_ps(t1, t3, 0xee));
+        t[h] = _mm512_shuffle_ps(t0, t2, 0x44);
+        t[h + 1] = _mm512_shuffle_ps(t0, t2, 0xee);
+        t[h + 2] = _mm512_shuffle_ps(t1, t3, 0x44);
+        t[h + 3] = _mm512_shuffle_ps(t1, t3, 0xee);
     }
-}
-FGD_INLINE void vf64_transpose(const double *const *row, size_t offset, double *dst, size_t ldd)
-{
-    /* Quarter q holds, in its 128-bit lane g, columns 2q, 2q+1 of row 2g + i. */
     FGD_UNROLL(4)
     for (int q = 0; q < 4; q++) {
-        __m512d r[2];
+        columns[q] = _mm512_shuffle_f32x4(t[q], t[q + 4], 0x88);
+        columns[q + 4] = _mm512_shuffle_f32x4(t[q], t[q + 4], 0xdd);
+    }
+}
+FGD_INLINE void vf64_turned(const double *const *rows, const double *at, size_t ld, vf64 *columns)
+{
+    __m512d t[4]; /* its 128-bit lanes hold columns q and q + 2 of two rows, and of the next two */
+    FGD_UNROLL(2)
+    for (int h = 0; h < 4; h += 2) {
+        __m512d r[2]; /* its halves hold the columns of rows 2h + i and 2h + 2 + i */
         FGD_UNROLL(2)
-        for (int i = 0; i < 2; i++) {
-            const size_t at = offset + 2 * q;
-            __m512d v = _mm512_castpd128_pd512(_mm_loadu_pd(row[i] + at));
-            v = _mm512_insertf64x2(v, _mm_loadu_pd(row[i + 2] + at), 1);
-            v = _mm512_insertf64x2(v, _mm_loadu_pd(row[i + 4] + at), 2);
-            r[i] = _mm512_insertf64x2(v, _mm_loadu_pd(row[i + 6] + at), 3);
-        }
-        _mm512_storeu_pd(dst + 2 * q * ldd, _mm512_unpacklo_pd(r[0], r[1]));
-        _mm512_storeu_pd(dst + (2 * q + 1) * ldd, _mm512_unpackhi_pd(r[0], r[1]));
+        for (int i = 0; i < 2; i++)
+            r[i] = _mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_loadu_pd(FGD_ROW(2 * h + i))),
+                                      _mm256_loadu_pd(FGD_ROW(2 * h + 2 + i)), 1);
+        t[h] = _mm512_unpacklo_pd(r[0], r[1]);
+        t[h + 1] = _mm512_unpackhi_pd(r[0], r[1]);
+    }
+    FGD_UNROLL(2)
+    for (int q = 0; q < 2; q++) {
+        columns[q] = _mm512_shuffle_f64x2(t[q], t[q + 2], 0x88);
+        columns[q + 2] = _mm512_shuffle_f64x2(t[q], t[q + 2], 0xdd);
     }
 }
 

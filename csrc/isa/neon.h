@@ -7,7 +7,9 @@
 #include "../fgd_common.h"
 #include <arm_neon.h>
 #define VF32_LANES 4
+#define VF32_TURNED 4
 #define VF64_LANES 2
+#define VF64_TURNED 2
 #define FGD_VECTOR_REGISTERS 32
 
 /* Micro-kernel tiles, X(rows, vectors): FGD_TILE_ROWS lists the most rows that keep the tile,
@@ -196,25 +198,25 @@ FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
     return n ? vld1q_lane_f64(p, none, 0) : none;
 }
 
-/* dst[j * ldd + i] = row[i][offset + j] for one block of LANES x LANES. */
-FGD_INLINE void vf32_transpose(const float *const *row, size_t offset, float *dst, size_t ldd)
+/* Some columns of LANES rows, V..._TURNED of them: columns[j][i] = FGD_ROW(i)[j]. */
+FGD_INLINE void vf32_turned(const float *const *rows, const float *at, size_t ld, vf32 *columns)
 {
-    const float32x4_t r0 = vld1q_f32(row[0] + offset), r1 = vld1q_f32(row[1] + offset);
-    const float32x4_t r2 = vld1q_f32(row[2] + offset), r3 = vld1q_f32(row[3] + offset);
+    const float32x4_t r0 = vld1q_f32(FGD_ROW(0)), r1 = vld1q_f32(FGD_ROW(1));
+    const float32x4_t r2 = vld1q_f32(FGD_ROW(2)), r3 = vld1q_f32(FGD_ROW(3));
     const float64x2_t a = vreinterpretq_f64_f32(vtrn1q_f32(r0, r1));
     const float64x2_t b = vreinterpretq_f64_f32(vtrn2q_f32(r0, r1));
     const float64x2_t c = vreinterpretq_f64_f32(vtrn1q_f32(r2, r3));
     const float64x2_t d = vreinterpretq_f64_f32(vtrn2q_f32(r2, r3));
-    vst1q_f32(dst, vreinterpretq_f32_f64(vtrn1q_f64(a, c)));
-    vst1q_f32(dst + ldd, vreinterpretq_f32_f64(vtrn1q_f64(b, d)));
-    vst1q_f32(dst + 2 * ldd, vreinterpretq_f32_f64(vtrn2q_f64(a, c)));
-    vst1q_f32(dst + 3 * ldd, vreinterpretq_f32_f64(vtrn2q_f64(b, d)));
+    columns[0] = vreinterpretq_f32_f64(vtrn1q_f64(a, c));
+    columns[1] = vreinterpretq_f32_f64(vtrn1q_f64(b, d));
+    columns[2] = vreinterpretq_f32_f64(vtrn2q_f64(a, c));
+    columns[3] = vreinterpretq_f32_f64(vtrn2q_f64(b, d));
 }
-FGD_INLINE void vf64_transpose(const double *const *row, size_t offset, double *dst, size_t ldd)
+FGD_INLINE void vf64_turned(const double *const *rows, const double *at, size_t ld, vf64 *columns)
 {
-    const float64x2_t a = vld1q_f64(row[0] + offset), b = vld1q_f64(row[1] + offset);
-    vst1q_f64(dst, vtrn1q_f64(a, b));
-    vst1q_f64(dst + ldd, vtrn2q_f64(a, b));
+    const float64x2_t a = vld1q_f64(FGD_ROW(0)), b = vld1q_f64(FGD_ROW(1));
+    columns[0] = vtrn1q_f64(a, b);
+    columns[1] = vtrn2q_f64(a, b);
 }
 
 #endif

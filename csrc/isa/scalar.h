@@ -8,7 +8,9 @@
 #include "../fgd_common.h"
 
 #define VF32_LANES 1
+#define VF32_TURNED 1
 #define VF64_LANES 1
+#define VF64_TURNED 1
 #define FGD_VECTOR_REGISTERS 16
 
 /* Micro-kernel tiles, X(rows, vectors): FGD_TILE_ROWS lists the most rows that keep the tile,
@@ -211,16 +213,14 @@ FGD_INLINE vf64 vf64_tree(vf64 a) { return a; }
 FGD_INLINE double vf64_first(vf64 a) { return a; }
 FGD_INLINE vf64 vf64_load_first(const double *p, size_t n) { return n ? *p : 0; }
 
-/* dst[j * ldd + i] = row[i][offset + j] for one block of LANES x LANES. */
-FGD_INLINE void vf32_transpose(const float *const *row, size_t offset, float *dst, size_t ldd)
+/* Some columns of LANES rows, V..._TURNED of them: columns[j][i] = FGD_ROW(i)[j]. */
+FGD_INLINE void vf32_turned(const float *const *rows, const float *at, size_t ld, vf32 *columns)
 {
-    (void)ldd;
-    *dst = row[0][offset];
+    columns[0] = FGD_ROW(0)[0];
 }
-FGD_INLINE void vf64_transpose(const double *const *row, size_t offset, double *dst, size_t ldd)
+FGD_INLINE void vf64_turned(const double *const *rows, const double *at, size_t ld, vf64 *columns)
 {
-    (void)ldd;
-    *dst = row[0][offset];
+    columns[0] = FGD_ROW(0)[0];
 }
 
 #endif

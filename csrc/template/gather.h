@@ -72,19 +72,19 @@ static void FN(gather)(const fgd_matrix *matrix, const int64_t *order, size_t fi
                 whole = 0;
             }
         }
-        const REAL *row[LANES];
         size_t f = 0;
         if (direct && whole) {
+            const REAL *row[LANES];
             for (size_t r = 0; r < LANES; r++) row[r] = (const REAL *)(const void *)source[r];
-            for (; f + LANES <= features; f += LANES) V(transpose)(row, f, dst + f * ldd + j, ldd);
+            for (; f + LANES <= features; f += LANES)
+                FN(transpose_block)(row, NULL, f, dst + f * ldd + j, ldd);
         }
-        for (size_t r = 0; r < LANES; r++) row[r] = buffer[r];
         for (; direct && f < features; f += LANES) {
             for (size_t r = 0; r < LANES; r++) {
                 const REAL *from = (const REAL *)(const void *)source[r];
                 V(store)(buffer[r], from ? V(load_first)(from + f, features - f) : V(zero)());
             }
-            V(transpose)(row, 0, dst + f * ldd + j, ldd);
+            FN(transpose_block)(NULL, buffer[0], CHUNK, dst + f * ldd + j, ldd);
         }
         for (; f < features; f += CHUNK) {
             const size_t count = features - f < CHUNK ? features - f : CHUNK;
@@ -97,7 +97,7 @@ static void FN(gather)(const fgd_matrix *matrix, const int64_t *order, size_t fi
                 for (size_t i = have; i < padded; i++) buffer[r][i] = 0;
             }
             for (size_t i = 0; i < padded; i += LANES)
-                V(transpose)(row, i, dst + (f + i) * ldd + j, ldd);
+                FN(transpose_block)(NULL, buffer[0] + i, CHUNK, dst + (f + i) * ldd + j, ldd);
         }
     }
 }

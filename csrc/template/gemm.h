@@ -1,4 +1,4 @@
-/* GEMM micro-kernels, the 16-chain kernel of narrow layers, column sums and transposes.
+/* GEMM micro-kernels, the 16-chain kernel of narrow layers, and column sums.
  * Parameters: REAL, VF, V(op), LANES, FN(name), FGD_VECTOR_REGISTERS (see real32.h, isa/).
  * No loop over tiles here: fgd_gemm_body.h owns those. */
 
@@ -249,36 +249,6 @@ static void FN(multiply)(size_t rows, size_t n, REAL *a, size_t lda, const REAL 
     for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j < n; j += LANES)
             V(store)(a + i * lda + j, V(mul)(V(load)(a + i * lda + j), V(load)(b + i * ldb + j)));
-}
-
-/* dst[cols][ldd] = transpose of src[rows][lds]; rows and cols are multiples of LANES. */
-static void FN(transpose)(size_t rows, size_t cols, const REAL *src, size_t lds, REAL *dst,
-                          size_t ldd)
-{
-    for (size_t i = 0; i < rows; i += LANES) {
-        const REAL *row[LANES];
-        for (size_t r = 0; r < LANES; r++) row[r] = src + (i + r) * lds;
-        for (size_t j = 0; j < cols; j += LANES) V(transpose)(row, j, dst + j * ldd + i, ldd);
-    }
-}
-
-/* The same with sums[rows] = sum over the first n_summed of cols columns, ascending from zero: as
- * `column_sums` of dst, at no price, since the stores are what takes time. */
-static void FN(transpose_and_sum)(size_t rows, size_t cols, const REAL *src, size_t lds, REAL *dst,
-                                  size_t ldd, size_t n_summed, REAL *sums)
-{
-    for (size_t i = 0; i < rows; i += LANES) {
-        const REAL *row[LANES];
-        for (size_t r = 0; r < LANES; r++) row[r] = src + (i + r) * lds;
-        VF sum = V(zero)();
-        for (size_t j = 0; j < cols; j += LANES) {
-            REAL *to = dst + j * ldd + i;
-            V(transpose)(row, j, to, ldd);
-            for (size_t r = 0; r < LANES && j + r < n_summed; r++)
-                sum = V(add)(sum, V(load)(to + r * ldd));
-        }
-        V(store)(sums + i, sum);
-    }
 }
 
 /* Multiply-adds in independent registers, the bound that benchmarks are measured against:

@@ -1,5 +1,6 @@
 /* Every template once, for the element type that is selected now. */
 #include "math.h"
+#include "transpose.h"
 
 #include "activations.h"
 #include "dropout.h"

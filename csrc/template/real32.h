@@ -6,5 +6,6 @@
 #define VM vm32
 #define V(op) vf32_##op
 #define LANES VF32_LANES
+#define TURNED VF32_TURNED
 #define TYPE(name) fgd_s##name
 #define FN(name) FGD_CAT4(fgd_s, name, _, FGD_ISA)

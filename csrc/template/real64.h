@@ -6,5 +6,6 @@
 #define VM vm64
 #define V(op) vf64_##op
 #define LANES VF64_LANES
+#define TURNED VF64_TURNED
 #define TYPE(name) fgd_d##name
 #define FN(name) FGD_CAT4(fgd_d, name, _, FGD_ISA)

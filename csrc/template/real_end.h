@@ -5,5 +5,6 @@
 #undef VM
 #undef V
 #undef LANES
+#undef TURNED
 #undef TYPE
 #undef FN

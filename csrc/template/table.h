@@ -17,6 +17,7 @@
     .multiply = FN(multiply),
     .transpose = FN(transpose),
     .transpose_and_sum = FN(transpose_and_sum),
+    .turned_product = FN(turned_product),
     .gather = FN(gather),
     .act = {FGD_ACTS(FGD_ACT)},
     .act_grad = {FGD_ACTS(FGD_ACT_GRAD)},

@@ -155,6 +155,25 @@ static void NAME(show_products)(const TABLE_TYPE *t)
             end();
         }
     NAME(compare_sgd_of_zero)(t);
+    begin(TYPE, "product", "turned");
+    for (size_t n = 1; n <= 8; n++)
+        for (size_t k = 1; k <= NAME(ROWS); k++) {
+            const size_t rows = NAME(UNIT) * (1 + k % 2);
+            NAME(fill)(NAME(SIZE), a, -1, 1);
+            NAME(fill)(NAME(SIZE), b, -1, 1);
+            if (k % 4 == 3) NAME(fill_special)(NAME(SIZE), k % 8 == 3 ? a : b, -1, 1);
+            NAME(product)(t, 0, 1, 1, rows, NAME(UNIT), k, a, NAME(LD), b, first, NULL, NULL, NULL, 0);
+            t->turned_product(rows, n, k, a, NAME(LD), b, NAME(LD), c, NAME(LD));
+            int same = 1;
+            for (size_t i = 0; i < rows * n; i++) {
+                const REAL *x = &first[i / n * NAME(LD) + i % n];
+                const REAL *y = &c[i % n * NAME(LD) + i / n];
+                same &= !memcmp(x, y, sizeof(REAL)) || (isnan(*x) && isnan(*y));
+            }
+            expect(same, "the bits of tiles from rows that are turned");
+            NAME(add)(n, rows, c, NAME(LD));
+        }
+    end();
     begin(TYPE, "product", "chain16");
     for (size_t units = 1; units <= 4; units++)
         for (size_t fan_in = 1; fan_in <= NAME(ROWS); fan_in++) {

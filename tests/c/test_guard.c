@@ -32,7 +32,8 @@ static void free_any(void *block)
 #include "random.h"
 
 const fgd_kernels *fgd_active;
-int fgd_streams_panels;
+static fgd_blocking blocking;
+const fgd_blocking *fgd_active_blocking = &blocking;
 
 /* low .. high, both included. */
 static size_t between(size_t low, size_t high) { return low + random_bits() % (high - low + 1); }
@@ -261,7 +262,7 @@ int main(int argc, char **argv)
     for (int round = 0; round < rounds; round++)
         for (size_t k = 0; k < n_isas; k++) {
             fgd_active = isas[k];
-            fgd_streams_panels = round % 2;
+            blocking = (fgd_blocking){between(512, 100000), between(0, 150000), between(1, 400)};
             const char *isa = isas[k]->f32.isa;
             all_kernels_f32(&isas[k]->f32, isa);
             all_kernels_f64(&isas[k]->f64, isa);

@@ -136,6 +136,11 @@ static void NAME(moves)(const TABLE_TYPE *t, const char *isa)
     t->transpose_and_sum(rows, cols, NAME(array)(rows, cols, lds), lds,
                          NAME(array)(cols, rows, ldd), ldd, between(0, cols),
                          NAME(array)(1, rows, rows));
+    const size_t few = between(1, 8), k = between(1, 70), whole = (k + 7) / 8 * 8;
+    const size_t ldw = whole + between(0, 9), ldx = few + between(0, 9);
+    CASE("turned_product of %zu rows, %zu columns, k %zu", rows, few, k);
+    t->turned_product(rows, few, k, NAME(array)(rows, whole, ldw), ldw, NAME(array)(k, few, ldx),
+                      ldx, NAME(array)(few, rows, ldd), ldd);
     const size_t n = UNIT * between(1, 3), features = between(1, 80), samples = between(1, n);
     const size_t pitch = features + between(0, 3), padded = (features + UNIT - 1) / UNIT * UNIT;
     /* Rows of the table's own type, of bytes, and of misaligned numbers. */
