@@ -150,7 +150,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "available_isas": found.pop("available_isas", "").split(),
         "python": platform.python_version(),
         "versions": found,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         "rounds": options.rounds,
         "quick": options.quick,
         "seconds": round(time.perf_counter() - begin),

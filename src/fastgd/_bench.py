@@ -247,15 +247,24 @@ def measure(
 
 
 def cpu_name() -> str:
-    """Name the processor as the system does."""
+    """Name the processor as the system does; x86-64 with its family and model, where Linux tells."""
+    found: dict[str, str] = {}
     try:
         with open("/proc/cpuinfo") as file:
             for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
+                if not line.strip():
+                    break  # the next processor
+                key, _, value = line.partition(":")
+                found[key.strip()] = value.strip()
     except OSError:
         pass
-    return platform.processor() or platform.machine()
+    name = found.get("model name")
+    if not name:
+        return platform.processor() or platform.machine()
+    # Virtual machines give processors of several generations one name.
+    if "cpu family" not in found or "model" not in found:
+        return name
+    return f"{name} (family {found['cpu family']} model {found['model']})"
 
 
 def _blas_name() -> str:
