@@ -372,6 +372,7 @@ class Tour:
         """Fail at an allocation; return whether one was made to fail, and raised."""
         thing = self.case.make()
         before = seen(thing)
+        KEPT.clear()
         found = error = None
         self.shim.fgd_fail(first, first + self.length)
         try:
@@ -383,7 +384,6 @@ class Tour:
         for content in KEPT:
             MODEL.write_bytes(content)
             assert state(fastgd.load(MODEL)) == before, f"{where}: another file"
-        KEPT.clear()
         if error is None:
             assert seen([found, thing]) == self.expected, f"{where}: another result"
             return n_failed, False

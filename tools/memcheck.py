@@ -64,8 +64,8 @@ def reports(path):
     return found
 
 
-def memcheck(name, command, environment, *options):
-    """Run a command; return whether it passed, without a report of our code."""
+def memcheck(name, command, environment, *options, harmless=()):
+    """Run a command; return whether it passed, without a report of our code but of harmless kinds."""
     began = time.monotonic()
     with tempfile.NamedTemporaryFile(suffix=".xml") as file:
         done = subprocess.run(
@@ -73,7 +73,7 @@ def memcheck(name, command, environment, *options):
              "--fair-sched=yes", *options, *map(str, command)],
             cwd=ROOT, env=os.environ | environment, check=False,
         )  # fmt: skip
-        found = reports(file.name)
+        found = [report for report in reports(file.name) if not report[1].startswith(harmless)]
     ours = [text for is_ours, text in found if is_ours]
     for text in ours:
         print(text)
@@ -104,8 +104,10 @@ def python_tests():
     options = [f"--suppressions={SUPPRESSIONS}"] if SUPPRESSIONS.exists() else []
     environment = {"PYTHONMALLOC": "malloc", "FASTGD_ISA": "avx2"}
     command = [sys.executable, ROOT / "tests" / "smoke.py"]
-    # The interpreter keeps to its end what modules are made of.
-    return memcheck("tests/smoke.py", command, environment, "--leak-check=no", *options)
+    # With --xml memcheck looks for leaks in any case. What Python's collector manages is pointed at
+    # behind its head, and counts as possibly lost while it is in use.
+    return memcheck("tests/smoke.py", command, environment, *options,
+                    harmless=("Leak_PossiblyLost",))  # fmt: skip
 
 
 def main():

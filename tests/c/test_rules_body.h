@@ -129,7 +129,7 @@ static void NAME(test_losses)(const TABLE_TYPE *first, const TABLE_TYPE *t)
                     close &= fabsl(delta[1][k * ld + j] - r.slope[k] * coef[j]) <=
                              unit * r.slope_size[k] * coef[j] + REAL_MIN;
             }
-            expect(close, TYPE, t->isa, losses[l].name);
+            expect(close || !has_reference(sizeof(REAL)), TYPE, t->isa, losses[l].name);
         }
 }
 
@@ -145,7 +145,8 @@ static void NAME(test_softmax)(const TABLE_TYPE *first, const TABLE_TYPE *t)
         memcpy(a[0], z, sizeof z);
         first->softmax(units, n, z, ld, a[0], ld);
         t->softmax(units, n, a[1], ld, a[1], ld); /* in place */
-        int close = !memcmp(a[0], a[1], units * ld * sizeof(REAL));
+        expect(!memcmp(a[0], a[1], units * ld * sizeof(REAL)), TYPE, t->isa, "bits of softmax");
+        int close = 1;
         for (size_t j = 0; j < n; j++) {
             long double sum = 0, dot = 0;
             for (size_t k = 0; k < units; k++) {
@@ -164,7 +165,7 @@ static void NAME(test_softmax)(const TABLE_TYPE *first, const TABLE_TYPE *t)
             for (size_t j = 0; j < n; j++)
                 close &=
                     FABS(d[0][k * ld + j] - d[1][k * ld + j]) <= 8 * EPSILON * a[0][k * ld + j];
-        expect(close, TYPE, t->isa, "softmax");
+        expect(close || !has_reference(sizeof(REAL)), TYPE, t->isa, "softmax");
     }
 }
 
