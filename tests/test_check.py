@@ -238,6 +238,15 @@ def test_overflow_is_judged_as_a_result(isa):
         verify("activation", None, {"z": far, "activation": "exp", "param": 0.0}, {"a": -a})
 
 
+def test_a_sum_that_overflows_before_it_is_dropped_is_judged_as_a_result():
+    W, mask = np.full((2, 3), 1e30, np.float32), np.zeros((1, 2), np.float32)
+    x, nan = np.ones((1, 2), np.float32), np.full((1, 2), np.nan, np.float32)
+    inputs = {"W": W, "x": x, "mask": mask, "activation": "tanh", "param": 0.0}
+    verify("backward", 1, inputs | {"delta": np.full((1, 3), 1e30, np.float32)}, {"delta": nan})
+    with pytest.raises(fastgd.ValidationError, match="is nan, but the reference gives"):
+        verify("backward", 1, inputs | {"delta": np.ones((1, 3), np.float32)}, {"delta": nan})
+
+
 def test_targets_of_other_dtypes_are_rounded_as_the_engine_does(dtype, rng):
     for y in (np.arange(42, dtype=np.uint8).reshape(21, 2) % 3, rng.uniform(size=(21, 2))):
         made = engine(dtype, output="identity", loss="squared_error", units=2)

@@ -56,7 +56,7 @@ _CHUNK = 1 << 18
 def integer(name: str, value: object, minimum: int = 1, maximum: int | None = None) -> int:
     """Return a Python int of at least the minimum; booleans and floats are refused."""
     try:
-        if isinstance(value, bool):
+        if isinstance(value, (bool, np.bool_)):
             raise TypeError
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:

@@ -282,13 +282,15 @@ def _measure_backward(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> 
     roundings = W.shape[1] + (1 if mask is None else 2)
     result = Comparison("delta")
     for (i, j), da, magnitude in _product(arithmetic, delta, W.T):
+        reach = magnitude  # a sum that overflows does so before it is dropped
         if mask is not None:
             factor = mask[i, j].astype(np.float64)
             da, magnitude = da * factor, magnitude * factor
+            reach = np.maximum(reach, magnitude)
         error = _chain_error(arithmetic, roundings, W.shape[1], magnitude)
         consumed = None if x is None else arithmetic.load(x[i, j])
         expected, bound = _slope_bound(arithmetic, act, da, error, consumed)
-        result.add(arithmetic, got[i, j], expected, bound, (i.start, j.start), magnitude)
+        result.add(arithmetic, got[i, j], expected, bound, (i.start, j.start), reach)
     return [result]
 
 
