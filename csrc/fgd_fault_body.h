@@ -123,7 +123,6 @@ static int TYPE(inject)(const char *kernel)
         faulty.TABLE.ukr_by_row[1][1] = TYPE(faulty_ukr);
         faulty.TABLE.ukr_by_column[1][1] = TYPE(faulty_ukr_by_column);
         faulty.TABLE.chain16 = TYPE(faulty_chain16);
-        faulty.TABLE.turned_product = TYPE(faulty_turned_product);
     } else if (strcmp(kernel, "activation") == 0) {
         EACH_ACT(PUT_ACT)
         faulty.TABLE.softmax = TYPE(faulty_softmax);
@@ -134,6 +133,8 @@ static int TYPE(inject)(const char *kernel)
         EACH_LOSS(PUT_LOSS)
     } else if (strcmp(kernel, "update") == 0) {
         EACH_UPDATE(PUT_UPDATE)
+    } else if (strcmp(kernel, "turned") == 0) {
+        faulty.TABLE.turned_product = TYPE(faulty_turned_product);
     } else if (strcmp(kernel, "online") == 0) {
         faulty.TABLE.online = TYPE(faulty_online);
     } else {

@@ -44,6 +44,7 @@ typedef struct {
 typedef struct {
     const char *isa;
     size_t lanes;
+    size_t turned; /* columns that turned_product reads at once */
     /* Tiles: ukr_by_row[nv][mr], 1 <= nv <= max_vectors, 1 <= mr <= tile_rows[nv]. */
     int fuses; /* micro-kernels may do the work of relu's act and act_grad, and of SGD */
     size_t max_vectors;

@@ -391,9 +391,15 @@ int fgd_net_path(const fgd_net *net, const fgd_data *data, size_t n)
 {
     const size_t unit = fgd_unit(net->dtype);
     if (fgd_net_is_online(net, data, n)) return fgd_is_narrow(net, fgd_active) ? 1 : 2;
-    for (size_t l = 0; l < net->n_layers; l++)
-        if (fgd_is_thin(&net->layers[l], unit, n)) return fgd_is_turned(unit, n) ? 3 : 4;
-    return fgd_reads_any_once(net, n) ? 5 : 0;
+    int path = fgd_reads_any_once(net, n) ? 5 : 0;
+    for (size_t l = 0; l < net->n_layers; l++) {
+        const fgd_layer *layer = &net->layers[l];
+        if (!fgd_is_thin(layer, unit, n)) continue;
+        /* Of the first layer, and of less than a vector of rows, nothing is turned. */
+        if (l > 0 && layer->fan_in >= unit && fgd_is_turned(unit, n)) return 3;
+        path = 4;
+    }
+    return path;
 }
 
 /* The sum of 16 chains in the contract's tree. */

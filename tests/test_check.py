@@ -108,6 +108,13 @@ def test_check_catches_every_fault(isa, dtype, fault, kernel, capsys, monkeypatc
     assert check(isa, dtype, verbose=False).passed
 
 
+def test_check_catches_a_fault_of_the_product_for_few_samples(isa, dtype, fault):
+    """Plain C has no use for that kernel."""
+    fault("turned")
+    wrong = {r.kernel for r in check(isa, dtype, verbose=False).results if not r.passed}
+    assert wrong == (set() if isa == "scalar" else {"backward"})
+
+
 # ---- verification of a step ----------------------------------------------------------------------
 
 

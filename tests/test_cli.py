@@ -2,8 +2,10 @@
 
 import csv
 import importlib.metadata
+import io
 import json
 import os
+import platform
 import re
 import shlex
 import signal
@@ -858,6 +860,28 @@ def test_check_fails_when_a_kernel_is_broken(run):
     assert code == 1
     assert "forward" in out
     assert run(f"check --isa {isa} --dtype float32")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        (
+            "processor: 0\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n\nmodel\t: 3\n",
+            "AMD EPYC (family 26 model 2)",
+        ),
+        ("model name\t: Some Arm\nmodel\t\t: 7\n", "Some Arm"),
+        ("processor\t: 0\nCPU implementer\t: 0x41\n", platform.processor() or platform.machine()),
+        (None, platform.processor() or platform.machine()),
+    ],
+)
+def test_processors_are_named_with_family_and_model(monkeypatch, cpuinfo, expected):
+    def opened(path):
+        if cpuinfo is None:
+            raise FileNotFoundError(path)
+        return io.StringIO(cpuinfo)
+
+    monkeypatch.setattr(_bench, "open", opened, raising=False)
+    assert _bench.cpu_name() == expected
 
 
 def test_bench_compares_results_before_it_times():

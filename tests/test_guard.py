@@ -61,6 +61,8 @@ BROKEN = {
                     "for (size_t p = 0; p <= k; p++) acc = V(add)"),
     "tile": ("template/gemm.h", "for (; p < k; p++) {\n        FN(ukr_step)",
              "for (; p <= k; p++) {\n        FN(ukr_step)"),
+    "turned": ("template/transpose.h", "const size_t whole = k / TURNED * TURNED;",
+               "const size_t whole = (k / TURNED + 1) * TURNED;"),
 }  # fmt: skip
 
 

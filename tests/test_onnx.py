@@ -654,6 +654,8 @@ REFUSALS = {
         _chain(_node("Gelu", approximate="tanh"), opset=20),
         r"what Gelu \(node it\) computes.* \(GELU\(\) differs from it by up to 0\.00047\)"),
     "clipped far off": (_chain(_node("Min", 2000.0)), r"what Min \(node it\)"),
+    "input left out": (_chain(lambda g, x: g("Min", x, "", name="it")),
+                       r"Min \(node it\) lacks an input"),
     "hard swish": (_last(_node("HardSwish")), r"the output takes what HardSwish \(node it\)"),
     "celu": (_chain(_node("Celu", alpha=2.0)), "Celu"),
     "elu downwards": (_chain(_node("Elu", alpha=-1.0)), "Elu"),

@@ -187,6 +187,25 @@ def test_broken_online_kernel_is_caught(call, dtype):
     net.fit(X, targets, batch_size=1, verbose=0)
 
 
+@pytest.mark.skipif(fastgd.available_isas() == ["scalar"], reason="needs vector units")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_broken_product_for_few_samples_is_caught(dtype):
+    """Also after few samples in a network whose only wide layer, the first, needs no delta."""
+    few = np.random.default_rng(0).normal(size=(3, 40)).astype(dtype)
+    for widths in ((300, 8), (40, 300)):
+        net = fastgd.Network(
+            [*(fastgd.Dense(n, "relu") for n in widths), fastgd.Dense(2)],
+            "cross_entropy", n_inputs=40, dtype=dtype,
+        )  # fmt: skip
+        if widths[0] == 40:
+            _kernels.inject_fault("turned")
+            with pytest.raises(fastgd.ValidationError, match="backward of layer"):
+                net.train_step(few, np.array([0, 1, 1]))
+        else:
+            net.train_step(few, np.array([0, 1, 1]))
+    _kernels.inject_fault(None)
+
+
 @pytest.mark.parametrize("call", ["fit", "train_step"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_kernel_that_breaks_later_is_caught_by_always(fault, call):

@@ -65,7 +65,7 @@ def reports(path):
 
 
 def memcheck(name, command, environment, *options, harmless=()):
-    """Run a command; return whether it passed, without a report of our code but of harmless kinds."""
+    """Run a command; return whether it passed, without a report of our code but harmless ones."""
     began = time.monotonic()
     with tempfile.NamedTemporaryFile(suffix=".xml") as file:
         done = subprocess.run(

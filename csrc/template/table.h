@@ -7,6 +7,7 @@
 {
     .isa = FGD_STR(FGD_ISA),
     .lanes = LANES,
+    .turned = TURNED,
     .fuses = 1,
     .max_vectors = FGD_MAX_TILE_VECTORS,
     .tile_rows = {0, FGD_TILE_ROWS},

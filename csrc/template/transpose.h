@@ -48,7 +48,7 @@ static void FN(transpose_and_sum)(size_t rows, size_t cols, const REAL *src, siz
     }
 }
 
-/* LANES rows of w times n columns of x, 1 <= n <= 8, rows across the lanes. */
+/* LANES rows of w times n columns of x, rows across the lanes. */
 FGD_INLINE void FN(turned_rows)(const int n, size_t k, const REAL *w, size_t ldw, const REAL *x,
                                 size_t ldx, REAL *sums, size_t lds)
 {
@@ -82,7 +82,7 @@ FGD_INLINE void FN(turned_rows)(const int n, size_t k, const REAL *w, size_t ldw
 }
 
 /* sums[s][r] = sum over k ascending, from zero, of w[r][k] * x[k][s], for rows r, a multiple of LANES,
- * and 1 <= n <= 8 columns s.  W is read as it lies, once; its rows are turned in registers, so that
+ * and n columns s, 1 to 8 in float32 and 1 to 4 in float64.  W is read as it lies, once; its rows are turned in registers, so that
  * lanes without a sample cost nothing.  Columns of w up to a multiple of TURNED can be read. */
 static void FN(turned_product)(size_t rows, size_t n, size_t k, const REAL *w, size_t ldw,
                                const REAL *x, size_t ldx, REAL *sums, size_t lds)
@@ -93,10 +93,12 @@ static void FN(turned_product)(size_t rows, size_t n, size_t k, const REAL *w, s
         case 2: FN(turned_rows)(2, k, w, ldw, x, ldx, sums, lds); break;
         case 3: FN(turned_rows)(3, k, w, ldw, x, ldx, sums, lds); break;
         case 4: FN(turned_rows)(4, k, w, ldw, x, ldx, sums, lds); break;
+#if REAL_BITS == 32
         case 5: FN(turned_rows)(5, k, w, ldw, x, ldx, sums, lds); break;
         case 6: FN(turned_rows)(6, k, w, ldw, x, ldx, sums, lds); break;
         case 7: FN(turned_rows)(7, k, w, ldw, x, ldx, sums, lds); break;
         case 8: FN(turned_rows)(8, k, w, ldw, x, ldx, sums, lds); break;
+#endif
         default: assert(0);
         }
     }

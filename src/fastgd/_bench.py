@@ -247,7 +247,7 @@ def measure(
 
 
 def cpu_name() -> str:
-    """Name the processor as the system does; x86-64 with its family and model, where Linux tells."""
+    """Name the processor as the system does; on Linux x86-64 with its family and model."""
     found: dict[str, str] = {}
     try:
         with open("/proc/cpuinfo") as file:

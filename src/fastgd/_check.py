@@ -25,7 +25,8 @@ _DTYPES = ("float32", "float64")
 # (n_samples, fan_in, fan_out): below, at and beyond the widths of vectors and tiles; the narrow
 # ones take the 16-chain sums.
 _SHAPES = ((1, 1, 1), (5, 3, 2), (16, 16, 16), (33, 19, 4), (67, 45, 37))
-# Beyond one tile of the bounds, and beyond one band of an update.
+# Beyond one tile of the bounds; beyond one band of an update, and few samples in a layer so wide that
+# there are kernels of their own.
 _LARGE, _WIDE = (131, 530, 259), (3, 27, 259)
 _OPTIMIZERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("sgd", {}),
@@ -261,7 +262,7 @@ def _copies(state: Mapping[str, Any]) -> dict[str, tuple[Array, Array]]:
 def _check_one(isa: str, dtype: str) -> list[CheckResult]:
     worst: dict[str, tuple[Comparison, _Shape]] = {}
     for part in (_layers, _activations, _losses, _updates, _dropout, _online):
-        for shape in (*_SHAPES, _LARGE if part is _layers else _WIDE):
+        for shape in (*_SHAPES, _WIDE, *([_LARGE] if part is _layers else [])):
             rng = np.random.default_rng(shape)
             for kernel, op, inputs, outputs in part(rng, shape, dtype):
                 for comparison in measure(op, 0, inputs, outputs):

@@ -198,8 +198,9 @@ def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         if version not in _NPY_HEADERS:
             raise ValueError(f"{name} is of version {version} of the format NPY")
         shape, _, dtype = _NPY_HEADERS[version](stream)
-    need = math.prod(shape) * dtype.itemsize
-    if need > about.file_size:
+    need = math.prod(shape) * max(dtype.itemsize, 1)
+    # Beside an axis of no elements others may be of any length, but for NumPy.
+    if need > about.file_size or not all(0 <= n < 2**63 for n in shape):
         raise ValueError(f"{name} of shape {shape} needs {need} bytes, more than the file holds")
     with archive.open(about) as stream:
         array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)

@@ -156,7 +156,7 @@ static void NAME(show_products)(const TABLE_TYPE *t)
         }
     NAME(compare_sgd_of_zero)(t);
     begin(TYPE, "product", "turned");
-    for (size_t n = 1; n <= 8; n++)
+    for (size_t n = 1; n <= NAME(UNIT) / 2; n++)
         for (size_t k = 1; k <= NAME(ROWS); k++) {
             const size_t rows = NAME(UNIT) * (1 + k % 2);
             NAME(fill)(NAME(SIZE), a, -1, 1);

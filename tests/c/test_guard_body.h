@@ -136,7 +136,8 @@ static void NAME(moves)(const TABLE_TYPE *t, const char *isa)
     t->transpose_and_sum(rows, cols, NAME(array)(rows, cols, lds), lds,
                          NAME(array)(cols, rows, ldd), ldd, between(0, cols),
                          NAME(array)(1, rows, rows));
-    const size_t few = between(1, 8), k = between(1, 70), whole = (k + 7) / 8 * 8;
+    const size_t few = between(1, UNIT / 2), k = between(1, 70);
+    const size_t whole = (k + t->turned - 1) / t->turned * t->turned;
     const size_t ldw = whole + between(0, 9), ldx = few + between(0, 9);
     CASE("turned_product of %zu rows, %zu columns, k %zu", rows, few, k);
     t->turned_product(rows, few, k, NAME(array)(rows, whole, ldw), ldw, NAME(array)(k, few, ldx),
