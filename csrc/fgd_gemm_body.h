@@ -82,12 +82,13 @@ static void TYPE(add_updated)(const TYPE(product) * p, const TYPE(block) * block
                                    p->ldu * sizeof(REAL), distance[0], distance[1]});
 }
 
-/* Asks for rows of a panel of B, to be in the second-level cache by the next block of k. */
+/* Asks for rows of a panel of B, to be in the second-level cache by the next block of k.  For the
+ * first-level one, which they leave again: asked for the other one they come later on Zen 5. */
 static void TYPE(ask_panel)(const REAL *b, size_t rows, size_t n, size_t ldb)
 {
     for (size_t p = 0; p < rows; p++)
         for (size_t j = 0; j < n; j += FGD_ALIGN_BYTES / sizeof(REAL))
-            __builtin_prefetch(b + p * ldb + j, 0, 2);
+            __builtin_prefetch(b + p * ldb + j);
 }
 
 /* All k of one block of rows and columns that is small enough for the second-level cache; next

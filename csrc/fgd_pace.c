@@ -6,6 +6,10 @@
 enum { OTHER_WARM, OTHER_TIMED, PRESENT_WARM, PRESENT_TIMED, REST };
 static const size_t stage_steps[] = {2, 4, 2, 4};
 
+/* Timed steps are taken so many at a time, and the fastest count: what disturbs some of them is not to
+ * decide. */
+static const size_t timed_at_once = 2;
+
 /* Seconds of training, not of the day: a run of some steps now and then is not to be all trials.
  * A rest is at least rest_by_loss times as long as what the trial before it has lost, unless it has
  * changed something. */
@@ -24,12 +28,12 @@ static void decide(fgd_pace *pace)
 {
     const int changes = pace->seconds[0] < gain * pace->seconds[1];
     pace->uses_all ^= changes;
-    pace->step = pace->seconds[!changes] / (double)stage_steps[PRESENT_TIMED];
+    pace->step = pace->seconds[!changes];
     pace->rest = changes || pace->rest == 0 ? least_rest : 2 * pace->rest;
     if (pace->rest > most_rest) pace->rest = most_rest;
-    /* By the six steps of whichever is slower, of which four are timed. */
+    /* By the six steps of whichever is slower. */
     const double difference = pace->seconds[0] - pace->seconds[1];
-    const double lost = 1.5 * (difference < 0 ? -difference : difference);
+    const double lost = 6 * (difference < 0 ? -difference : difference);
     /* A change is looked at again soon: something else may have kept the machine busy. */
     pace->left_rest =
         !changes && lost * rest_by_loss > pace->rest ? lost * rest_by_loss : pace->rest;
@@ -49,7 +53,8 @@ fgd_piece fgd_plan_piece(fgd_pace *pace, size_t batch_size, int n_threads, int g
     } else if (pace->stage == REST && pace->left_rest <= 0) {
         begin_stage(pace, OTHER_WARM);
     }
-    size_t most = pace->left;
+    const int is_timed = pace->stage == OTHER_TIMED || pace->stage == PRESENT_TIMED;
+    size_t most = is_timed && pace->left > timed_at_once ? timed_at_once : pace->left;
     if (pace->stage == REST) {
         const double steps = pace->step > 0 ? pace->left_rest / pace->step : 0;
         most = steps < 1 ? 1 : steps < (double)n_steps ? (size_t)steps : n_steps;
@@ -64,8 +69,11 @@ void fgd_note_piece(fgd_pace *pace, size_t n_steps, double seconds)
         pace->left_rest -= seconds;
         return;
     }
-    if (pace->stage == OTHER_TIMED) pace->seconds[0] += seconds;
-    if (pace->stage == PRESENT_TIMED) pace->seconds[1] += seconds;
+    if (pace->stage == OTHER_TIMED || pace->stage == PRESENT_TIMED) {
+        double *fastest = &pace->seconds[pace->stage == PRESENT_TIMED];
+        const double step = seconds / (double)n_steps;
+        if (*fastest == 0 || step < *fastest) *fastest = step;
+    }
     pace->left -= n_steps < pace->left ? n_steps : pace->left;
     if (pace->left > 0) return;
     if (pace->stage == PRESENT_TIMED) {

@@ -13,9 +13,9 @@ typedef struct {
     int uses_all; /* what is known to be faster */
     int stage;    /* of a trial, or the rest after it */
     size_t left;  /* steps of the stage */
-    double seconds[2];       /* of a trial's timed steps: of the other way, of the present one */
-    double step;             /* seconds of a step */
-    double rest, left_rest;  /* seconds of steps between two trials, and until the next */
+    double seconds[2]; /* of a trial's fastest steps: of the other way, of the present one */
+    double step; /* seconds of a step */
+    double rest, left_rest; /* seconds of steps between two trials, and until the next */
 } fgd_pace;
 
 /* A piece of a run: so many steps on so many threads. */

@@ -25,8 +25,8 @@ _DTYPES = ("float32", "float64")
 # (n_samples, fan_in, fan_out): below, at and beyond the widths of vectors and tiles; the narrow
 # ones take the 16-chain sums.
 _SHAPES = ((1, 1, 1), (5, 3, 2), (16, 16, 16), (33, 19, 4), (67, 45, 37))
-# Beyond one tile of the bounds; beyond one band of an update, and few samples in a layer so wide that
-# there are kernels of their own.
+# Beyond one tile of the bounds; beyond one band of an update, and few samples in a layer that is so
+# wide that they have kernels of their own.
 _LARGE, _WIDE = (131, 530, 259), (3, 27, 259)
 _OPTIMIZERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("sgd", {}),

@@ -79,6 +79,16 @@ int main(void)
     expect(!pace.uses_all, "all are disturbed");
     train(&pace, 20, 1, 3e-3, 2e-3);
     expect(pace.uses_all, "and are so no longer");
+    /* Of the timed steps by all, the first are disturbed in every trial. */
+    pace = (fgd_pace){0};
+    for (int i = 0, stage = -1; i < 20000; i++) {
+        const fgd_piece piece = fgd_plan_piece(&pace, 32, 2, 1, 8);
+        const int is_disturbed = piece.n_threads == 2 && pace.stage != stage;
+        stage = pace.stage;
+        const double step = piece.n_threads == 1 ? 2e-3 : is_disturbed ? 9e-3 : 1e-3;
+        fgd_note_piece(&pace, piece.n_steps, (double)piece.n_steps * step);
+        expect(pace.uses_all, "a disturbance does not decide");
+    }
     puts("ok");
     return 0;
 }
