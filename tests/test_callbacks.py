@@ -443,7 +443,7 @@ def test_bar_moves_within_a_long_epoch(stderr):
         def on_progress(self, steps):
             seen.append(steps)
 
-    n = 20_000
+    n = 60_000
     big = rng.normal(size=(n, 64)).astype(np.float32)
     net = fastgd.Network(
         [fastgd.Dense(256, "relu"), fastgd.Dense(256, "relu"), fastgd.Dense(1)],
