@@ -20,12 +20,12 @@ from . import activations
 from ._errors import ModelFileError
 from ._onnx_functions import FUNCTIONS, PROBES, TOLERANCE, nearest_activation, shortest
 from ._onnx_writer import LOSS_KEY, PRODUCER, import_onnx
-from ._pairing import LOSSES, canonical_output
+from ._pairing import LOSSES, canonical_output, check_pairing
 from ._validate import Array
 from .activations import Activation
 from .io import from_json, loss_of, shown
 from .layers import Dense
-from .losses import CustomLoss, Loss
+from .losses import CustomLoss, Loss, kind_of
 from .network import Network
 from .optimizers import Optimizer
 
@@ -140,7 +140,7 @@ def from_onnx(
         # That of the file is the loss of its output.
         is_inner = output is not None and output not in {x.name for x in proto.graph.output}
         if loss is None and not is_inner:
-            loss = _noted_loss(proto)
+            loss = _noted_loss(proto, layers[-1].activation)
         if loss is None:
             loss = _fitting_loss(layers[-1].activation)
     except ModelFileError as error:
@@ -256,13 +256,16 @@ def _json_or_text(text: str) -> Any:
         return text
 
 
-def _noted_loss(model: Any) -> Loss | CustomLoss | None:
-    """Return the loss that to_onnx has noted."""
+def _noted_loss(model: Any, output: Activation) -> Loss | CustomLoss | None:
+    """Return the loss that to_onnx has noted, which must fit the output activation."""
     notes = {entry.key: entry.value for entry in model.metadata_props}
     if model.producer_name != PRODUCER or LOSS_KEY not in notes:
         return None
     try:
-        return loss_of(from_json(notes[LOSS_KEY]), None)
+        loss = loss_of(from_json(notes[LOSS_KEY]), None)
+        if isinstance(loss, Loss):
+            check_pairing(kind_of(loss), output.name)
+        return loss
     except ModelFileError:
         raise
     except (
