@@ -1,5 +1,6 @@
 """What is repeated by the reference, and when; a broken kernel must not get past it."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -187,7 +188,6 @@ def test_broken_online_kernel_is_caught(call, dtype):
     net.fit(X, targets, batch_size=1, verbose=0)
 
 
-@pytest.mark.skipif(fastgd.available_isas() == ["scalar"], reason="needs vector units")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_broken_product_for_few_samples_is_caught(dtype):
     """Also after few samples in a network whose only wide layer, the first, needs no delta."""
@@ -199,7 +199,9 @@ def test_broken_product_for_few_samples_is_caught(dtype):
         )  # fmt: skip
         if widths[0] == 40:
             _kernels.inject_fault("turned")
-            with pytest.raises(fastgd.ValidationError, match="backward of layer"):
+            refused = pytest.raises(fastgd.ValidationError, match="backward of layer")
+            # Plain C has no use for that kernel.
+            with contextlib.nullcontext() if fastgd.active_isa() == "scalar" else refused:
                 net.train_step(few, np.array([0, 1, 1]))
         else:
             net.train_step(few, np.array([0, 1, 1]))

@@ -82,8 +82,9 @@ FGD_INLINE void FN(turned_rows)(const int n, size_t k, const REAL *w, size_t ldw
 }
 
 /* sums[s][r] = sum over k ascending, from zero, of w[r][k] * x[k][s], for rows r, a multiple of LANES,
- * and n columns s, 1 to 8 in float32 and 1 to 4 in float64.  W is read as it lies, once; its rows are turned in registers, so that
- * lanes without a sample cost nothing.  Columns of w up to a multiple of TURNED can be read. */
+ * and n columns s, 1 to 8 in float32 and 1 to 4 in float64.  W is read as it lies, once; its rows are
+ * turned in registers, so that lanes without a sample cost nothing.  Columns of w up to a multiple of
+ * TURNED can be read. */
 static void FN(turned_product)(size_t rows, size_t n, size_t k, const REAL *w, size_t ldw,
                                const REAL *x, size_t ldx, REAL *sums, size_t lds)
 {

@@ -503,6 +503,7 @@ class _Reader:
             return _SPECIAL[op](self, operands, attributes)
         if op not in FUNCTIONS:
             raise _Refused("is no part of a dense network")
+        # Of these operators only Clip has inputs that may be left out.
         if op != "Clip" and any(x is None for x in operands):
             raise _Refused("lacks an input")
         function = FUNCTIONS[op]

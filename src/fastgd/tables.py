@@ -199,8 +199,9 @@ def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
             raise ValueError(f"{name} is of version {version} of the format NPY")
         shape, _, dtype = _NPY_HEADERS[version](stream)
     need = math.prod(shape) * max(dtype.itemsize, 1)
-    # Beside an axis of no elements others may be of any length, but for NumPy.
-    if need > about.file_size or not all(0 <= n < 2**63 for n in shape):
+    if not all(0 <= n < 2**63 for n in shape):  # beside an axis of no elements, for instance
+        raise ValueError(f"{name} of shape {shape} has an axis that no array can have")
+    if need > about.file_size:
         raise ValueError(f"{name} of shape {shape} needs {need} bytes, more than the file holds")
     with archive.open(about) as stream:
         array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)

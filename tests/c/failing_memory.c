@@ -77,7 +77,6 @@ static struct {
     uintptr_t block; /* 0 = never used, 1 = free again */
     const void *caller;
 } held[MOST_BLOCKS];
-static atomic_long n_held;
 static atomic_flag lock = ATOMIC_FLAG_INIT;
 
 static size_t place_of(uintptr_t block) { return (block >> 4) * 0x9E3779B97F4A7C15u >> 42; }
@@ -90,7 +89,6 @@ static void note(void *block, const void *caller)
     while (held[at].block > 1) at = (at + 1) % MOST_BLOCKS;
     held[at].block = (uintptr_t)block;
     held[at].caller = caller;
-    atomic_fetch_add(&n_held, 1);
     atomic_flag_clear_explicit(&lock, memory_order_release);
 }
 
@@ -101,7 +99,6 @@ static void forget(void *block)
     for (size_t at = place_of((uintptr_t)block); held[at].block != 0; at = (at + 1) % MOST_BLOCKS)
         if (held[at].block == (uintptr_t)block) {
             held[at].block = 1;
-            atomic_fetch_sub(&n_held, 1);
             break;
         }
     atomic_flag_clear_explicit(&lock, memory_order_release);
@@ -230,8 +227,6 @@ long fgd_heal(void)
 }
 
 void fgd_fail_threads(int fail) { threads_fail = fail; }
-
-long fgd_n_held(void) { return atomic_load(&n_held); }
 
 /* Who has asked for the blocks that are held, library and offset, to a file. */
 void fgd_who_holds(const char *path)
