@@ -51,6 +51,9 @@
 #error "fastgd needs gcc or clang (clang-cl on Windows)"
 #endif
 
+/* From here on the compiler knows nothing of an integer or a pointer. */
+#define FGD_HIDE(x) __asm__("" : "+r"(x))
+
 /* Row i of a block of rows that are turned, where the vocabulary of isa/ is given the rows, or ld and
  * the first one at: rows[i] + ld if there are rows, else at + i * ld. */
 #define FGD_ROW(i) (rows ? rows[i] + ld : at + (size_t)(i) * ld)

@@ -933,7 +933,7 @@ double fgd_fma_burn(fgd_dtype dtype, size_t rounds)
         fgd_active->f64.fma_burn(rounds, sink);
         lanes = (double)fgd_active->f64.lanes;
     }
-    return 2 * 16 * lanes * (double)rounds;
+    return 2 * 48 * lanes * (double)rounds;
 }
 
 void fgd_net_add_loss(const fgd_net *net, size_t n, double loss_sum, double weight_sum,

@@ -236,7 +236,7 @@ int fgd_all_finite(fgd_dtype dtype, size_t n, const void *x);
 /* sum of x[i] (times weights[i] unless NULL), in the contract's order, in double. */
 double fgd_weighted_sum(fgd_dtype dtype, size_t n, const void *x, const void *weights);
 
-/* Fused multiply-adds on the calling thread, rounds times 16 vectors; returns the
+/* Fused multiply-adds on the calling thread, rounds times 48 vectors; returns the
  * floating-point operations done. */
 double fgd_fma_burn(fgd_dtype dtype, size_t rounds);
 

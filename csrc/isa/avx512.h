@@ -12,6 +12,9 @@
 #define VF64_TURNED 4
 #define FGD_VECTOR_REGISTERS 32
 
+/* Whether a multiply-add takes one number of memory for all lanes. */
+#define FGD_FMA_BROADCASTS 1
+
 /* Micro-kernel tiles, X(rows, vectors): FGD_TILE_ROWS lists the most rows that keep the tile,
  * the vectors of B and a broadcast in registers, for 1, 2, ... vectors. */
 #define FGD_MAX_TILE_VECTORS 4
@@ -47,7 +50,12 @@ FGD_INLINE vf32 vf32_mul(vf32 a, vf32 b) { return _mm512_mul_ps(a, b); }
 FGD_INLINE vf32 vf32_div(vf32 a, vf32 b) { return _mm512_div_ps(a, b); }
 FGD_INLINE vf32 vf32_sqrt(vf32 a) { return _mm512_sqrt_ps(a); }
 FGD_INLINE vf32 vf32_fma(vf32 a, vf32 b, vf32 c) { return _mm512_fmadd_ps(a, b, c); }
-FGD_INLINE vf32 vf32_accumulate(vf32 a, vf32 b, vf32 sum) { return vf32_fma(a, b, sum); }
+/* fma(a, b, sum) in sum's register: gcc else lets sums change places. */
+FGD_INLINE vf32 vf32_accumulate(vf32 a, vf32 b, vf32 sum)
+{
+    __asm__("vfmadd231ps {%2, %1, %0|%0, %1, %2}" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
+}
 FGD_INLINE vf32 vf32_fnma(vf32 a, vf32 b, vf32 c) { return _mm512_fnmadd_ps(a, b, c); }
 FGD_INLINE vf32 vf32_max(vf32 a, vf32 b) { return _mm512_max_ps(a, b); }
 FGD_INLINE vf32 vf32_min(vf32 a, vf32 b) { return _mm512_min_ps(a, b); }
@@ -138,7 +146,11 @@ FGD_INLINE vf64 vf64_mul(vf64 a, vf64 b) { return _mm512_mul_pd(a, b); }
 FGD_INLINE vf64 vf64_div(vf64 a, vf64 b) { return _mm512_div_pd(a, b); }
 FGD_INLINE vf64 vf64_sqrt(vf64 a) { return _mm512_sqrt_pd(a); }
 FGD_INLINE vf64 vf64_fma(vf64 a, vf64 b, vf64 c) { return _mm512_fmadd_pd(a, b, c); }
-FGD_INLINE vf64 vf64_accumulate(vf64 a, vf64 b, vf64 sum) { return vf64_fma(a, b, sum); }
+FGD_INLINE vf64 vf64_accumulate(vf64 a, vf64 b, vf64 sum)
+{
+    __asm__("vfmadd231pd {%2, %1, %0|%0, %1, %2}" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
+}
 FGD_INLINE vf64 vf64_fnma(vf64 a, vf64 b, vf64 c) { return _mm512_fnmadd_pd(a, b, c); }
 FGD_INLINE vf64 vf64_max(vf64 a, vf64 b) { return _mm512_max_pd(a, b); }
 FGD_INLINE vf64 vf64_min(vf64 a, vf64 b) { return _mm512_min_pd(a, b); }

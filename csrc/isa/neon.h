@@ -12,6 +12,9 @@
 #define VF64_TURNED 2
 #define FGD_VECTOR_REGISTERS 32
 
+/* Whether a multiply-add takes one number of memory for all lanes. */
+#define FGD_FMA_BROADCASTS 0
+
 /* Micro-kernel tiles, X(rows, vectors): FGD_TILE_ROWS lists the most rows that keep the tile,
  * the vectors of B and a broadcast in registers, for 1, 2, ... vectors. */
 #define FGD_MAX_TILE_VECTORS 4

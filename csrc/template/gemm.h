@@ -2,36 +2,62 @@
  * Parameters: REAL, VF, V(op), LANES, FN(name), FGD_VECTOR_REGISTERS (see real32.h, isa/).
  * No loop over tiles here: fgd_gemm_body.h owns those. */
 
-/* One step of k: acc[mr][nv] += the column of A at a, times the row of B at b. */
-FGD_INLINE void FN(ukr_step)(const int mr, const int nv, const int by_column, const REAL *a,
-                             ptrdiff_t as, const REAL *b, VF *acc)
+FGD_INLINE const REAL *FN(at)(const void *base, ptrdiff_t bytes)
 {
-    VF bv[4];
+    return (const REAL *)(const void *)((const char *)base + bytes);
+}
+
+/* Where A and B of a tile are, in step with k; strides in bytes. */
+typedef struct {
+    const REAL *a[8]; /* by rows: every third one; by columns: the current one */
+    ptrdiff_t as;
+    const REAL *b;
+    ptrdiff_t ldb, ldb_thrice;
+} FN(operands);
+
+/* Steps of k, at most FGD_UKR_STEPS of them: acc[mr][nv] += the column of A times the row of B.  An
+ * address is a pointer and a multiple of a stride, for which an instruction has room.  In wide tiles a
+ * stride is hidden after each use, since the compiler else adds it up in an instruction of its own:
+ * where a core's other hardware thread is at work, each one beside the multiply-adds costs time. */
+FGD_INLINE void FN(ukr_steps)(const int steps, const int mr, const int nv, const int by_column,
+                              FN(operands) * at, VF *acc)
+{
     FGD_UNROLL(4)
-    for (int j = 0; j < nv; j++) bv[j] = V(load)(b + j * LANES);
-    if (by_column) {
-        FGD_UNROLL(24)
-        for (int i = 0; i < mr; i++) {
-            const VF av = V(set1)(a[i]);
-            FGD_UNROLL(4)
-            for (int j = 0; j < nv; j++)
-                acc[i * nv + j] = V(accumulate)(av, bv[j], acc[i * nv + j]);
+    for (int q = 0; q < steps; q++) {
+        ptrdiff_t *const ldb = q == 3 ? &at->ldb_thrice : &at->ldb;
+        VF bv[4];
+        FGD_UNROLL(4)
+        for (int j = 0; j < nv; j++) {
+            bv[j] = V(load)(FN(at)(at->b, (q == 3 ? 1 : q) * *ldb) + j * LANES);
+            if (j + 1 < nv) FGD_HIDE(*ldb);
         }
-        /* The next elements of A lie a row of W apart: no processor foresees that. Eight
-         * steps are the time that a line takes from the second-level cache. */
-        __builtin_prefetch((const void *)((uintptr_t)a + 8 * (uintptr_t)as * sizeof(REAL)));
-    } else {
-        /* Three rows for each pointer: base, base + as, base + 2 as need one register
-         * for the base where the processor scales an index by 4 and 8. */
         FGD_UNROLL(24)
         for (int i = 0; i < mr; i++) {
-            const REAL *a3 = a + i / 3 * 3 * as;
-            const VF av = V(set1)(a3[i % 3 * as]);
+            const VF av =
+                V(set1)(by_column ? at->a[0][i] : FN(at)(at->a[i / 3], i % 3 * at->as)[q]);
+            if (!by_column && nv > 1) FGD_HIDE(at->as);
             FGD_UNROLL(4)
             for (int j = 0; j < nv; j++)
-                acc[i * nv + j] = V(accumulate)(av, bv[j], acc[i * nv + j]);
+                acc[i * nv + j] = nv == 1 && FGD_FMA_BROADCASTS
+                                      ? V(fma)(av, bv[j], acc[i * nv + j])
+                                      : V(accumulate)(av, bv[j], acc[i * nv + j]);
+        }
+        if (by_column) {
+            /* The next elements of A lie a row of W apart: no processor foresees that. Eight
+             * steps are the time that a line takes from the second-level cache. */
+            __builtin_prefetch((const void *)((uintptr_t)at->a[0] + 8 * (uintptr_t)at->as));
+            at->a[0] = FN(at)(at->a[0], at->as);
+            FGD_HIDE(at->a[0]);
         }
     }
+    const int n_rows = by_column ? 0 : (mr + 2) / 3;
+    FGD_UNROLL(8)
+    for (int i = 0; i < n_rows; i++) {
+        at->a[i] += steps;
+        FGD_HIDE(at->a[i]);
+    }
+    at->b = FN(at)(at->b, steps * at->ldb);
+    FGD_HIDE(at->b);
 }
 
 /* w = fma(-lr, g, w) of a tile whose gradient is g, which its terms change: as update_sgd does it with
@@ -92,29 +118,30 @@ FGD_INLINE void FN(ukr_body)(const int mr, const int nv, const int by_column, si
         FGD_UNROLL(24)
         for (int i = 0; i < mr * nv; i++) acc[i] = V(zero)();
     }
-    size_t p = 0;
+    FN(operands)
+    at = {.as = as * (ptrdiff_t)sizeof(REAL),
+          .b = b,
+          .ldb = ldb * (ptrdiff_t)sizeof(REAL),
+          .ldb_thrice = 3 * ldb * (ptrdiff_t)sizeof(REAL)};
+    FGD_HIDE(at.as);
+    FGD_HIDE(at.ldb);
+    FGD_HIDE(at.ldb_thrice);
+    const int n_rows = by_column ? 1 : (mr + 2) / 3;
+    FGD_UNROLL(8)
+    for (int i = 0; i < n_rows; i++) at.a[i] = FN(at)(a, 3 * i * at.as);
     uintptr_t asked = (uintptr_t)ask->at;
     const uintptr_t second = (uintptr_t)ask->second, third = (uintptr_t)ask->third;
-    for (; p + FGD_UKR_STEPS <= k; p += FGD_UKR_STEPS) {
+    for (size_t turns = k / FGD_UKR_STEPS; turns > 0; turns--) {
         __builtin_prefetch((const void *)asked, 0, 2);
         if (second) {
             __builtin_prefetch((const void *)(asked + second), 0, 2);
             __builtin_prefetch((const void *)(asked + third), 0, 2);
         }
         asked += (uintptr_t)ask->stride;
-        FGD_UNROLL(4)
-        for (int q = 0; q < FGD_UKR_STEPS; q++) {
-            FN(ukr_step)(mr, nv, by_column, a, as, b, acc);
-            a += by_column ? as : 1;
-            b += ldb;
-            __asm__("" : "+r"(a), "+r"(b));
-        }
+        FN(ukr_steps)(FGD_UKR_STEPS, mr, nv, by_column, &at, acc);
     }
-    for (; p < k; p++) {
-        FN(ukr_step)(mr, nv, by_column, a, as, b, acc);
-        a += by_column ? as : 1;
-        b += ldb;
-    }
+    for (size_t left = k % FGD_UKR_STEPS; left > 0; left--)
+        FN(ukr_steps)(1, mr, nv, by_column, &at, acc);
     if (!by_column && sgd) {
         FN(sgd_tile)(mr, nv, acc, sgd);
         return;
@@ -252,19 +279,19 @@ static void FN(multiply)(size_t rows, size_t n, REAL *a, size_t lda, const REAL 
 }
 
 /* Multiply-adds in independent registers, the bound that benchmarks are measured against:
- * executes 16 * LANES * rounds of them. */
+ * executes 48 * LANES * rounds of them.  12 sums, of which eight would do if nothing ever came late. */
 static void FN(fma_burn)(size_t rounds, REAL *sink)
 {
-    VF acc[8];
+    VF acc[12];
     const VF x = V(set1)((REAL)0.5), y = V(set1)((REAL)1);
-    FGD_UNROLL(8)
-    for (int i = 0; i < 8; i++) acc[i] = V(set1)((REAL)(i + 3)); /* 2 would stay 2 for ever */
-    for (size_t p = 0; p < 2 * rounds; p++) {
-        FGD_UNROLL(8)
-        for (int i = 0; i < 8; i++) acc[i] = V(fma)(acc[i], x, y);
+    FGD_UNROLL(12)
+    for (int i = 0; i < 12; i++) acc[i] = V(set1)((REAL)(i + 3)); /* 2 would stay 2 for ever */
+    for (size_t p = 0; p < 4 * rounds; p++) {
+        FGD_UNROLL(12)
+        for (int i = 0; i < 12; i++) acc[i] = V(fma)(acc[i], x, y);
     }
     VF total = V(zero)();
-    FGD_UNROLL(8)
-    for (int i = 0; i < 8; i++) total = V(add)(total, acc[i]);
+    FGD_UNROLL(12)
+    for (int i = 0; i < 12; i++) total = V(add)(total, acc[i]);
     V(store)(sink, total);
 }
