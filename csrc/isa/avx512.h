@@ -12,7 +12,9 @@
 #define VF64_TURNED 4
 #define FGD_VECTOR_REGISTERS 32
 
-/* Whether a multiply-add takes one number of memory for all lanes. */
+/* Whether a load takes an address of a pointer and a multiple of a register, and a multiply-add one
+ * number of memory for all lanes. */
+#define FGD_INDEXED_LOADS 1
 #define FGD_FMA_BROADCASTS 1
 
 /* Micro-kernel tiles, X(rows, vectors): FGD_TILE_ROWS lists the most rows that keep the tile,

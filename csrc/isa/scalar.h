@@ -13,7 +13,9 @@
 #define VF64_TURNED 1
 #define FGD_VECTOR_REGISTERS 16
 
-/* Whether a multiply-add takes one number of memory for all lanes. */
+/* Whether a load takes an address of a pointer and a multiple of a register, and a multiply-add one
+ * number of memory for all lanes. */
+#define FGD_INDEXED_LOADS 0
 #define FGD_FMA_BROADCASTS 0
 
 /* Micro-kernel tiles, X(rows, vectors): FGD_TILE_ROWS lists the most rows that keep the tile,

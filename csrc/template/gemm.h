@@ -2,7 +2,7 @@
  * Parameters: REAL, VF, V(op), LANES, FN(name), FGD_VECTOR_REGISTERS (see real32.h, isa/).
  * No loop over tiles here: fgd_gemm_body.h owns those. */
 
-FGD_INLINE const REAL *FN(at)(const void *base, ptrdiff_t bytes)
+FGD_INLINE const REAL *FN(offset)(const void *base, ptrdiff_t bytes)
 {
     return (const REAL *)(const void *)((const char *)base + bytes);
 }
@@ -15,27 +15,28 @@ typedef struct {
     ptrdiff_t ldb, ldb_thrice;
 } FN(operands);
 
-/* Steps of k, at most FGD_UKR_STEPS of them: acc[mr][nv] += the column of A times the row of B.  An
- * address is a pointer and a multiple of a stride, for which an instruction has room.  In wide tiles a
- * stride is hidden after each use, since the compiler else adds it up in an instruction of its own:
- * where a core's other hardware thread is at work, each one beside the multiply-adds costs time. */
+/* Steps of k, at most FGD_UKR_STEPS of them: acc[mr][nv] += the column of A times the row of B.  Where
+ * an instruction has room for it, an address is a pointer and a multiple of a stride, which is hidden after
+ * each use, since the compiler else adds it up in an instruction of its own: where a core's other
+ * hardware thread is at work, each one beside the multiply-adds costs time. */
 FGD_INLINE void FN(ukr_steps)(const int steps, const int mr, const int nv, const int by_column,
                               FN(operands) * at, VF *acc)
 {
+    const int hides = FGD_INDEXED_LOADS && nv > 1 && mr > 3;
     FGD_UNROLL(4)
     for (int q = 0; q < steps; q++) {
         ptrdiff_t *const ldb = q == 3 ? &at->ldb_thrice : &at->ldb;
         VF bv[4];
         FGD_UNROLL(4)
         for (int j = 0; j < nv; j++) {
-            bv[j] = V(load)(FN(at)(at->b, (q == 3 ? 1 : q) * *ldb) + j * LANES);
-            if (j + 1 < nv) FGD_HIDE(*ldb);
+            bv[j] = V(load)(FN(offset)(at->b, (q == 3 ? 1 : q) * *ldb) + j * LANES);
+            if (hides && j + 1 < nv) FGD_HIDE(*ldb);
         }
         FGD_UNROLL(24)
         for (int i = 0; i < mr; i++) {
             const VF av =
-                V(set1)(by_column ? at->a[0][i] : FN(at)(at->a[i / 3], i % 3 * at->as)[q]);
-            if (!by_column && nv > 1) FGD_HIDE(at->as);
+                V(set1)(by_column ? at->a[0][i] : FN(offset)(at->a[i / 3], i % 3 * at->as)[q]);
+            if (hides && !by_column) FGD_HIDE(at->as);
             FGD_UNROLL(4)
             for (int j = 0; j < nv; j++)
                 acc[i * nv + j] = nv == 1 && FGD_FMA_BROADCASTS
@@ -46,17 +47,17 @@ FGD_INLINE void FN(ukr_steps)(const int steps, const int mr, const int nv, const
             /* The next elements of A lie a row of W apart: no processor foresees that. Eight
              * steps are the time that a line takes from the second-level cache. */
             __builtin_prefetch((const void *)((uintptr_t)at->a[0] + 8 * (uintptr_t)at->as));
-            at->a[0] = FN(at)(at->a[0], at->as);
+            at->a[0] = FN(offset)(at->a[0], at->as);
             FGD_HIDE(at->a[0]);
         }
     }
-    const int n_rows = by_column ? 0 : (mr + 2) / 3;
+    const int n_pointers = by_column ? 0 : (mr + 2) / 3;
     FGD_UNROLL(8)
-    for (int i = 0; i < n_rows; i++) {
+    for (int i = 0; i < n_pointers; i++) {
         at->a[i] += steps;
         FGD_HIDE(at->a[i]);
     }
-    at->b = FN(at)(at->b, steps * at->ldb);
+    at->b = FN(offset)(at->b, steps * at->ldb);
     FGD_HIDE(at->b);
 }
 
@@ -92,7 +93,7 @@ FGD_INLINE void FN(sgd_tile)(const int mr, const int nv, VF *g, TYPE(sgd) * sgd)
     sgd->diverged |= V(any)(V(mnot)(finite));
 }
 
-/* One tile: C[mr][nv * LANES], every element one chain c = fma(a_k, b_k, c), k ascending.
+/* One tile: C[mr][nv * LANES], every element one chain c = fma(a_k, b_k, c), k > 0 ascending.
  * The chain starts from bias[i] if bias is given, else from C with FGD_UKR_LOAD_C, else from
  * zero (then C is not read).  In the end it is multiplied by relu's slope at gate, laid out as C,
  * if that is given, and goes through relu with FGD_UKR_RELU.  With sgd, by rows only, the
@@ -126,9 +127,9 @@ FGD_INLINE void FN(ukr_body)(const int mr, const int nv, const int by_column, si
     FGD_HIDE(at.as);
     FGD_HIDE(at.ldb);
     FGD_HIDE(at.ldb_thrice);
-    const int n_rows = by_column ? 1 : (mr + 2) / 3;
+    const int n_pointers = by_column ? 1 : (mr + 2) / 3;
     FGD_UNROLL(8)
-    for (int i = 0; i < n_rows; i++) at.a[i] = FN(at)(a, 3 * i * at.as);
+    for (int i = 0; i < n_pointers; i++) at.a[i] = FN(offset)(a, 3 * i * at.as);
     uintptr_t asked = (uintptr_t)ask->at;
     const uintptr_t second = (uintptr_t)ask->second, third = (uintptr_t)ask->third;
     for (size_t turns = k / FGD_UKR_STEPS; turns > 0; turns--) {
@@ -279,19 +280,21 @@ static void FN(multiply)(size_t rows, size_t n, REAL *a, size_t lda, const REAL 
 }
 
 /* Multiply-adds in independent registers, the bound that benchmarks are measured against:
- * executes 48 * LANES * rounds of them.  12 sums, of which eight would do if nothing ever came late. */
+ * executes 48 * LANES * rounds of them.  More sums than latency asks for, as some come late. */
 static void FN(fma_burn)(size_t rounds, REAL *sink)
 {
-    VF acc[12];
+    enum { SUMS = FGD_VECTOR_REGISTERS >= 32 ? 24 : 12 };
+    VF acc[SUMS];
     const VF x = V(set1)((REAL)0.5), y = V(set1)((REAL)1);
-    FGD_UNROLL(12)
-    for (int i = 0; i < 12; i++) acc[i] = V(set1)((REAL)(i + 3)); /* 2 would stay 2 for ever */
-    for (size_t p = 0; p < 4 * rounds; p++) {
-        FGD_UNROLL(12)
-        for (int i = 0; i < 12; i++) acc[i] = V(fma)(acc[i], x, y);
+    FGD_UNROLL(24)
+    for (int i = 0; i < SUMS; i++) /* all different, and 0 in all */
+        acc[i] = V(set1)((REAL)i - (REAL)(SUMS - 1) / 2);
+    for (size_t p = 0; p < 48 / SUMS * rounds; p++) {
+        FGD_UNROLL(24)
+        for (int i = 0; i < SUMS; i++) acc[i] = V(accumulate)(x, y, acc[i]);
     }
     VF total = V(zero)();
-    FGD_UNROLL(12)
-    for (int i = 0; i < 12; i++) total = V(add)(total, acc[i]);
+    FGD_UNROLL(24)
+    for (int i = 0; i < SUMS; i++) total = V(add)(total, acc[i]);
     V(store)(sink, total);
 }

@@ -22,45 +22,69 @@ extern void __libc_free(void *);
 
 /* ---- whose allocations ---- */
 
-enum { MOST_RANGES = 64, MOST_BLOCKS = 1 << 22 };
-static struct {
-    uintptr_t begin, end;
-} ranges[MOST_RANGES];
-static int n_ranges;
-static const char *wanted;
+enum { MOST_RANGES = 64, MOST_BLOCKS = 1 << 20 };
+/* The code of libraries whose path has one of these parts in it. */
+typedef struct {
+    const char *parts;
+    int n;
+    struct {
+        uintptr_t begin, end;
+    } ranges[MOST_RANGES];
+} code;
+static code watched;
 
 static int add_ranges(struct dl_phdr_info *info, size_t size, void *context)
 {
-    (void)size, (void)context;
+    (void)size;
+    code *found = context;
     /* The program itself has no name. */
     const char *name = info->dlpi_name && *info->dlpi_name ? info->dlpi_name : "/program";
     char names[512];
-    snprintf(names, sizeof names, "%s", wanted);
+    snprintf(names, sizeof names, "%s", found->parts);
     int is_wanted = 0;
     for (char *rest = names, *part; (part = strsep(&rest, ",")) != NULL;)
         is_wanted |= strstr(name, part) != NULL;
     for (int i = 0; is_wanted && i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
         if (segment->p_type != PT_LOAD || !(segment->p_flags & PF_X)) continue;
-        if (n_ranges == MOST_RANGES) abort();
-        ranges[n_ranges].begin = info->dlpi_addr + segment->p_vaddr;
-        ranges[n_ranges].end = ranges[n_ranges].begin + segment->p_memsz;
-        n_ranges++;
+        if (found->n == MOST_RANGES) abort();
+        found->ranges[found->n].begin = info->dlpi_addr + segment->p_vaddr;
+        found->ranges[found->n].end = found->ranges[found->n].begin + segment->p_memsz;
+        found->n++;
     }
     return 0;
 }
 
-static int is_watched(const void *caller)
+static int is_of(const code *libraries, const void *caller)
 {
     const uintptr_t at = (uintptr_t)caller;
-    for (int i = 0; i < n_ranges; i++)
-        if (ranges[i].begin <= at && at < ranges[i].end) return 1;
+    for (int i = 0; i < libraries->n; i++)
+        if (libraries->ranges[i].begin <= at && at < libraries->ranges[i].end) return 1;
     return 0;
 }
 
+static int is_watched(const void *caller) { return is_of(&watched, caller); }
+
 /* ---- which of them fail ---- */
 
-static atomic_long taken, first_failure = -1, end_of_failures = -1, n_failed;
+static atomic_long taken, first_failure = -1, end_of_failures = -1, n_failed, n_suspected;
+static char suspects[200]; /* functions of libraries, between commas */
+
+/* Whether one of the suspected functions is asking. */
+static int is_of_suspect(void)
+{
+    enum { MOST_FRAMES = 10 };
+    void *frames[MOST_FRAMES];
+    const int n = *suspects ? backtrace(frames, MOST_FRAMES) : 0;
+    for (int i = 0; i < n; i++) {
+        Dl_info info;
+        if (!dladdr(frames[i], &info) || !info.dli_sname) continue;
+        char name[100];
+        snprintf(name, sizeof name, ",%s,", info.dli_sname);
+        if (strstr(suspects, name)) return 1;
+    }
+    return 0;
+}
 
 static int fails(const void *caller)
 {
@@ -68,6 +92,7 @@ static int fails(const void *caller)
     const long number = atomic_fetch_add(&taken, 1);
     if (number < atomic_load(&first_failure) || number >= atomic_load(&end_of_failures)) return 0;
     atomic_fetch_add(&n_failed, 1);
+    if (is_of_suspect()) atomic_fetch_add(&n_suspected, 1);
     return 1;
 }
 
@@ -79,14 +104,18 @@ static struct {
 } held[MOST_BLOCKS];
 static atomic_flag lock = ATOMIC_FLAG_INIT;
 
-static size_t place_of(uintptr_t block) { return (block >> 4) * 0x9E3779B97F4A7C15u >> 42; }
+static size_t place_of(uintptr_t block) { return (block >> 4) * 0x9E3779B97F4A7C15u >> 44; }
 
 static void note(void *block, const void *caller)
 {
     if (!block || !is_watched(caller)) return;
     while (atomic_flag_test_and_set_explicit(&lock, memory_order_acquire)) {}
     size_t at = place_of((uintptr_t)block);
-    while (held[at].block > 1) at = (at + 1) % MOST_BLOCKS;
+    size_t tried = 0;
+    while (held[at].block > 1) {
+        if (++tried == MOST_BLOCKS) abort(); /* more blocks than there is room for */
+        at = (at + 1) % MOST_BLOCKS;
+    }
     held[at].block = (uintptr_t)block;
     held[at].caller = caller;
     atomic_flag_clear_explicit(&lock, memory_order_release);
@@ -94,9 +123,10 @@ static void note(void *block, const void *caller)
 
 static void forget(void *block)
 {
-    if (!block || n_ranges == 0) return;
+    if (!block || watched.n == 0) return;
     while (atomic_flag_test_and_set_explicit(&lock, memory_order_acquire)) {}
-    for (size_t at = place_of((uintptr_t)block); held[at].block != 0; at = (at + 1) % MOST_BLOCKS)
+    size_t at = place_of((uintptr_t)block);
+    for (size_t tried = 0; held[at].block != 0 && tried < MOST_BLOCKS; tried++, at = (at + 1) % MOST_BLOCKS)
         if (held[at].block == (uintptr_t)block) {
             held[at].block = 1;
             break;
@@ -204,10 +234,10 @@ void fgd_catch_crashes(void)
 /* Watch the libraries whose path has one of these parts in it; "/program": the program itself. */
 int fgd_watch(const char *parts)
 {
-    wanted = parts;
-    n_ranges = 0;
-    dl_iterate_phdr(add_ranges, NULL);
-    return n_ranges;
+    watched.parts = parts;
+    watched.n = 0;
+    dl_iterate_phdr(add_ranges, &watched);
+    return watched.n;
 }
 
 /* From now on allocations number first .. end - 1, counted from 0, fail. */
@@ -215,6 +245,7 @@ void fgd_fail(long first, long end)
 {
     atomic_store(&taken, 0);
     atomic_store(&n_failed, 0);
+    atomic_store(&n_suspected, 0);
     atomic_store(&first_failure, first);
     atomic_store(&end_of_failures, end);
 }
@@ -226,12 +257,28 @@ long fgd_heal(void)
     return atomic_load(&n_failed);
 }
 
+void fgd_suspect(const char *functions) { snprintf(suspects, sizeof suspects, ",%s,", functions); }
+
+/* How many of those that have failed since fgd_fail a suspected function has asked for. */
+long fgd_n_suspected(void) { return atomic_load(&n_suspected); }
+
 void fgd_fail_threads(int fail) { threads_fail = fail; }
 
-/* Who has asked for the blocks that are held, library and offset, to a file. */
-void fgd_who_holds(const char *path)
+/* How many of the blocks that are held such libraries have asked for. */
+long fgd_n_held(const char *parts)
 {
-    FILE *file = fopen(path, "w");
+    code libraries = {.parts = parts};
+    dl_iterate_phdr(add_ranges, &libraries);
+    long n = 0;
+    for (size_t at = 0; at < MOST_BLOCKS; at++)
+        n += held[at].block > 1 && is_of(&libraries, held[at].caller);
+    return n;
+}
+
+/* Who has asked for the blocks that are held, library and offset, to stderr. */
+void fgd_who_holds(void)
+{
+    FILE *file = fdopen(dup(STDERR_FILENO), "w");
     for (size_t at = 0; file && at < MOST_BLOCKS; at++) {
         Dl_info info;
         if (held[at].block <= 1 || !dladdr(held[at].caller, &info)) continue;
