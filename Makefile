@@ -151,8 +151,8 @@ test-valgrind: $(VENV)/.built  ## run the C programs and short tests under valgr
 test-guard: $(VENV)/.test  ## look for reads and writes beyond arrays, with guard pages
 	$(BIN)/python -m pytest -m 'grid or not grid' tests/test_guard.py $(PYTEST_ARGS)
 
-test-memory: $(VENV)/.test  ## let every allocation fail once
-	$(BIN)/python -m pytest -m 'grid or not grid' -k no_memory tests/test_memory.py $(PYTEST_ARGS)
+test-memory: $(VENV)/.test  ## let every allocation fail once, some hours
+	$(BIN)/python -m pytest -m memory -rP tests/test_memory.py $(PYTEST_ARGS)
 
 test-leaks: $(VENV)/.built  ## look for leaks in 100,000 fits, and other long runs
 	$(BIN)/python -W ignore tests/long_runs.py

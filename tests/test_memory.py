@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import failing_memory
 from c_programs import ROOT
 
 FOLDER = Path(__file__).parent
@@ -58,10 +59,11 @@ def test_no_memory_for_some_allocations_of_python(shim):
     )  # fmt: skip
 
 
-@pytest.mark.grid
+@pytest.mark.memory
 @pytest.mark.parametrize("whose", ["core", "all"])
-def test_no_memory_for_any_allocation(shim, whose):
-    run_without_memory(shim, whose, timeout=3600)
+@pytest.mark.parametrize("case", failing_memory.CASES)
+def test_no_memory_for_any_allocation(shim, whose, case):
+    print(run_without_memory(shim, whose, "--only", case, timeout=7200))
 
 
 def run_long(*arguments):
