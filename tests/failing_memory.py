@@ -41,6 +41,7 @@ WAITS = re.compile(r'threading\.py", line \d+ in start\b')
 ELSE = (
     "path should be string",
     "can't allocate lock",
+    "can't allocate read lock",
     "can't start new thread",
     "import of module",
     "not PosixPath",

@@ -51,9 +51,10 @@ FGD_INLINE void FN(ukr_steps)(const int steps, const int mr, const int nv, const
             FGD_HIDE(at->a[0]);
         }
     }
-    const int n_pointers = by_column ? 0 : (mr + 2) / 3;
+    /* By columns it has moved on already. */
+    const int n_moved = by_column ? 0 : (mr + 2) / 3;
     FGD_UNROLL(8)
-    for (int i = 0; i < n_pointers; i++) {
+    for (int i = 0; i < n_moved; i++) {
         at->a[i] += steps;
         FGD_HIDE(at->a[i]);
     }

@@ -126,11 +126,13 @@ static void forget(void *block)
     if (!block || watched.n == 0) return;
     while (atomic_flag_test_and_set_explicit(&lock, memory_order_acquire)) {}
     size_t at = place_of((uintptr_t)block);
-    for (size_t tried = 0; held[at].block != 0 && tried < MOST_BLOCKS; tried++, at = (at + 1) % MOST_BLOCKS)
+    for (size_t tried = 0; held[at].block != 0 && tried < MOST_BLOCKS; tried++) {
         if (held[at].block == (uintptr_t)block) {
             held[at].block = 1;
             break;
         }
+        at = (at + 1) % MOST_BLOCKS;
+    }
     atomic_flag_clear_explicit(&lock, memory_order_release);
 }
 
