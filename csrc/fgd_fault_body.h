@@ -32,6 +32,23 @@ static void TYPE(faulty_turned_product)(size_t rows, size_t n, size_t k, const R
     SPOIL(sums[0]);
 }
 
+static void TYPE(faulty_streamed_product)(size_t n, size_t k, size_t cols, const REAL *x,
+                                          size_t ldx, const REAL *w, size_t ldw, REAL *sums,
+                                          size_t lds, const REAL *next, int to_second_level)
+{
+    sound->TABLE.streamed_product(n, k, cols, x, ldx, w, ldw, sums, lds, next, to_second_level);
+    SPOIL(sums[0]);
+}
+
+static void TYPE(faulty_streamed_update)(size_t rows, size_t n, size_t cols, const REAL *x,
+                                         size_t ldx, const REAL *delta, size_t ldd, TYPE(sgd) * sgd,
+                                         const REAL *next, int to_second_level)
+{
+    REAL *const w = sgd->w;
+    sound->TABLE.streamed_update(rows, n, cols, x, ldx, delta, ldd, sgd, next, to_second_level);
+    SPOIL(w[0]);
+}
+
 #define FAULTY_ACT(i, ID)                                                                       \
     static void TYPE(faulty_act_##i)(size_t rows, size_t n, const REAL *z, size_t ldz, REAL *a, \
                                      size_t lda, REAL param)                                    \
@@ -115,6 +132,7 @@ static void TYPE(faulty_online)(TYPE(online_run) * run, size_t n_steps)
 
 static int TYPE(inject)(const char *kernel)
 {
+    const int fuses = faulty.TABLE.fuses;
     faulty.TABLE.fuses = 0; /* so that the kernels of their own are in use */
     if (strcmp(kernel, "gemm") == 0) {
         /* One-by-one tiles only, so that a single wrapper a side serves every shape. */
@@ -133,8 +151,13 @@ static int TYPE(inject)(const char *kernel)
         EACH_LOSS(PUT_LOSS)
     } else if (strcmp(kernel, "update") == 0) {
         EACH_UPDATE(PUT_UPDATE)
-    } else if (strcmp(kernel, "turned") == 0) {
+    } else if (strcmp(kernel, "turned_product") == 0) {
         faulty.TABLE.turned_product = TYPE(faulty_turned_product);
+    } else if (strcmp(kernel, "streamed_product") == 0) {
+        faulty.TABLE.streamed_product = TYPE(faulty_streamed_product);
+    } else if (strcmp(kernel, "streamed_update") == 0) {
+        faulty.TABLE.streamed_update = TYPE(faulty_streamed_update);
+        faulty.TABLE.fuses = fuses;
     } else if (strcmp(kernel, "online") == 0) {
         faulty.TABLE.online = TYPE(faulty_online);
     } else {

@@ -17,13 +17,11 @@ typedef struct {
     REAL *c; /* NULL: C is never stored whole, only the epilogue sees it, in scratch */
     size_t ldc;
     const REAL *bias;
-    int starts_from_c;          /* C is there already: instead of bias */
     int ends_in_relu;           /* what is stored is relu of the sums */
     const REAL *gate;           /* NULL, or a as C: sums are multiplied by relu's slope there */
     TYPE(sgd) * sgd; /* NULL, or the update by C, which is not stored, of the weights at */
     REAL *weights;  /* the first row and column of C */
-    size_t most_m, most_k;      /* 0, or smaller blocks than usual */
-    int asks_b; /* B passes by once, for few rows of A, and is asked for by them */
+    size_t most_m;              /* 0, or smaller blocks than usual */
     REAL *scratch; /* FGD_SCRATCH_BYTES, used if c is NULL */
     TYPE(epilogue_fn) epilogue; /* NULL: none */
     TYPE(epilogue_fn) announce; /* NULL: none; called, with c NULL, before the last block of k */
@@ -37,7 +35,6 @@ typedef struct {
 /* Block sizes of a product; those of k are counted so that a panel of B stays in a cache. */
 static size_t TYPE(most_k)(const TYPE(table) * t, const TYPE(product) * p)
 {
-    if (p->most_k) return p->most_k < p->k ? p->most_k : p->k;
     const size_t panel_row = t->max_vectors * t->lanes * sizeof(REAL);
     const fgd_blocking *blocking = fgd_active_blocking;
     if (p->k * panel_row <= blocking->whole_bytes) return p->k; /* without a division */
@@ -82,15 +79,6 @@ static void TYPE(add_updated)(const TYPE(product) * p, const TYPE(block) * block
                                    p->ldu * sizeof(REAL), distance[0], distance[1]});
 }
 
-/* Asks for rows of a panel of B, to be in the second-level cache by the next block of k.  For the
- * first-level one, which they leave again: asked for the other one they come later on Zen 5. */
-static void TYPE(ask_panel)(const REAL *b, size_t rows, size_t n, size_t ldb)
-{
-    for (size_t p = 0; p < rows; p++)
-        for (size_t j = 0; j < n; j += FGD_ALIGN_BYTES / sizeof(REAL))
-            __builtin_prefetch(b + p * ldb + j);
-}
-
 /* All k of one block of rows and columns that is small enough for the second-level cache; next
  * comes after it, or nothing if it is NULL. */
 static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p,
@@ -99,15 +87,14 @@ static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p,
     const size_t ic = block->ic, mc = block->mc, jc = block->jc, nc = block->nc;
     const size_t most_k = TYPE(most_k)(t, p);
     const int keeps_b = p->k * nc * sizeof(REAL) <= FGD_KEPT_BYTES;
-    const int one_block = most_k == p->k,
-              is_far = !p->asks_b && (p->far_a || p->far_b || p->updated[0]);
+    const int one_block = most_k == p->k, is_far = p->far_a || p->far_b || p->updated[0];
     const TYPE(ukr_fn)(*const ukrs)[25] = p->by_column ? t->ukr_by_column : t->ukr_by_row;
     FOR_BLOCKS(pc, k_cur, p->k, most_k)
     {
         const size_t k_next = pc + k_cur;
         const int is_last = k_next == p->k;
-        const int flags = (pc > 0 || p->starts_from_c ? FGD_UKR_LOAD_C : 0) |
-                          (is_last && p->ends_in_relu ? FGD_UKR_RELU : 0);
+        const int flags =
+            (pc > 0 ? FGD_UKR_LOAD_C : 0) | (is_last && p->ends_in_relu ? FGD_UKR_RELU : 0);
         fgd_areas areas; /* no initialiser: it would cost small products more than the rest */
         areas.n_areas = areas.area = areas.row = areas.offset = areas.lines = 0;
         if (is_far) {
@@ -153,10 +140,6 @@ static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p,
                     sgd = p->sgd;
                     sgd->w = p->weights + (ptrdiff_t)i * sgd->ldw + jc + jr;
                 }
-                if (p->asks_b && ir == 0 && !is_last) {
-                    const size_t left = p->k - k_next;
-                    TYPE(ask_panel)(b + k_cur * p->ldb, k_cur < left ? k_cur : left, n, p->ldb);
-                }
                 const fgd_ask ask = fgd_next_ask(&areas, k_cur, b);
                 if (is_last && p->announce) p->announce(p->context, i, rows, jc + jr, n, NULL, 0);
                 ukrs[nv][rows](k_cur, a, (ptrdiff_t)p->as, b, (ptrdiff_t)p->ldb, c, (ptrdiff_t)ldc,
@@ -176,7 +159,7 @@ static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p,
 static void TYPE(gemm)(const TYPE(table) * t, TYPE(product) * p)
 {
     /* Rows of W that stream by, few samples having passed, need not fit a cache. */
-    const size_t nc = p->most_k || p->announce ? p->n : FGD_ROW_BYTES / sizeof(REAL);
+    const size_t nc = p->announce ? p->n : FGD_ROW_BYTES / sizeof(REAL);
     const size_t mc = p->most_m ? p->most_m : p->c ? FGD_BLOCK_ROWS : FGD_SCRATCH_ROWS;
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL);
     p->far_a = (p->by_column ? p->k : p->m) * p->as * sizeof(REAL) > FGD_RESIDENT_BYTES;

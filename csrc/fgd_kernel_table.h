@@ -34,11 +34,13 @@ extern const fgd_kernels fgd_kernels_neon;
 /* The table that calls use from now on. */
 extern const fgd_kernels *fgd_active;
 
-/* Panels of B in its products, set where fgd_active is; the results have the same bits with any.  All
- * of k is one block where a panel of it has at most whole_bytes; else a block's has panel_bytes and
- * at most most_k steps. */
+/* How its products pass through the caches, set where fgd_active is; the results have the same bits
+ * with any.  All of k is one block where a panel of B has at most whole_bytes; else a block's has
+ * panel_bytes and at most most_k steps.  Weights of few samples are asked for as for the second-level
+ * cache, or as for the first. */
 typedef struct {
     size_t panel_bytes, whole_bytes, most_k;
+    int asks_second_level;
 } fgd_blocking;
 
 extern const fgd_blocking *fgd_active_blocking;

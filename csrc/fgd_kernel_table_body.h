@@ -58,6 +58,12 @@ typedef struct {
     void (*transpose)(size_t rows, size_t cols, const REAL *src, size_t lds, REAL *dst, size_t ldd);
     void (*transpose_and_sum)(size_t rows, size_t cols, const REAL *src, size_t lds, REAL *dst,
                               size_t ldd, size_t n_summed, REAL *sums);
+    void (*streamed_product)(size_t n, size_t k, size_t cols, const REAL *x, size_t ldx,
+                             const REAL *w, size_t ldw, REAL *sums, size_t lds, const REAL *next,
+                             int to_second_level);
+    void (*streamed_update)(size_t rows, size_t n, size_t cols, const REAL *x, size_t ldx,
+                            const REAL *delta, size_t ldd, TYPE(sgd) * sgd, const REAL *next,
+                            int to_second_level);
     void (*turned_product)(size_t rows, size_t n, size_t k, const REAL *w, size_t ldw,
                            const REAL *x, size_t ldx, REAL *sums, size_t lds);
     void (*gather)(const fgd_matrix *matrix, const int64_t *order, size_t first, size_t n_samples,

@@ -282,6 +282,17 @@ static int fgd_is_read_once(const fgd_net *net, size_t l, size_t n)
     return l > 0 && n <= fgd_unit(net->dtype) && fgd_is_far(&net->layers[l], element_size(net));
 }
 
+static int fgd_has_penalty(const fgd_layer *layer) { return layer->l1 != 0 || layer->l2 != 0; }
+
+/* Whether plain SGD on n samples updates a layer's weights as they lie, row by row, by streamed_update:
+ * they come from beyond a private cache. */
+static int fgd_is_streamed(const fgd_net *net, size_t l, size_t n)
+{
+    const fgd_layer *layer = &net->layers[l];
+    return net->opt == FGD_OPT_SGD && net->clip_norm == 0 && !fgd_has_penalty(layer) &&
+           n <= fgd_unit(net->dtype) && fgd_is_far(layer, element_size(net));
+}
+
 static int fgd_reads_any_once(const fgd_net *net, size_t n)
 {
     for (size_t l = 1; l < net->n_layers; l++)
@@ -294,6 +305,7 @@ size_t fgd_net_block_rows(const fgd_net *net, size_t l, size_t n, int is_gradien
     const fgd_layer *layer = &net->layers[l];
     if (is_gradient) return FGD_BLOCK_ROWS;
     if (n > fgd_unit(net->dtype)) return FGD_SCRATCH_ROWS;
+    if (fgd_is_streamed(net, l, n)) return fgd_unit(net->dtype);
     /* After few samples rows of W are written as they lie, long ones a few at a time. */
     const size_t size = element_size(net);
     if (fgd_is_far(layer, size) && layer->ldw * size >= FGD_ROW_BYTES) return FGD_THIN_ROWS;
@@ -346,8 +358,6 @@ static size_t fgd_share(size_t n, size_t id, size_t workers)
     return workers == 1 ? n * id : n * id / workers;
 }
 
-static int fgd_has_penalty(const fgd_layer *layer) { return layer->l1 != 0 || layer->l2 != 0; }
-
 /* Scratch for the steps of template/online.h: the weights twice and two samples.  0: not for this
  * network. */
 static size_t fgd_online_bytes(const fgd_net *net)
@@ -389,15 +399,18 @@ static int fgd_is_turned(size_t unit, size_t n) { return n <= unit / 2; }
 
 int fgd_net_path(const fgd_net *net, const fgd_data *data, size_t n)
 {
+    enum { ONLINE = 1, ONLINE_NARROW = 2, READ_ONCE = 4, THIN = 8, TURNED = 16, STREAMED = 32 };
     const size_t unit = fgd_unit(net->dtype);
-    if (fgd_net_is_online(net, data, n)) return fgd_is_narrow(net, fgd_active) ? 1 : 2;
-    int path = fgd_reads_any_once(net, n) ? 5 : 0;
+    if (fgd_net_is_online(net, data, n))
+        return ONLINE | (fgd_is_narrow(net, fgd_active) ? ONLINE_NARROW : 0);
+    int path = fgd_reads_any_once(net, n) ? READ_ONCE : 0;
     for (size_t l = 0; l < net->n_layers; l++) {
         const fgd_layer *layer = &net->layers[l];
+        if (fgd_is_streamed(net, l, n)) path |= STREAMED;
         if (!fgd_is_thin(layer, unit, n)) continue;
+        path |= THIN;
         /* Of the first layer, and of less than a vector of rows, nothing is turned. */
-        if (l > 0 && layer->fan_in >= unit && fgd_is_turned(unit, n)) return 3;
-        path = 4;
+        if (l > 0 && layer->fan_in >= unit && fgd_is_turned(unit, n)) path |= TURNED;
     }
     return path;
 }

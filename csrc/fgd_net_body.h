@@ -109,22 +109,17 @@ static void TYPE(thin_pre_activation)(const fgd_net *net, const TYPE(table) * t,
         else
             memset(row, 0, padded * sizeof(REAL));
     }
-    TYPE(product)
-    product = {.m = cols->n_samples,
-               .n = padded,
-               .k = layer->fan_in,
-               .by_column = 1,
-               .a = x,
-               .as = net->ldb,
-               .b = (const REAL *)layer->w + begin,
-               .ldb = layer->ldw,
-               .c = cols->scratch,
-               .ldc = padded,
-               .look = cols->look,
-               .starts_from_c = 1,
-               .most_k = FGD_THIN_KC,
-               .asks_b = 1};
-    TYPE(gemm)(t, &product);
+    const REAL *w = (const REAL *)layer->w + begin;
+    FOR_BLOCKS(p, rows, layer->fan_in, FGD_THIN_KC)
+    {
+        if (cols->look && fgd_is_abandoned(cols->look)) return;
+        const REAL *now = w + p * layer->ldw;
+        const int is_last = p + rows == layer->fan_in; /* then what is there already is asked for */
+        t->streamed_product(cols->n_samples, rows, padded, x + p * net->ldb, net->ldb, now,
+                            layer->ldw, cols->scratch, padded,
+                            is_last ? now : now + rows * layer->ldw,
+                            fgd_active_blocking->asks_second_level);
+    }
     t->transpose(cols->n, padded, cols->scratch, padded, z + begin * net->ldb + cols->c0, net->ldb);
 }
 
@@ -134,10 +129,10 @@ typedef struct {
     const TYPE(table) * t;
     const fgd_layer *layer;
     size_t r0, end, c0; /* in an update: of W; end: of the rows that may be asked for ahead */
-    const REAL *mask;                /* of the layer below, or NULL */
+    const REAL *mask; /* of the layer below, or NULL */
     const fgd_update_params *params; /* of an update */
-    fgd_ahead *ahead;                /* or NULL */
-    int diverged;                    /* a weight would not have been finite */
+    fgd_ahead *ahead; /* or NULL */
+    int diverged; /* a weight would not have been finite */
 } TYPE(layer_pass);
 
 static void TYPE(activate_tile)(void *context, size_t i, size_t rows, size_t j, size_t n,
@@ -404,6 +399,25 @@ static TYPE(product) TYPE(gradient)(const fgd_net *net, size_t l, size_t r0, siz
                            .ldb = layer->ldw};
 }
 
+/* The update of the weights from sgd->w on by the gradient of product, some rows at a time.  Of most
+ * rows the next ones are asked for. */
+static void TYPE(stream_update)(const TYPE(table) * t, const TYPE(product) * product,
+                                TYPE(sgd) * sgd, size_t most, fgd_ahead *ahead)
+{
+    const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL), m = product->m;
+    REAL *const w = sgd->w;
+    FOR_BLOCKS(r, rows, m, unit)
+    {
+        sgd->w = w + (ptrdiff_t)r * sgd->ldw;
+        const int is_last = r + 2 * rows > most; /* then what is there already is asked for */
+        t->streamed_update(rows, product->k, product->n, product->a + r * product->as, product->as,
+                           product->b, product->ldb, sgd,
+                           is_last ? sgd->w : sgd->w + (ptrdiff_t)rows * sgd->ldw,
+                           fgd_active_blocking->asks_second_level);
+        if (ahead) fgd_look_ahead(ahead);
+    }
+}
+
 /* Gradient sums of rows [r0, r1) of W, and of some units, go, tile by tile, straight into the
  * update: no gradient is stored.  Rows before end come next. */
 static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t r0,
@@ -433,7 +447,13 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
            .has_terms = p->clip_value > 0 || p->weight_decay != 0,
            .clip = p->clip_value > 0 ? (REAL)p->clip_value : (REAL)__builtin_inf(),
            .decay = (REAL)p->weight_decay};
-    if (t->fuses && net->opt == FGD_OPT_SGD && fgd_is_in_tile(p)) {
+    const int in_tile = t->fuses && net->opt == FGD_OPT_SGD && fgd_is_in_tile(p);
+    if (in_tile && fgd_is_streamed(net, l, k)) {
+        sgd.w = (REAL *)layer->w + r0 * layer->ldw + c0;
+        TYPE(stream_update)(t, &product, &sgd, end - r0, ahead);
+        return sgd.diverged;
+    }
+    if (in_tile) {
         product.sgd = &sgd;
         product.weights = (REAL *)layer->w + r0 * layer->ldw + c0;
         product.epilogue = ahead ? TYPE(look_ahead) : NULL;
@@ -631,8 +651,8 @@ static int TYPE(derive_and_update)(const TYPE(part) * part, size_t l, size_t r0,
     const size_t n = part->batch->n, unit = FGD_ALIGN_BYTES / sizeof(REAL);
     const fgd_layer *layer = &part->net->layers[l];
     const fgd_update_params p = fgd_weight_params(layer, params);
-    /* Rows that are turned are asked for; of others the processor sees what comes next. */
-    const int asks = fgd_is_turned(unit, n);
+    /* Else the processor sees what comes next. */
+    const int asks = fgd_is_turned(unit, n) || fgd_is_streamed(part->net, l, n);
     int diverged = 0;
     for (size_t r = r0; r < r1; r += unit) { /* as many as are turned at once */
         const size_t end = r1 - r < unit ? r1 : r + unit;
@@ -703,8 +723,9 @@ static fgd_ahead TYPE(plan_ahead)(const fgd_run *run, const TYPE(table) * t, siz
     const fgd_layer *layer = &run->net->layers[0];
     const size_t most = fgd_net_block_rows(run->net, 0, n, 0);
     const size_t group = most < FGD_GROUP_ROWS ? most : FGD_GROUP_ROWS;
-    const size_t tiles =
-        (layer->fan_in / workers / group + 1) * (layer->padded / (t->max_vectors * t->lanes) + 1);
+    const size_t tiles = /* or blocks of streamed rows */
+        (layer->fan_in / workers / group + 1) *
+        (fgd_is_streamed(run->net, 0, n) ? 1 : layer->padded / (t->max_vectors * t->lanes) + 1);
     ahead.at = run->first + done + fgd_share(n, id, workers);
     ahead.end = run->first + done + fgd_share(n, id + 1, workers);
     ahead.share = ((ahead.end - ahead.at) * row_lines + tiles - 1) / tiles;

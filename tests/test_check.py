@@ -108,11 +108,19 @@ def test_check_catches_every_fault(isa, dtype, fault, kernel, capsys, monkeypatc
     assert check(isa, dtype, verbose=False).passed
 
 
-def test_check_catches_a_fault_of_the_product_for_few_samples(isa, dtype, fault):
-    """Plain C has no use for that kernel."""
-    fault("turned")
+@pytest.mark.parametrize(
+    ("kernel", "found"),
+    [
+        ("turned_product", {"backward"}),
+        ("streamed_product", {"forward"}),
+        ("streamed_update", {"sgd_update"}),
+    ],
+)
+def test_check_catches_a_fault_of_the_kernels_for_few_samples(isa, dtype, fault, kernel, found):
+    """Plain C has no use for those of the products."""
+    fault(kernel)
     wrong = {r.kernel for r in check(isa, dtype, verbose=False).results if not r.passed}
-    assert wrong == (set() if isa == "scalar" else {"backward"})
+    assert wrong == (set() if isa == "scalar" and kernel.endswith("product") else found)
 
 
 # ---- verification of a step ----------------------------------------------------------------------

@@ -59,10 +59,14 @@ BROKEN = {
                "features - f < CHUNK ? features - f + 1 : CHUNK"),
     "column_sums": ("template/gemm.h", "for (size_t p = 0; p < k; p++) acc = V(add)",
                     "for (size_t p = 0; p <= k; p++) acc = V(add)"),
-    "tile": ("template/gemm.h", "for (; p < k; p++) {\n        FN(ukr_step)",
-             "for (; p <= k; p++) {\n        FN(ukr_step)"),
-    "turned": ("template/transpose.h", "const size_t whole = k / TURNED * TURNED;",
+    "tile": ("template/gemm.h", "for (size_t left = k % FGD_UKR_STEPS; left > 0; left--)",
+             "for (size_t left = k % FGD_UKR_STEPS + 1; left > 0; left--)"),
+    "turned": ("template/few_samples.h", "const size_t whole = k / TURNED * TURNED;",
                "const size_t whole = (k / TURNED + 1) * TURNED;"),
+    "streamed": ("template/few_samples.h", "for (size_t p = 0; p < k; p++) {",
+                 "for (size_t p = 0; p <= k; p++) {"),
+    "streamed_update": ("template/few_samples.h", "for (size_t s = 0; s < n; s++) {",
+                        "for (size_t s = 0; s <= n; s++) {"),
 }  # fmt: skip
 
 

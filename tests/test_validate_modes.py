@@ -189,22 +189,38 @@ def test_broken_online_kernel_is_caught(call, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_broken_product_for_few_samples_is_caught(dtype):
-    """Also after few samples in a network whose only wide layer, the first, needs no delta."""
-    few = np.random.default_rng(0).normal(size=(3, 40)).astype(dtype)
-    for widths in ((300, 8), (40, 300)):
+@pytest.mark.parametrize(
+    ("kernel", "op"),
+    [
+        ("turned_product", "backward"),
+        ("streamed_product", "forward"),
+        ("streamed_update", "update"),
+    ],
+)
+def test_broken_kernel_for_few_samples_is_caught(kernel, op, dtype):
+    """Also after few samples in a network whose layers have no use for it."""
+    few = np.random.default_rng(0).normal(size=(3, 300)).astype(dtype)
+    y = np.array([0, 1, 1])
+    if kernel == "turned_product":
+        others = [(300, 8)]  # a wide layer, but the first, which needs no delta
+    elif kernel == "streamed_product":
+        others = [(8, 8)]
+    else:
+        others = [(8, 8), (40, 300)]  # wide, but not so wide that its weights leave a cache
+    for widths in (*others, (300, 300)):
         net = fastgd.Network(
             [*(fastgd.Dense(n, "relu") for n in widths), fastgd.Dense(2)],
-            "cross_entropy", n_inputs=40, dtype=dtype,
+            "cross_entropy", n_inputs=300, optimizer="sgd", dtype=dtype,
         )  # fmt: skip
-        if widths[0] == 40:
-            _kernels.inject_fault("turned")
-            refused = pytest.raises(fastgd.ValidationError, match="backward of layer")
-            # Plain C has no use for that kernel.
-            with contextlib.nullcontext() if fastgd.active_isa() == "scalar" else refused:
-                net.train_step(few, np.array([0, 1, 1]))
+        if widths == (300, 300):
+            _kernels.inject_fault(kernel)
+            refused = pytest.raises(fastgd.ValidationError, match=f"{op} of layer")
+            # Plain C has no use for those of the products.
+            unused = fastgd.active_isa() == "scalar" and kernel.endswith("product")
+            with contextlib.nullcontext() if unused else refused:
+                net.train_step(few, y)
         else:
-            net.train_step(few, np.array([0, 1, 1]))
+            net.train_step(few, y)
     _kernels.inject_fault(None)
 
 

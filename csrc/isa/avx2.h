@@ -12,10 +12,8 @@
 #define VF64_TURNED 2
 #define FGD_VECTOR_REGISTERS 16
 
-/* Whether a load takes an address of a pointer and a multiple of a register, and a multiply-add one
- * number of memory for all lanes. */
+/* Whether a load takes an address of a pointer and a multiple of a register. */
 #define FGD_INDEXED_LOADS 1
-#define FGD_FMA_BROADCASTS 0
 
 /* Micro-kernel tiles, X(rows, vectors): FGD_TILE_ROWS lists the most rows that keep the tile,
  * the vectors of B and a broadcast in registers, for 1, 2, ... vectors. */
@@ -55,6 +53,11 @@ FGD_INLINE vf32 vf32_accumulate(vf32 a, vf32 b, vf32 sum)
 {
     __asm__("vfmadd231ps {%2, %1, %0|%0, %1, %2}" : "+x"(sum) : "x"(a), "x"(b));
     return sum;
+}
+/* The same with *a in every lane of a, which is not used again. */
+FGD_INLINE vf32 vf32_accumulate_one(const float *a, vf32 b, vf32 sum)
+{
+    return vf32_accumulate(vf32_set1(*a), b, sum);
 }
 FGD_INLINE vf32 vf32_fnma(vf32 a, vf32 b, vf32 c) { return _mm256_fnmadd_ps(a, b, c); }
 FGD_INLINE vf32 vf32_max(vf32 a, vf32 b) { return _mm256_max_ps(a, b); }
@@ -147,6 +150,10 @@ FGD_INLINE vf64 vf64_accumulate(vf64 a, vf64 b, vf64 sum)
 {
     __asm__("vfmadd231pd {%2, %1, %0|%0, %1, %2}" : "+x"(sum) : "x"(a), "x"(b));
     return sum;
+}
+FGD_INLINE vf64 vf64_accumulate_one(const double *a, vf64 b, vf64 sum)
+{
+    return vf64_accumulate(vf64_set1(*a), b, sum);
 }
 FGD_INLINE vf64 vf64_fnma(vf64 a, vf64 b, vf64 c) { return _mm256_fnmadd_pd(a, b, c); }
 FGD_INLINE vf64 vf64_max(vf64 a, vf64 b) { return _mm256_max_pd(a, b); }

@@ -12,10 +12,8 @@
 #define VF64_TURNED 4
 #define FGD_VECTOR_REGISTERS 32
 
-/* Whether a load takes an address of a pointer and a multiple of a register, and a multiply-add one
- * number of memory for all lanes. */
+/* Whether a load takes an address of a pointer and a multiple of a register. */
 #define FGD_INDEXED_LOADS 1
-#define FGD_FMA_BROADCASTS 1
 
 /* Micro-kernel tiles, X(rows, vectors): FGD_TILE_ROWS lists the most rows that keep the tile,
  * the vectors of B and a broadcast in registers, for 1, 2, ... vectors. */
@@ -57,6 +55,11 @@ FGD_INLINE vf32 vf32_accumulate(vf32 a, vf32 b, vf32 sum)
 {
     __asm__("vfmadd231ps {%2, %1, %0|%0, %1, %2}" : "+v"(sum) : "v"(a), "v"(b));
     return sum;
+}
+/* The same with *a in every lane of a, which is not used again; the instruction reads it itself. */
+FGD_INLINE vf32 vf32_accumulate_one(const float *a, vf32 b, vf32 sum)
+{
+    return vf32_fma(vf32_set1(*a), b, sum);
 }
 FGD_INLINE vf32 vf32_fnma(vf32 a, vf32 b, vf32 c) { return _mm512_fnmadd_ps(a, b, c); }
 FGD_INLINE vf32 vf32_max(vf32 a, vf32 b) { return _mm512_max_ps(a, b); }
@@ -152,6 +155,10 @@ FGD_INLINE vf64 vf64_accumulate(vf64 a, vf64 b, vf64 sum)
 {
     __asm__("vfmadd231pd {%2, %1, %0|%0, %1, %2}" : "+v"(sum) : "v"(a), "v"(b));
     return sum;
+}
+FGD_INLINE vf64 vf64_accumulate_one(const double *a, vf64 b, vf64 sum)
+{
+    return vf64_fma(vf64_set1(*a), b, sum);
 }
 FGD_INLINE vf64 vf64_fnma(vf64 a, vf64 b, vf64 c) { return _mm512_fnmadd_pd(a, b, c); }
 FGD_INLINE vf64 vf64_max(vf64 a, vf64 b) { return _mm512_max_pd(a, b); }

@@ -12,10 +12,8 @@
 #define VF64_TURNED 2
 #define FGD_VECTOR_REGISTERS 32
 
-/* Whether a load takes an address of a pointer and a multiple of a register, and a multiply-add one
- * number of memory for all lanes. */
+/* Whether a load takes an address of a pointer and a multiple of a register. */
 #define FGD_INDEXED_LOADS 0
-#define FGD_FMA_BROADCASTS 0
 
 /* Micro-kernel tiles, X(rows, vectors): FGD_TILE_ROWS lists the most rows that keep the tile,
  * the vectors of B and a broadcast in registers, for 1, 2, ... vectors. */
@@ -50,6 +48,11 @@ FGD_INLINE vf32 vf32_div(vf32 a, vf32 b) { return vdivq_f32(a, b); }
 FGD_INLINE vf32 vf32_sqrt(vf32 a) { return vsqrtq_f32(a); }
 FGD_INLINE vf32 vf32_fma(vf32 a, vf32 b, vf32 c) { return vfmaq_f32(c, a, b); }
 FGD_INLINE vf32 vf32_accumulate(vf32 a, vf32 b, vf32 sum) { return vf32_fma(a, b, sum); }
+/* The same with *a in every lane of a, which is not used again. */
+FGD_INLINE vf32 vf32_accumulate_one(const float *a, vf32 b, vf32 sum)
+{
+    return vf32_accumulate(vf32_set1(*a), b, sum);
+}
 FGD_INLINE vf32 vf32_fnma(vf32 a, vf32 b, vf32 c) { return vfmsq_f32(c, a, b); }
 FGD_INLINE vf32 vf32_max(vf32 a, vf32 b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 FGD_INLINE vf32 vf32_min(vf32 a, vf32 b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
@@ -133,6 +136,10 @@ FGD_INLINE vf64 vf64_div(vf64 a, vf64 b) { return vdivq_f64(a, b); }
 FGD_INLINE vf64 vf64_sqrt(vf64 a) { return vsqrtq_f64(a); }
 FGD_INLINE vf64 vf64_fma(vf64 a, vf64 b, vf64 c) { return vfmaq_f64(c, a, b); }
 FGD_INLINE vf64 vf64_accumulate(vf64 a, vf64 b, vf64 sum) { return vf64_fma(a, b, sum); }
+FGD_INLINE vf64 vf64_accumulate_one(const double *a, vf64 b, vf64 sum)
+{
+    return vf64_accumulate(vf64_set1(*a), b, sum);
+}
 FGD_INLINE vf64 vf64_fnma(vf64 a, vf64 b, vf64 c) { return vfmsq_f64(c, a, b); }
 FGD_INLINE vf64 vf64_max(vf64 a, vf64 b) { return vbslq_f64(vcgtq_f64(a, b), a, b); }
 FGD_INLINE vf64 vf64_min(vf64 a, vf64 b) { return vbslq_f64(vcltq_f64(a, b), a, b); }

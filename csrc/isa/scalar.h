@@ -13,10 +13,8 @@
 #define VF64_TURNED 1
 #define FGD_VECTOR_REGISTERS 16
 
-/* Whether a load takes an address of a pointer and a multiple of a register, and a multiply-add one
- * number of memory for all lanes. */
+/* Whether a load takes an address of a pointer and a multiple of a register. */
 #define FGD_INDEXED_LOADS 0
-#define FGD_FMA_BROADCASTS 0
 
 /* Micro-kernel tiles, X(rows, vectors): FGD_TILE_ROWS lists the most rows that keep the tile,
  * the vectors of B and a broadcast in registers, for 1, 2, ... vectors. */
@@ -81,6 +79,11 @@ FGD_INLINE vf32 vf32_div(vf32 a, vf32 b) { return a / b; }
 FGD_INLINE vf32 vf32_sqrt(vf32 a) { return __builtin_sqrtf(a); }
 FGD_INLINE vf32 vf32_fma(vf32 a, vf32 b, vf32 c) { return __builtin_fmaf(a, b, c); }
 FGD_INLINE vf32 vf32_accumulate(vf32 a, vf32 b, vf32 sum) { return vf32_fma(a, b, sum); }
+/* The same with *a in every lane of a, which is not used again. */
+FGD_INLINE vf32 vf32_accumulate_one(const float *a, vf32 b, vf32 sum)
+{
+    return vf32_accumulate(vf32_set1(*a), b, sum);
+}
 FGD_INLINE vf32 vf32_fnma(vf32 a, vf32 b, vf32 c) { return __builtin_fmaf(-a, b, c); }
 FGD_INLINE vf32 vf32_max(vf32 a, vf32 b) { return a > b ? a : b; }
 FGD_INLINE vf32 vf32_min(vf32 a, vf32 b) { return a < b ? a : b; }
@@ -162,6 +165,10 @@ FGD_INLINE vf64 vf64_fma(vf64 a, vf64 b, vf64 c)
 FGD_INLINE vf64 vf64_fma(vf64 a, vf64 b, vf64 c) { return __builtin_fma(a, b, c); }
 #endif
 FGD_INLINE vf64 vf64_accumulate(vf64 a, vf64 b, vf64 sum) { return vf64_fma(a, b, sum); }
+FGD_INLINE vf64 vf64_accumulate_one(const double *a, vf64 b, vf64 sum)
+{
+    return vf64_accumulate(vf64_set1(*a), b, sum);
+}
 FGD_INLINE vf64 vf64_fnma(vf64 a, vf64 b, vf64 c) { return vf64_fma(-a, b, c); }
 FGD_INLINE vf64 vf64_max(vf64 a, vf64 b) { return a > b ? a : b; }
 FGD_INLINE vf64 vf64_min(vf64 a, vf64 b) { return a < b ? a : b; }

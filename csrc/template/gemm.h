@@ -34,14 +34,17 @@ FGD_INLINE void FN(ukr_steps)(const int steps, const int mr, const int nv, const
         }
         FGD_UNROLL(24)
         for (int i = 0; i < mr; i++) {
-            const VF av =
-                V(set1)(by_column ? at->a[0][i] : FN(offset)(at->a[i / 3], i % 3 * at->as)[q]);
+            const REAL *const a =
+                by_column ? at->a[0] + i : FN(offset)(at->a[i / 3], i % 3 * at->as) + q;
+            if (nv == 1) {
+                acc[i] = V(accumulate_one)(a, bv[0], acc[i]);
+                continue;
+            }
+            const VF av = V(set1)(*a);
             if (hides && !by_column) FGD_HIDE(at->as);
             FGD_UNROLL(4)
             for (int j = 0; j < nv; j++)
-                acc[i * nv + j] = nv == 1 && FGD_FMA_BROADCASTS
-                                      ? V(fma)(av, bv[j], acc[i * nv + j])
-                                      : V(accumulate)(av, bv[j], acc[i * nv + j]);
+                acc[i * nv + j] = V(accumulate)(av, bv[j], acc[i * nv + j]);
         }
         if (by_column) {
             /* The next elements of A lie a row of W apart: no processor foresees that. Eight

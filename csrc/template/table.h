@@ -18,6 +18,8 @@
     .multiply = FN(multiply),
     .transpose = FN(transpose),
     .transpose_and_sum = FN(transpose_and_sum),
+    .streamed_product = FN(streamed_product),
+    .streamed_update = FN(streamed_update),
     .turned_product = FN(turned_product),
     .gather = FN(gather),
     .act = {FGD_ACTS(FGD_ACT)},

@@ -26,8 +26,8 @@ _DTYPES = ("float32", "float64")
 # ones take the 16-chain sums.
 _SHAPES = ((1, 1, 1), (5, 3, 2), (16, 16, 16), (33, 19, 4), (67, 45, 37))
 # Beyond one tile of the bounds; beyond one band of an update, and few samples in a layer that is so
-# wide that they have kernels of their own.
-_LARGE, _WIDE = (131, 530, 259), (3, 27, 259)
+# wide that they have products of their own, or so large that plain SGD has an update of its own.
+_LARGE, _WIDE, _FAR = (131, 530, 259), (3, 27, 259), (3, 260, 259)
 _OPTIMIZERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("sgd", {}),
     ("sgd", {"momentum": 0.9}),
@@ -180,7 +180,9 @@ def _updates(rng: np.random.Generator, shape: _Shape, dtype: str) -> Iterator[_C
         rng.standard_normal(s).astype(dtype)
         for s in ((n, fan_in), (fan_in, fan_out), (fan_out,), (n, fan_out))
     )
-    for optimizer, params in _OPTIMIZERS:
+    for optimizer, params in _OPTIMIZERS[: 1 if shape == _FAR else None]:
+        # Without a scale plain SGD updates as in training: see sgd_tile and streamed_update.
+        scale = 1.0 if (optimizer, params) == ("sgd", {}) else 1 / n
         state: dict[str, Any] = {}
         if optimizer == "sgd" and "momentum" in params:
             state["velocity"] = np.zeros_like(W), np.zeros_like(b)
@@ -190,10 +192,10 @@ def _updates(rng: np.random.Generator, shape: _Shape, dtype: str) -> Iterator[_C
             inputs = {
                 "W": weights[0].copy(), "b": weights[1].copy(), "A_prev": X, "delta": delta,
                 "state": before, "lr": 0.05, "step": step, "optimizer": optimizer,
-                "params": {**params, "scale": 1 / n},
+                "params": {**params, "scale": scale},
             }  # fmt: skip
             update = getattr(kernels, f"{optimizer}_update")
-            settings = {**params, "lr": 0.05, "scale": 1 / n}
+            settings = {**params, "lr": 0.05, "scale": scale}
             if optimizer == "sgd":
                 update(*weights, X, delta, velocity=state.get("velocity"), **settings)
             else:
@@ -261,8 +263,9 @@ def _copies(state: Mapping[str, Any]) -> dict[str, tuple[Array, Array]]:
 
 def _check_one(isa: str, dtype: str) -> list[CheckResult]:
     worst: dict[str, tuple[Comparison, _Shape]] = {}
+    beyond = {_layers: (_WIDE, _LARGE), _updates: (_WIDE, _FAR)}
     for part in (_layers, _activations, _losses, _updates, _dropout, _online):
-        for shape in (*_SHAPES, _WIDE, *([_LARGE] if part is _layers else [])):
+        for shape in (*_SHAPES, *beyond.get(part, (_WIDE,))):
             rng = np.random.default_rng(shape)
             for kernel, op, inputs, outputs in part(rng, shape, dtype):
                 for comparison in measure(op, 0, inputs, outputs):

@@ -66,7 +66,8 @@ static void NAME(product)(const TABLE_TYPE *t, int by_column, size_t mr, size_t 
         }
 }
 
-/* An update within a tile is the tile's product followed by the update's kernel. */
+/* An update within a tile is the tile's product followed by the update's kernel.  mr 0: not in tiles,
+ * but of rows as they lie. */
 static void NAME(compare_sgd)(const TABLE_TYPE *t, size_t mr, size_t nv, size_t m, size_t n,
                               size_t k, const REAL *a, const REAL *b, const REAL *gradient)
 {
@@ -87,7 +88,10 @@ static void NAME(compare_sgd)(const TABLE_TYPE *t, size_t mr, size_t nv, size_t 
                         .has_terms = kind > 1,
                         .clip = clip > 0 ? (REAL)clip : (REAL)__builtin_inf(),
                         .decay = (REAL)decay};
-        NAME(product)(t, 0, mr, nv, m, n, k, a, NAME(LD), b, c, NULL, NULL, &sgd, 0);
+        if (mr)
+            NAME(product)(t, 0, mr, nv, m, n, k, a, NAME(LD), b, c, NULL, NULL, &sgd, 0);
+        else
+            t->streamed_update(m, k, n, a, NAME(LD), b, NAME(LD), &sgd, w, kind & 1);
         const int kept = t->update[FGD_OPT_SGD](m, n, expected, NULL, NULL, NAME(LD), gradient,
                                                 NAME(LD), &params);
         expect(!memcmp(w, expected, sizeof w), "a tile's update is the kernel's");
@@ -107,6 +111,15 @@ static void NAME(compare_sgd_of_zero)(const TABLE_TYPE *t)
     for (size_t nv = 1; nv <= t->max_vectors; nv++)
         for (size_t mr = 1; mr <= t->tile_rows[nv]; mr++)
             NAME(compare_sgd)(t, mr, nv, mr, nv * t->lanes, 1, a, b, zero);
+    NAME(compare_sgd)(t, 0, 0, 5, NAME(UNIT) * 5, 1, a, b, zero);
+}
+
+/* Whether C is D, any NaN being like any other. */
+static int NAME(are_same)(const REAL *c, const REAL *d)
+{
+    for (size_t i = 0; i < NAME(SIZE); i++)
+        if (memcmp(&c[i], &d[i], sizeof(REAL)) && !(isnan(c[i]) && isnan(d[i]))) return 0;
+    return 1;
 }
 
 static void NAME(show_products)(const TABLE_TYPE *t)
@@ -141,15 +154,17 @@ static void NAME(show_products)(const TABLE_TYPE *t)
                                       form == 2   ? FGD_UKR_LOAD_C
                                       : form == 3 ? FGD_UKR_RELU
                                                   : 0);
-                        for (size_t i = 0; i < NAME(SIZE); i++)
-                            if (memcmp(&out[i], &first[i], sizeof(REAL)) &&
-                                !(isnan(out[i]) && isnan(first[i]))) {
-                                expect(0, "the same bits from every tile");
-                                break;
-                            }
+                        expect(NAME(are_same)(out, first), "the same bits from every tile");
                         if (form == 0 && !by_column)
                             NAME(compare_sgd)(t, mr, nv, m, n, k, a, b, first);
                     }
+                if (form == 0 && !by_column)
+                    NAME(compare_sgd)(t, 0, 0, m, n, k, a, b, first);
+                if (form == 2 && by_column) {
+                    memcpy(c, start, sizeof start);
+                    t->streamed_product(m, k, n, a, NAME(LD), b, NAME(LD), c, NAME(LD), b, which & 1);
+                    expect(NAME(are_same)(c, first), "the bits of tiles from rows that are streamed");
+                }
                 NAME(add)(m, n, first, NAME(LD));
             }
             end();
