@@ -32,12 +32,7 @@ _UNITS = {"peak": "GFLOP/s", "loaded_peak": "GFLOP/s", "memory": "MB"}
 
 
 def finish(rows: list[dict[str, Any]], case: cases.Case) -> list[dict[str, Any]]:
-    """Give the rows of a case their names, units, GFLOP/s and share of the peak."""
-    peaks = {
-        (row["threads"], row["dtype"], row["isa"]): row["median"]
-        for row in rows
-        if row["kind"] == "peak"
-    }
+    """Give the rows of a case their names, units and GFLOP/s."""
     jobs = {(one.peer, one.label or one.job.variant): one.job for one in case.series}
     done = []
     for row in rows:
@@ -49,13 +44,30 @@ def finish(rows: list[dict[str, Any]], case: cases.Case) -> list[dict[str, Any]]
                 gflop = shapes.flop(jobs[row["peer"], row["variant"]]) / 1e9
             if gflop:
                 row["gflops"] = gflop / row["median"]
-                peak = peaks.get((row["threads"], row["dtype"], row["isa"]))
-                peak = peak or peaks.get((row["threads"], row["dtype"], ""))
-                if peak:
-                    row["share_of_peak"] = row["gflops"] / peak
             row |= {name: row[name] * 1e6 for name in ("median", "q1", "q3")}
         done.append(row)
     return done
+
+
+def add_shares(rows: list[dict[str, Any]]) -> None:
+    """Give rows their share of the peak.
+
+    With one thread it is the peak of the same case, measured in turns with it. Several threads
+    of a virtual machine may share a core for some minutes: theirs is the highest of the run.
+    """
+    peaks: dict[tuple[Any, ...], float] = {}
+    for row in rows:
+        if row.get("kind") == "peak":
+            kind = row["threads"], row["dtype"], row["isa"]
+            for key in ((row["group"], row["case"], *kind), kind):
+                peaks[key] = max(row["median"], peaks.get(key, 0.0))
+    for row in rows:
+        if "gflops" not in row:
+            continue
+        place = (row["group"], row["case"]) if row["threads"] == 1 else ()
+        kind = *place, row["threads"], row["dtype"]
+        if peak := peaks.get((*kind, row["isa"])) or peaks.get((*kind, "")):
+            row["share_of_peak"] = row["gflops"] / peak
 
 
 def versions(pool: Pool) -> dict[str, str]:
@@ -134,6 +146,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 missing += [{"group": case.group, "case": case.name} | row for row in lost]
                 passed = time.perf_counter() - begin
                 print(f"[{passed:5.0f} s] {case.group}: {case.name}", flush=True)
+    add_shares(rows)
     for name, measure_extra in extras.EXTRAS.items():
         if name in options.only:
             rows += measure_extra(chosen, options.rounds)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 import readme_numbers  # noqa: E402
 from benchmarks import bars, cases, pool, report, shapes  # noqa: E402
-from benchmarks.run import finish  # noqa: E402
+from benchmarks.run import add_shares, finish  # noqa: E402
 
 
 def row(peer, threads, median, case="4-16-3 relu, 32", **keys):
@@ -96,6 +96,25 @@ def test_bars_that_are_not_met_say_so():
     assert (found.measured, found.met) == (0.8, False)
 
 
+def test_bars_show_beside_a_gain_by_threads_whether_these_had_cores():
+    peaks = [row("fastgd", n, rate, kind="peak") for n, rate in ((1, 100.0), (2, 102.0))]
+    text = "4-16-3 relu, 32: gain of all threads over one, of the FMA peak itself"
+    found = bar([*ROWS, *peaks], text)
+    assert (found.measured, found.met, found.required) == (1.02, None, "no bar")
+
+
+def test_shares_are_of_the_peak_of_the_case_but_with_several_threads_of_the_highest():
+    rows = []
+    for case, one, two in (("a", 100.0, 102.0), ("b", 110.0, 200.0)):
+        rows += [row("fastgd", n, 9.0, case, gflops=51.0, dtype="float32", isa="") for n in (1, 2)]
+        for n, rate in ((1, one), (2, two)):
+            rows.append(row("fastgd", n, rate, case, kind="peak", dtype="float32", isa=""))
+            del rows[-1]["gflops"]
+    add_shares(rows)
+    found = {(r["case"], r["threads"]): r["share_of_peak"] for r in rows if r["kind"] == "train"}
+    assert found == {("a", 1): 0.51, ("a", 2): 0.255, ("b", 1): 51 / 110, ("b", 2): 0.255}
+
+
 def test_bars_let_a_peer_use_fewer_threads_but_not_more():
     case = shapes.case_name(shapes.IMAGES)
     rows = [row("fastgd", 1, 10.0, case), row("fastgd", 2, 5.0, case)]
@@ -155,6 +174,7 @@ def test_every_case_that_a_bar_names_is_one_that_is_measured(tmp_path):
         for case in make_cases(options):
             new = [one.keys() | pool.spread([1e-6, 2e-6]) for one in case.series]
             rows += finish(new, case)
+    add_shares(rows)
     extra = {"unit": "s", "median": 1.0}
     rows += [{"group": "import", "case": "import", "peer": p, **extra} for p in ("numpy", "fastgd")]
     for name in ("two processes", "four processes", "parking"):
