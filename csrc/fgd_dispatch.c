@@ -10,8 +10,8 @@ const fgd_kernels *fgd_active = &fgd_kernels_scalar;
 /* A panel stays in the first-level cache, or in the second-level one where that gives vectors sooner
  * than the multiply-adds take them, as to AVX-512 on Zen 4.  On Zen 5 (measured on model 2, with full
  * 512-bit units) it does not quite, but one block instead of two or three loads and stores C less often.
- * Weights that are asked for as for the first-level cache leave it again before their use: on Zen 4
- * they had better not pass it. */
+ * Weights of few samples that are asked for as for the first-level cache leave it again before their
+ * use; on Zen 4 they come sooner from the second-level one alone. */
 static const fgd_blocking usual = {24 * 1024, 36 * 1024, 256, 0};
 static const fgd_blocking of_zen4 = {24 * 1024, 36 * 1024, 256, 1};
 static const fgd_blocking of_zen4_avx512 = {96 * 1024, 144 * 1024, 384, 1};

@@ -29,7 +29,8 @@ const char *fgd_isa_active(void);
 
 /* For the tests of the validation: makes kernels of the active table give wrong results ("gemm",
  * "activation", "activation_grad", "loss", "update", "online", and those for few samples,
- * "turned_product", "streamed_product", "streamed_update"); NULL heals them, as selecting an ISA does.  Returns 0 for an unknown name. */
+ * "turned_product", "streamed_product", "streamed_update"); NULL heals them, as selecting an ISA does.
+ * Returns 0 for an unknown name. */
 int fgd_inject_fault(const char *kernel);
 
 #endif

@@ -285,12 +285,15 @@ static int fgd_is_read_once(const fgd_net *net, size_t l, size_t n)
 static int fgd_has_penalty(const fgd_layer *layer) { return layer->l1 != 0 || layer->l2 != 0; }
 
 /* Whether plain SGD on n samples updates a layer's weights as they lie, row by row, by streamed_update:
- * they come from beyond a private cache. */
+ * they come from beyond a private cache.  Not where gradients have penalties or a factor, or are stored. */
 static int fgd_is_streamed(const fgd_net *net, size_t l, size_t n)
 {
     const fgd_layer *layer = &net->layers[l];
-    return net->opt == FGD_OPT_SGD && net->clip_norm == 0 && !fgd_has_penalty(layer) &&
-           n <= fgd_unit(net->dtype) && fgd_is_far(layer, element_size(net));
+    if (net->opt != FGD_OPT_SGD || n > fgd_unit(net->dtype) ||
+        !fgd_is_far(layer, element_size(net)) || fgd_has_penalty(layer))
+        return 0;
+    if (net->has_own && (layer->own_w.is_frozen || layer->own_w.params.scale != 1)) return 0;
+    return !fgd_net_needs_gradient(net, n);
 }
 
 static int fgd_reads_any_once(const fgd_net *net, size_t n)
@@ -298,6 +301,11 @@ static int fgd_reads_any_once(const fgd_net *net, size_t n)
     for (size_t l = 1; l < net->n_layers; l++)
         if (fgd_is_read_once(net, l, n)) return 1;
     return 0;
+}
+
+size_t fgd_net_rows_read_once(const fgd_net *net, size_t l, size_t n)
+{
+    return fgd_is_read_once(net, l, n) ? fgd_unit(net->dtype) : 0;
 }
 
 size_t fgd_net_block_rows(const fgd_net *net, size_t l, size_t n, int is_gradient)
@@ -399,16 +407,17 @@ static int fgd_is_turned(size_t unit, size_t n) { return n <= unit / 2; }
 
 int fgd_net_path(const fgd_net *net, const fgd_data *data, size_t n)
 {
-    enum { ONLINE = 1, ONLINE_NARROW = 2, READ_ONCE = 4, THIN = 8, TURNED = 16, STREAMED = 32 };
+    enum { ONLINE = 1, ONLINE_NARROW = 2, READ_ONCE = 4, TURNED = 8 };
+    enum { THIN = 16, NOT_THIN = 32, STREAMED = 64, NOT_STREAMED = 128 }; /* of some layer each */
     const size_t unit = fgd_unit(net->dtype);
     if (fgd_net_is_online(net, data, n))
         return ONLINE | (fgd_is_narrow(net, fgd_active) ? ONLINE_NARROW : 0);
     int path = fgd_reads_any_once(net, n) ? READ_ONCE : 0;
     for (size_t l = 0; l < net->n_layers; l++) {
         const fgd_layer *layer = &net->layers[l];
-        if (fgd_is_streamed(net, l, n)) path |= STREAMED;
+        path |= fgd_is_streamed(net, l, n) ? STREAMED : NOT_STREAMED;
+        path |= fgd_is_thin(layer, unit, n) ? THIN : NOT_THIN;
         if (!fgd_is_thin(layer, unit, n)) continue;
-        path |= THIN;
         /* Of the first layer, and of less than a vector of rows, nothing is turned. */
         if (l > 0 && layer->fan_in >= unit && fgd_is_turned(unit, n)) path |= TURNED;
     }

@@ -187,6 +187,10 @@ double fgd_mean_loss(double loss_sum, double weight_sum);
  * tiles as one call for all rows. */
 size_t fgd_net_block_rows(const fgd_net *net, size_t layer, size_t n, int is_gradient);
 
+/* 0, or for how many rows of W at a time, the last block having what is left, steps on n samples
+ * that store no gradient find delta of the layer below and update. */
+size_t fgd_net_rows_read_once(const fgd_net *net, size_t layer, size_t n);
+
 /* dw[r1 - r0][ldw] = sums over samples of input and delta_t; db[padded].  Returns 0 if it was
  * interrupted. */
 int fgd_net_gradient(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,

@@ -399,17 +399,17 @@ static TYPE(product) TYPE(gradient)(const fgd_net *net, size_t l, size_t r0, siz
                            .ldb = layer->ldw};
 }
 
-/* The update of the weights from sgd->w on by the gradient of product, some rows at a time.  Of most
- * rows the next ones are asked for. */
+/* The update of the weights from sgd->w on by the gradient of product, some rows at a time, while the
+ * next ones are asked for, of n_known rows from there. */
 static void TYPE(stream_update)(const TYPE(table) * t, const TYPE(product) * product,
-                                TYPE(sgd) * sgd, size_t most, fgd_ahead *ahead)
+                                TYPE(sgd) * sgd, size_t n_known, fgd_ahead *ahead)
 {
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL), m = product->m;
     REAL *const w = sgd->w;
     FOR_BLOCKS(r, rows, m, unit)
     {
         sgd->w = w + (ptrdiff_t)r * sgd->ldw;
-        const int is_last = r + 2 * rows > most; /* then what is there already is asked for */
+        const int is_last = r + rows >= n_known; /* then what is there already is asked for */
         t->streamed_update(rows, product->k, product->n, product->a + r * product->as, product->as,
                            product->b, product->ldb, sgd,
                            is_last ? sgd->w : sgd->w + (ptrdiff_t)rows * sgd->ldw,
@@ -651,7 +651,7 @@ static int TYPE(derive_and_update)(const TYPE(part) * part, size_t l, size_t r0,
     const size_t n = part->batch->n, unit = FGD_ALIGN_BYTES / sizeof(REAL);
     const fgd_layer *layer = &part->net->layers[l];
     const fgd_update_params p = fgd_weight_params(layer, params);
-    /* Else the processor sees what comes next. */
+    /* Rows that are turned or streamed are asked for; of others the processor sees what comes next. */
     const int asks = fgd_is_turned(unit, n) || fgd_is_streamed(part->net, l, n);
     int diverged = 0;
     for (size_t r = r0; r < r1; r += unit) { /* as many as are turned at once */

@@ -295,6 +295,28 @@ def test_one_wrong_element_of_a_later_row_is_named(op, optimizer):
     assert engine.step == 0
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_weights_that_are_read_once_are_verified_in_the_blocks_of_a_step(optimizer):
+    """Of one thread: 16 rows, and what is left."""
+    made = Engine(
+        20, [289, 300, 5], [("relu", 0.0)] * 2 + [("softmax", 0.0)], [True] * 3, "float32", 0
+    )
+    made.set_loss("cross_entropy", 0.0)
+    made.set_optimizer(optimizer, reference._DEFAULTS[optimizer])
+    rng = np.random.default_rng(0)
+    for layer in range(3):
+        made.weight(layer)[...] = 0.1 * rng.standard_normal(made.weight(layer).shape)
+    rows = []
+
+    def watch(op, layer, inputs, outputs):
+        if (op, layer) == ("update", 1):
+            rows.append(len(outputs["W"]))
+
+    X = rng.standard_normal((3, 20)).astype(np.float32)
+    made.checked_step(X, np.array([0, 1, 1]), None, 0.01, watch)
+    assert rows == [16] * 18 + [1]
+
+
 def test_an_interrupted_verification_takes_back_what_it_tried():
     case = Case(**WIDE, optimizer=("adam", {}), n=33)
     engine = case.engine()

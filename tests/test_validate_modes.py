@@ -188,39 +188,48 @@ def test_broken_online_kernel_is_caught(call, dtype):
     net.fit(X, targets, batch_size=1, verbose=0)
 
 
+def few_samples(widths, n_inputs, dtype):
+    """Return a train_step by SGD on three samples of a network that ends in two units."""
+    X = np.random.default_rng(0).normal(size=(3, n_inputs)).astype(dtype)
+    net = fastgd.Network(
+        [*(fastgd.Dense(n, "relu") for n in widths), fastgd.Dense(2)],
+        "cross_entropy", n_inputs=n_inputs, optimizer=fastgd.SGD(), dtype=dtype,
+    )  # fmt: skip
+    return lambda: net.train_step(X, np.array([0, 1, 1]))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    ("kernel", "op"),
+    ("kernel", "op", "n_inputs", "without", "with_it"),
     [
-        ("turned_product", "backward"),
-        ("streamed_product", "forward"),
-        ("streamed_update", "update"),
+        # Wide, but the first, which needs no delta.
+        ("turned_product", "backward", 40, (300, 8), (40, 300)),
+        ("streamed_product", "forward", 40, (8, 8), (300, 8)),
+        # Wide, but not so wide that its weights leave a cache.
+        ("streamed_update", "update", 300, (80,), (300,)),
     ],
 )
-def test_broken_kernel_for_few_samples_is_caught(kernel, op, dtype):
-    """Also after few samples in a network whose layers have no use for it."""
-    few = np.random.default_rng(0).normal(size=(3, 300)).astype(dtype)
-    y = np.array([0, 1, 1])
-    if kernel == "turned_product":
-        others = [(300, 8)]  # a wide layer, but the first, which needs no delta
-    elif kernel == "streamed_product":
-        others = [(8, 8)]
-    else:
-        others = [(8, 8), (40, 300)]  # wide, but not so wide that its weights leave a cache
-    for widths in (*others, (300, 300)):
-        net = fastgd.Network(
-            [*(fastgd.Dense(n, "relu") for n in widths), fastgd.Dense(2)],
-            "cross_entropy", n_inputs=300, optimizer="sgd", dtype=dtype,
-        )  # fmt: skip
-        if widths == (300, 300):
-            _kernels.inject_fault(kernel)
-            refused = pytest.raises(fastgd.ValidationError, match=f"{op} of layer")
-            # Plain C has no use for those of the products.
-            unused = fastgd.active_isa() == "scalar" and kernel.endswith("product")
-            with contextlib.nullcontext() if unused else refused:
-                net.train_step(few, y)
-        else:
-            net.train_step(few, y)
+def test_broken_kernel_for_few_samples_is_caught(kernel, op, n_inputs, without, with_it, dtype):
+    """Also after a network that differs in nothing but that it has no use for the kernel."""
+    few_samples(without, n_inputs, dtype)()
+    _kernels.inject_fault(kernel)
+    refused = pytest.raises(fastgd.ValidationError, match=f"{op} of layer")
+    # Plain C has no use for those of the products.
+    unused = fastgd.active_isa() == "scalar" and kernel.endswith("product")
+    with contextlib.nullcontext() if unused else refused:
+        few_samples(with_it, n_inputs, dtype)()
+    _kernels.inject_fault(None)
+
+
+def test_small_layers_among_those_for_few_samples_are_verified():
+    net = fastgd.Network(
+        [fastgd.Dense(300, "relu"), fastgd.Dense(300)], "cross_entropy", n_inputs=300,
+        optimizer=fastgd.SGD(),
+    )  # fmt: skip
+    net.train_step(np.ones((3, 300), np.float32), np.array([0, 1, 1]))
+    _kernels.inject_fault("update")
+    with pytest.raises(fastgd.ValidationError, match="update of layer"):
+        few_samples((300, 300), 300, "float32")()
     _kernels.inject_fault(None)
 
 

@@ -12,7 +12,7 @@ typedef struct {
 
 FGD_INLINE void FN(ask_lines)(const int lines, const int to_second_level, FN(asked_rows) * ask)
 {
-    if (lines == 0) return; /* a vector is less than one */
+    if (lines == 0) return; /* of one vector that is shorter than a line */
     FGD_UNROLL(4)
     for (int i = 0; i < lines; i++) {
         const void *const line = (const void *)(ask->at + (uintptr_t)(i * FGD_ALIGN_BYTES));
@@ -94,7 +94,8 @@ FGD_INLINE void FN(streamed_panels)(const int to_second_level, size_t n, size_t 
 }
 
 /* sums[s][j] = fma(x[p][s], w[p][j], sums[s][j]) for p ascending, n samples s, k rows p of w, and cols
- * columns j, of whole lines.  Meanwhile as many rows from next on are asked for. */
+ * columns j, of whole lines.  Meanwhile rows from next on are asked for: about k, and twice as many
+ * beyond six samples. */
 static void FN(streamed_product)(size_t n, size_t k, size_t cols, const REAL *x, size_t ldx,
                                  const REAL *w, size_t ldw, REAL *sums, size_t lds,
                                  const REAL *next, int to_second_level)
@@ -146,8 +147,8 @@ FGD_INLINE void FN(streamed_update_rows)(const int mr, const int to_second_level
 }
 
 /* The update of rows of weights at sgd->w, cols columns of whole lines, by their gradient, x [rows][n]
- * delta [n][cols].  Few rows at a time: they are written as they lie.  Meanwhile as many rows from next
- * on are asked for. */
+ * delta [n][cols].  Few rows at a time: they are written as they lie.  Meanwhile about as many rows
+ * from next on are asked for. */
 static void FN(streamed_update)(size_t rows, size_t n, size_t cols, const REAL *x, size_t ldx,
                                 const REAL *delta, size_t ldd, TYPE(sgd) * sgd, const REAL *next,
                                 int to_second_level)

@@ -1472,14 +1472,17 @@ cdef class Engine:
         pairs = zip(states[::2], states[1::2], strict=True)
         return {"W": W, "b": b, "state": dict(zip(self.optimizer_state(), pairs, strict=True))}
 
-    cdef list row_blocks(self, size_t l, size_t most, size_t n_arrays):
+    cdef list row_blocks(self, size_t l, size_t most, size_t n_arrays, bint is_even=True):
         # [(r0, r1), ...] of W: blocks as the C core divides its rows, four at a time where they are
-        # of a few rows; fewer rows where so many arrays of its width would be large.
+        # of a few rows; fewer rows where so many arrays of its width would be large.  Not even: the
+        # last block has what is left.
         cdef size_t fan_in = self.net.layers[l].fan_in
         cdef size_t row = self.net.layers[l].ldw * k.element_size(self.net.dtype)
         cdef size_t room = max(<size_t>1, <size_t>(COPIED_BYTES // (n_arrays * row)))
         cdef size_t step = 4 if 4 * most <= min(room, FEW_ROWS) else 1
         most = min(most, room)
+        if not is_even:
+            return list(itertools.pairwise([*range(0, fan_in, most), fan_in]))
         n_blocks = (fan_in + most - 1) // most
         size, larger = divmod(fan_in, n_blocks)
         starts = []
@@ -1557,14 +1560,15 @@ cdef class Engine:
                             const k.fgd_update_params *params, bint is_stored) except -1:
         # Updates a few rows at a time, and takes each back once it is verified: nothing is left of
         # a wrong one, and nobody needs a copy of all weights.  Returns whether one diverged.
-        cdef size_t l, r0, r1, most
+        cdef size_t l, r0, r1, most, read_once
         cdef k.Assignment put_back
         cdef int diverged = 0
         scale = self.reference_norm_scale() if self.net.clip_norm > 0 else 1.0
         n_arrays = 1 + len(self.optimizer_state())
         for l in range(self.net.n_layers):
             most = k.net_block_rows(&self.net, l, batch.n, False)
-            for r0, r1 in self.row_blocks(l, most, n_arrays):
+            read_once = 0 if is_stored else k.net_rows_read_once(&self.net, l, batch.n)
+            for r0, r1 in self.row_blocks(l, read_once or most, n_arrays, not read_once):
                 numbers = self.numbers(l, r0, r1)
                 before = copies(numbers)
                 put_back = k.Assignment(numbers, before)

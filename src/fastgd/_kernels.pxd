@@ -124,6 +124,7 @@ cdef int net_infer(fgd_net *net, const fgd_data *data, size_t first, size_t n, i
 cdef int net_operate(fgd_net *net, const fgd_batch *batch, fgd_op op,
                      size_t layer) noexcept nogil
 cdef size_t net_block_rows(const fgd_net *net, size_t l, size_t n, int is_gradient) noexcept nogil
+cdef size_t net_rows_read_once(const fgd_net *net, size_t l, size_t n) noexcept nogil
 cdef int net_gradient(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,
                       void *dw, void *db) noexcept nogil
 cdef int net_update(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,

@@ -49,6 +49,7 @@ cdef extern from "fgd_net.h" nogil:
     int fgd_net_infer(fgd_net *, const fgd_data *, size_t, size_t, int, void *, int)
     int fgd_net_operate(fgd_net *, const fgd_batch *, fgd_op, size_t)
     size_t fgd_net_block_rows(const fgd_net *, size_t, size_t, int)
+    size_t fgd_net_rows_read_once(const fgd_net *, size_t, size_t)
     int fgd_net_gradient(fgd_net *, const fgd_batch *, size_t, size_t, size_t, void *, void *)
     int fgd_net_update(fgd_net *, const fgd_batch *, size_t, size_t, size_t,
                        const fgd_update_params *)
@@ -120,6 +121,9 @@ cdef int net_operate(fgd_net *net, const fgd_batch *batch, fgd_op op,
 
 cdef size_t net_block_rows(const fgd_net *net, size_t l, size_t n, int is_gradient) noexcept nogil:
     return fgd_net_block_rows(net, l, n, is_gradient)
+
+cdef size_t net_rows_read_once(const fgd_net *net, size_t l, size_t n) noexcept nogil:
+    return fgd_net_rows_read_once(net, l, n)
 
 cdef int net_gradient(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r0, size_t r1,
                       void *dw, void *db) noexcept nogil:
