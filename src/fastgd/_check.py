@@ -180,8 +180,8 @@ def _updates(rng: np.random.Generator, shape: _Shape, dtype: str) -> Iterator[_C
         rng.standard_normal(s).astype(dtype)
         for s in ((n, fan_in), (fan_in, fan_out), (fan_out,), (n, fan_out))
     )
-    # Without a scale plain SGD updates as in training, see sgd_tile and streamed_update; with one, or
-    # with penalties, by a kernel of its own.
+    # Without a scale plain SGD updates as in training, see sgd_tile and streamed_update; with one
+    # by a kernel of its own.
     of_tiles = [("sgd", params, 1.0) for params in ({}, {"weight_decay": 0.1, "clip_value": 0.5})]
     others = [(optimizer, params, 1 / n) for optimizer, params in _OPTIMIZERS]
     for optimizer, params, scale in of_tiles if shape == _FAR else [*of_tiles, *others]:
