@@ -188,11 +188,11 @@ def test_broken_online_kernel_is_caught(call, dtype):
     net.fit(X, targets, batch_size=1, verbose=0)
 
 
-def few_samples(widths, n_inputs, dtype):
-    """Return a train_step by SGD on three samples of a network that ends in two units."""
+def few_samples(widths, n_inputs, dtype="float32"):
+    """Return a train_step by SGD on three samples."""
     X = np.random.default_rng(0).normal(size=(3, n_inputs)).astype(dtype)
     net = fastgd.Network(
-        [*(fastgd.Dense(n, "relu") for n in widths), fastgd.Dense(2)],
+        [*(fastgd.Dense(n, "relu") for n in widths[:-1]), fastgd.Dense(widths[-1])],
         "cross_entropy", n_inputs=n_inputs, optimizer=fastgd.SGD(), dtype=dtype,
     )  # fmt: skip
     return lambda: net.train_step(X, np.array([0, 1, 1]))
@@ -203,10 +203,10 @@ def few_samples(widths, n_inputs, dtype):
     ("kernel", "op", "n_inputs", "without", "with_it"),
     [
         # Wide, but the first, which needs no delta.
-        ("turned_product", "backward", 40, (300, 8), (40, 300)),
-        ("streamed_product", "forward", 40, (8, 8), (300, 8)),
+        ("turned_product", "backward", 40, (300, 8, 2), (40, 300, 2)),
+        ("streamed_product", "forward", 40, (8, 8, 2), (300, 8, 2)),
         # Wide, but not so wide that its weights leave a cache.
-        ("streamed_update", "update", 300, (80,), (300,)),
+        ("streamed_update", "update", 300, (80, 2), (300, 2)),
     ],
 )
 def test_broken_kernel_for_few_samples_is_caught(kernel, op, n_inputs, without, with_it, dtype):
@@ -222,14 +222,10 @@ def test_broken_kernel_for_few_samples_is_caught(kernel, op, n_inputs, without, 
 
 
 def test_small_layers_among_those_for_few_samples_are_verified():
-    net = fastgd.Network(
-        [fastgd.Dense(300, "relu"), fastgd.Dense(300)], "cross_entropy", n_inputs=300,
-        optimizer=fastgd.SGD(),
-    )  # fmt: skip
-    net.train_step(np.ones((3, 300), np.float32), np.array([0, 1, 1]))
+    few_samples((350, 350), 300)()
     _kernels.inject_fault("update")
     with pytest.raises(fastgd.ValidationError, match="update of layer"):
-        few_samples((300, 300), 300, "float32")()
+        few_samples((350, 350, 10), 300)()  # the last one's weights stay in a cache
     _kernels.inject_fault(None)
 
 
