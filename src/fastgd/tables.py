@@ -205,8 +205,9 @@ def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         raise ValueError(f"{name} of shape {shape} needs {need} bytes, more than the file holds")
     with archive.open(about) as stream:
         array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
-    if dtype.kind == "U":
-        array = array.astype(dtype.newbyteorder("="), copy=False)
+    # Not the type that the header names: an array of small arrays is read as one of their elements.
+    if array.dtype.kind == "U":
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
         points = np.ascontiguousarray(array).view(np.uint32)
         if (points > 0x10FFFF).any() or ((points >= 0xD800) & (points < 0xE000)).any():
             raise ValueError(f"{name} holds text that is no Unicode")
