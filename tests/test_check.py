@@ -146,6 +146,21 @@ def test_verify_passes_a_sound_step(isa, dtype, output, loss, optimizer):
     assert seen == {"forward", "dropout", "loss", "backward", "weight_grad", "update"}
 
 
+def test_a_weight_whose_gradient_overflows_may_be_kept():
+    """Found by fuzzing: the reference's step from such a gradient fits the dtype."""
+    A_prev = np.full((1, 1), np.finfo(np.float32).max, np.float32)
+    delta, W, b = np.float32([[1.4]]), np.float32([[0.05]]), np.zeros(1, np.float32)
+    inputs = {"W": W.copy(), "b": b.copy(), "A_prev": A_prev, "delta": delta, "state": {}}
+    inputs |= {"lr": 0.05, "step": 0, "optimizer": "sgd", "params": {"scale": 1.0}}
+    with pytest.raises(FloatingPointError):
+        fastgd.kernels.sgd_update(W, b, A_prev, delta, lr=0.05)
+    assert inputs["W"] == W
+    outputs = {"W": W, "b": b, "state": {}}
+    assert all(found.share <= 1 for found in measure("update", 0, inputs, outputs))
+    outputs["W"] = W + np.float32(0.05 * 2**100)  # what is finite is still held to its bound
+    assert measure("update", 0, inputs | {"delta": delta / 2}, outputs)[0].share > 1
+
+
 @pytest.mark.parametrize("optimizer", [("sgd", {}), ("adam", {}), ("adagrad", {"lr_decay": 0.1})])
 @pytest.mark.parametrize("clip", [{"clip_norm": 0.1}, {"clip_norm": 1e6}, {"clip_value": 0.01}])
 def test_verify_knows_clipping(dtype, optimizer, clip):

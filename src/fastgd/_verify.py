@@ -561,17 +561,17 @@ def _measure_array_update(
     optimizer: str,
     params: dict[str, Any] | None,
     penalties: tuple[float, float],
-    gradient: tuple[Array, Array],
+    gradient: tuple[Array, Array, Array],
     before: list[Array],
     after: list[tuple[Comparison, Array]],
     origin: tuple[int, ...],
 ) -> None:
-    """Compare one tile of an array and its states; gradient is (value, error)."""
+    """Compare one tile of an array and its states; gradient is (value, error, magnitude)."""
     if params is None:
         for (comparison, got), old in zip(after, before, strict=True):
             comparison.add(arithmetic, got, old.astype(np.float64), 0.0, origin)
         return
-    value, error = gradient
+    value, error, reach = gradient
     g = _Interval(arithmetic, value - error, value + error)
     w, *states = (_Interval(arithmetic, x, x) for x in map(arithmetic.load, before))
     g = reference._finished_grad(g, w, params, *penalties)
@@ -592,8 +592,9 @@ def _measure_array_update(
     )
     results = [new_w, *new_states]
     magnitudes = [np.maximum(np.abs(new.lo), np.abs(new.hi)) for new in results]
-    # A weight keeps its value, and its states theirs, where one of them would overflow.
-    greatest = np.maximum.reduce(magnitudes)
+    # A weight keeps its value, and its states theirs, where one of them or the gradient's sum would
+    # overflow.
+    greatest = np.maximum.reduce([*magnitudes, np.broadcast_to(reach, magnitudes[0].shape)])
     if params.get("nesterov"):
         # So does it where its step overflows, the gradient joined with the new velocity.
         largest_g = np.maximum(np.abs(g.lo), np.abs(g.hi))
@@ -617,7 +618,7 @@ def _measure_update(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> li
     new_W = [outputs["W"]] + [after[name][0] for name in before]
     penalties = given.get("l1", 0.0), given.get("l2", 0.0)
     for (i, j), value, magnitude in _product(arithmetic, A_prev.T, delta):
-        gradient = value, _chain_error(arithmetic, n, n, magnitude)
+        gradient = value, _chain_error(arithmetic, n, n, magnitude), magnitude
         _measure_array_update(
             arithmetic, optimizer, _array_params(inputs, 0), penalties, gradient,
             [x[i, j] for x in old_W], [(c, x[i, j]) for c, x in zip(of_W, new_W, strict=True)],
@@ -632,8 +633,9 @@ def _measure_update(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> li
     total, magnitude = _sample_sums(arithmetic, delta)
     error = _chain_error(arithmetic, n, n, magnitude)
     for j in _blocks(len(b), _ELEMENTS):
+        gradient = total[j], error[j], magnitude[j]
         _measure_array_update(
-            arithmetic, optimizer, _array_params(inputs, 1), (0.0, 0.0), (total[j], error[j]),
+            arithmetic, optimizer, _array_params(inputs, 1), (0.0, 0.0), gradient,
             [x[j] for x in old_b], [(c, x[j]) for c, x in zip(of_b, new_b, strict=True)],
             (j.start,),
         )  # fmt: skip
