@@ -592,17 +592,20 @@ def _measure_array_update(
     )
     results = [new_w, *new_states]
     magnitudes = [np.maximum(np.abs(new.lo), np.abs(new.hi)) for new in results]
-    # A weight keeps its value, and its states theirs, where one of them or the gradient's sum would
-    # overflow.
-    greatest = np.maximum.reduce([*magnitudes, np.broadcast_to(reach, magnitudes[0].shape)])
+    # A weight keeps its value, and its states theirs, where one of them would overflow.
+    greatest = np.maximum.reduce(magnitudes)
     if params.get("nesterov"):
         # So does it where its step overflows, the gradient joined with the new velocity.
         largest_g = np.maximum(np.abs(g.lo), np.abs(g.hi))
         greatest = np.maximum(greatest, largest_g + params["momentum"] * magnitudes[1])
-    for (comparison, got), new, magnitude in zip(after, results, magnitudes, strict=True):
+    sum_overflows = ~(reach <= arithmetic.max)
+    of_arrays = zip(after, before, results, magnitudes, strict=True)
+    for (comparison, got), old, new, magnitude in of_arrays:
         middle = 0.5 * (new.lo + new.hi)
         half = 0.5 * (new.hi - new.lo) + arithmetic.u * magnitude
         half[~(greatest <= arithmetic.max)] = np.inf
+        # Where the gradient's sum does, they are kept, though a step from it might fit.
+        half[sum_overflows & (got == old)] = np.inf
         comparison.add(arithmetic, got, middle, half, origin, greatest)
 
 
