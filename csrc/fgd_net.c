@@ -27,7 +27,7 @@ enum {
     FGD_SCRATCH_ROWS = 192,
     FGD_GROUP_ROWS = 24,
     FGD_BY_UNITS_BYTES = 256 * 1024,
-    FGD_THIN_KC = 16,
+    FGD_THIN_KC = 32,
     FGD_THIN_ROWS = 6, /* of an update after few samples, at a time */
     FGD_PIECE_SAMPLES = 256, /* of a prediction, at a time */
     FGD_THIN_WEIGHTS = 16 * 1024,
@@ -397,9 +397,9 @@ static int fgd_is_narrow(const fgd_net *net, const fgd_kernels *kernels)
 /* Few samples, of a vector of unit, in a layer of many weights: these are read as they lie. */
 static int fgd_is_thin(const fgd_layer *layer, size_t unit, size_t n)
 {
-    /* What it saves are the lanes without a sample. */
-    return n <= unit / 4 * 3 &&
-           layer->fan_in * layer->padded * (unit - n) >= unit / 4 * FGD_THIN_WEIGHTS;
+    /* What it saves are the lanes without a sample, and in larger layers waiting for the rest. */
+    return n <= unit &&
+           layer->fan_in * layer->padded * (4 * (unit - n) + 1) >= unit * FGD_THIN_WEIGHTS;
 }
 
 /* So few that turning the weights for their delta pays. */
@@ -716,7 +716,7 @@ fgd_status fgd_net_reserve(fgd_net *net, size_t n, int n_threads, int store_grad
         fgd_layer *layer = &net->layers[l];
         const int is_last = l + 1 == net->n_layers;
         const int drops = layer->dropout > 0, is_new = !layer->a;
-        if (layer->padded > widest) widest = layer->padded;
+        if (layer->ldw > widest) widest = layer->ldw;
         ok = ensure(&layer->z, is_last || fgd_act_consumes_z(layer->act), layer->padded, ldb,
                     size) &&
              ensure(&layer->a, 1, layer->padded, ldb, size) &&

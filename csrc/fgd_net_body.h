@@ -101,9 +101,10 @@ static void TYPE(thin_pre_activation)(const fgd_net *net, const TYPE(table) * t,
 {
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL), begin = units.begin;
     const size_t padded = (units.end - begin + unit - 1) / unit * unit;
+    const size_t lds = padded_stride(net->dtype, padded);
     const REAL *bias = (const REAL *)layer->b + begin;
     for (size_t s = 0; s < cols->n; s++) {
-        REAL *row = cols->scratch + s * padded;
+        REAL *row = cols->scratch + s * lds;
         if (s < cols->n_samples)
             memcpy(row, bias, padded * sizeof(REAL));
         else
@@ -116,11 +117,10 @@ static void TYPE(thin_pre_activation)(const fgd_net *net, const TYPE(table) * t,
         const REAL *now = w + p * layer->ldw;
         const int is_last = p + rows == layer->fan_in; /* then what is there already is asked for */
         t->streamed_product(cols->n_samples, rows, padded, x + p * net->ldb, net->ldb, now,
-                            layer->ldw, cols->scratch, padded,
-                            is_last ? now : now + rows * layer->ldw,
+                            layer->ldw, cols->scratch, lds, is_last ? now : now + rows * layer->ldw,
                             fgd_active_blocking->asks_second_level);
     }
-    t->transpose(cols->n, padded, cols->scratch, padded, z + begin * net->ldb + cols->c0, net->ldb);
+    t->transpose(cols->n, padded, cols->scratch, lds, z + begin * net->ldb + cols->c0, net->ldb);
 }
 
 /* What the epilogues of a layer need; r0 and c0 are where the product's rows and columns begin. */

@@ -761,10 +761,10 @@ def test_layers_divided_by_units_have_the_bits_of_one_thread(sizes, options, bat
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_few_samples_in_wide_layers_have_the_bits_of_many(dtype):
     """The forward pass of few samples turns the sums around, also where units are divided."""
-    case = Case(hidden=(400, 300), units=300, n_inputs=70, dtype=dtype, dropout=0, n=150)
+    case = Case(hidden=(900, 300), units=300, n_inputs=70, dtype=dtype, dropout=0, n=150)
     many = np.empty((150, 300), dtype)
     case.engine().predict(case.X, many)
-    for n in (1, 5, 6, 7, 11, 12, 13):
+    for n in (1, 5, 6, 7, 11, 12, 13, 16, 17):
         for n_threads in (1, 2):
             few = np.empty((n, 300), dtype)
             case.engine(n_threads).predict(case.X[:n], few)
@@ -773,7 +773,7 @@ def test_few_samples_in_wide_layers_have_the_bits_of_many(dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
-@pytest.mark.parametrize("batch_size", [1, 3, 4, 7, 8, 9, 20])
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 7, 8, 9, 16, 20])
 @pytest.mark.parametrize("penalty", [0.0, 1e-3])
 def test_few_samples_in_wide_layers_train_with_the_bits_of_any_path(
     batch_size, activation, dtype, penalty
@@ -782,7 +782,8 @@ def test_few_samples_in_wide_layers_train_with_the_bits_of_any_path(
 
     Of 20 samples the second of two threads has few.
     """
-    hidden = (290, 269, 150)  # divided by units, the last vector of rows incomplete, and not
+    # Divided by units, the last vector of rows incomplete, and not; enough weights for 16 samples
+    hidden = (290, 909, 150)
     case = Case(
         hidden, 131, activation, n_inputs=20, dtype=dtype, n=2 * batch_size, penalty=penalty
     )

@@ -27,10 +27,11 @@ FGD_INLINE void FN(ask_lines)(const int lines, const int to_second_level, FN(ask
     ask->at = ask->row_end - ask->row_bytes;
 }
 
-/* n rows of sums, nv vectors wide. */
-FGD_INLINE void FN(streamed_tile)(const int n, const int nv, const int to_second_level, size_t k,
-                                  const REAL *x, size_t ldx, const REAL *w, size_t ldw, REAL *sums,
-                                  size_t lds, FN(asked_rows) * ask)
+/* n rows of sums, nv vectors wide, while lines are asked for if asks. */
+FGD_INLINE void FN(streamed_tile)(const int n, const int nv, const int asks,
+                                  const int to_second_level, size_t k, const REAL *x, size_t ldx,
+                                  const REAL *w, size_t ldw, REAL *sums, size_t lds,
+                                  FN(asked_rows) * ask)
 {
     FN(asked_rows) asked = *ask; /* in registers */
     VF acc[24];
@@ -38,7 +39,9 @@ FGD_INLINE void FN(streamed_tile)(const int n, const int nv, const int to_second
     for (int s = 0; s < n; s++) FGD_UNROLL(4)
     for (int j = 0; j < nv; j++) acc[s * nv + j] = V(load)(sums + (size_t)s * lds + j * LANES);
     for (size_t p = 0; p < k; p++) {
-        FN(ask_lines)(nv * LANES * (int)sizeof(REAL) / FGD_ALIGN_BYTES, to_second_level, &asked);
+        if (asks)
+            FN(ask_lines)(nv * LANES * (int)sizeof(REAL) / FGD_ALIGN_BYTES, to_second_level,
+                          &asked);
         VF wv[4];
         FGD_UNROLL(4)
         for (int j = 0; j < nv; j++) wv[j] = V(load)(w + j * LANES);
@@ -59,20 +62,33 @@ FGD_INLINE void FN(streamed_tile)(const int n, const int nv, const int to_second
     *ask = asked;
 }
 
-/* Six samples at a time; those after the first find W in the first-level cache, but go on asking. */
+/* Up to six samples at a time, in tiles of nearly equal height.  All but the first find W in the
+ * first-level cache; the last one asks for what comes next. */
 FGD_INLINE void FN(streamed_panel)(const int nv, const int to_second_level, size_t n, size_t k,
                                    const REAL *x, size_t ldx, const REAL *w, size_t ldw, REAL *sums,
                                    size_t lds, FN(asked_rows) * ask)
 {
-#define FGD_TILE(n) FN(streamed_tile)(n, nv, to_second_level, k, x, ldx, w, ldw, sums, lds, ask)
-    for (; n > 6; n -= 6, x += 6, sums += 6 * lds) FGD_TILE(6);
+#define FGD_TILE(n, asks) \
+    FN(streamed_tile)(n, nv, asks, to_second_level, k, x, ldx, w, ldw, sums, lds, ask)
+    for (size_t tiles = (n + 5) / 6; tiles > 1; tiles--) {
+        const size_t rows = (n + tiles - 1) / tiles;
+        switch (rows) {
+        case 4: FGD_TILE(4, 0); break;
+        case 5: FGD_TILE(5, 0); break;
+        case 6: FGD_TILE(6, 0); break;
+        default: assert(0);
+        }
+        n -= rows;
+        x += rows;
+        sums += rows * lds;
+    }
     switch (n) {
-    case 1: FGD_TILE(1); return;
-    case 2: FGD_TILE(2); return;
-    case 3: FGD_TILE(3); return;
-    case 4: FGD_TILE(4); return;
-    case 5: FGD_TILE(5); return;
-    case 6: FGD_TILE(6); return;
+    case 1: FGD_TILE(1, 1); return;
+    case 2: FGD_TILE(2, 1); return;
+    case 3: FGD_TILE(3, 1); return;
+    case 4: FGD_TILE(4, 1); return;
+    case 5: FGD_TILE(5, 1); return;
+    case 6: FGD_TILE(6, 1); return;
     default: assert(0);
     }
 #undef FGD_TILE
@@ -94,8 +110,7 @@ FGD_INLINE void FN(streamed_panels)(const int to_second_level, size_t n, size_t 
 }
 
 /* sums[s][j] = fma(x[p][s], w[p][j], sums[s][j]) for p ascending, n samples s, k rows p of w, and cols
- * columns j, of whole lines.  Meanwhile rows from next on are asked for: about k, and twice as many
- * beyond six samples. */
+ * columns j, of whole lines.  Meanwhile about k rows from next on are asked for. */
 static void FN(streamed_product)(size_t n, size_t k, size_t cols, const REAL *x, size_t ldx,
                                  const REAL *w, size_t ldw, REAL *sums, size_t lds,
                                  const REAL *next, int to_second_level)
@@ -147,31 +162,37 @@ FGD_INLINE void FN(streamed_update_rows)(const int mr, const int to_second_level
 }
 
 /* The update of rows of weights at sgd->w, cols columns of whole lines, by their gradient, x [rows][n]
- * delta [n][cols].  Few rows at a time: they are written as they lie.  Meanwhile about as many rows
- * from next on are asked for. */
+ * delta [n][cols].  Few rows at a time: they are written as they lie, for as many columns as leave
+ * their part of delta in the first-level cache until all rows have used it.  Meanwhile about as many
+ * rows from next on are asked for. */
 static void FN(streamed_update)(size_t rows, size_t n, size_t cols, const REAL *x, size_t ldx,
                                 const REAL *delta, size_t ldd, TYPE(sgd) * sgd, const REAL *next,
                                 int to_second_level)
 {
-    enum { ROWS = FGD_VECTOR_REGISTERS >= 32 ? 4 : 2 };
+    enum { ROWS = FGD_VECTOR_REGISTERS >= 32 ? 4 : 2, DELTA_BYTES = 8 * 1024 };
     REAL *const w = sgd->w;
-    const size_t row_bytes = cols * sizeof(REAL);
+    const size_t row_bytes = cols * sizeof(REAL), unit = 4 * LANES;
+    const size_t units = DELTA_BYTES / sizeof(REAL) / unit / n, piece = (units ? units : 1) * unit;
     FN(asked_rows)
     ask = {(uintptr_t)next, (uintptr_t)next + row_bytes, row_bytes,
            (size_t)sgd->ldw * sizeof(REAL)};
-#define FGD_ROWS(mr) \
-    FN(streamed_update_rows)(mr, to_second_level, n, cols, x, ldx, delta, ldd, sgd, &ask)
-    for (size_t r = 0; r < rows; r += ROWS, x += ROWS * ldx) {
-        sgd->w = w + (ptrdiff_t)r * sgd->ldw;
-        const size_t left = rows - r;
-        if (left >= ROWS)
-            FGD_ROWS(ROWS);
-        else if (left == 1)
-            FGD_ROWS(1);
-        else if (left == 2)
-            FGD_ROWS(2);
-        else
-            FGD_ROWS(3);
+#define FGD_ROWS(mr)                                                                               \
+    FN(streamed_update_rows)(mr, to_second_level, n, width, x + r * ldx, ldx, delta + j, ldd, sgd, \
+                             &ask)
+    for (size_t j = 0; j < cols; j += piece) {
+        const size_t width = cols - j < piece ? cols - j : piece;
+        for (size_t r = 0; r < rows; r += ROWS) {
+            sgd->w = w + (ptrdiff_t)r * sgd->ldw + j;
+            const size_t left = rows - r;
+            if (left >= ROWS)
+                FGD_ROWS(ROWS);
+            else if (left == 1)
+                FGD_ROWS(1);
+            else if (left == 2)
+                FGD_ROWS(2);
+            else
+                FGD_ROWS(3);
+        }
     }
 #undef FGD_ROWS
 }

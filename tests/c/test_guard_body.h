@@ -142,21 +142,23 @@ static void NAME(moves)(const TABLE_TYPE *t, const char *isa)
     CASE("turned_product of %zu rows, %zu columns, k %zu", rows, few, k);
     t->turned_product(rows, few, k, NAME(array)(rows, whole, ldw), ldw, NAME(array)(k, few, ldx),
                       ldx, NAME(array)(few, rows, ldd), ldd);
-    const size_t samples_of_few = between(1, UNIT), ldd_of_few = cols + between(0, 9);
-    CASE("streamed_product of %zu samples, %zu columns, k %zu", samples_of_few, cols, k);
-    const REAL *streamed = NAME(array)(k, cols, ldd_of_few);
-    t->streamed_product(samples_of_few, k, cols, NAME(array)(k, samples_of_few, lds), lds, streamed,
-                        ldd_of_few, NAME(array)(samples_of_few, cols, ldd_of_few), ldd_of_few,
+    /* So many columns that an update takes them in pieces. */
+    const size_t samples_of_few = between(1, UNIT), units = UNIT * between(1, 24);
+    const size_t ldd_of_few = units + between(0, 9);
+    CASE("streamed_product of %zu samples, %zu columns, k %zu", samples_of_few, units, k);
+    const REAL *streamed = NAME(array)(k, units, ldd_of_few);
+    t->streamed_product(samples_of_few, k, units, NAME(array)(k, samples_of_few, lds), lds, streamed,
+                        ldd_of_few, NAME(array)(samples_of_few, units, ldd_of_few), ldd_of_few,
                         streamed, one_of(2));
-    CASE("streamed_update of %zu rows, %zu samples, %zu columns", k, samples_of_few, cols);
-    SGD_TYPE sgd = {.w = NAME(array)(k, cols, ldd_of_few),
+    CASE("streamed_update of %zu rows, %zu samples, %zu columns", k, samples_of_few, units);
+    SGD_TYPE sgd = {.w = NAME(array)(k, units, ldd_of_few),
                     .ldw = (ptrdiff_t)ldd_of_few,
                     .neg_lr = (REAL)-0.1,
                     .has_terms = one_of(2),
                     .clip = 1,
                     .decay = (REAL)0.1};
-    t->streamed_update(k, samples_of_few, cols, NAME(array)(k, samples_of_few, lds), lds,
-                       NAME(array)(samples_of_few, cols, ldd_of_few), ldd_of_few, &sgd, sgd.w,
+    t->streamed_update(k, samples_of_few, units, NAME(array)(k, samples_of_few, lds), lds,
+                       NAME(array)(samples_of_few, units, ldd_of_few), ldd_of_few, &sgd, sgd.w,
                        one_of(2));
     const size_t n = UNIT * between(1, 3), features = between(1, 80), samples = between(1, n);
     const size_t pitch = features + between(0, 3), padded = (features + UNIT - 1) / UNIT * UNIT;
