@@ -20,14 +20,16 @@ enum { FGD_NARROW_UNITS = 4 };
  * a cache while all rows of A pass by, see fgd_blocking; a block of C (FGD_BLOCK_ROWS rows of
  * FGD_ROW_BYTES), and what of A and B belongs to it, in the second-level one.  The gradient of an
  * update waits in a thread's scratch, FGD_GROUP_ROWS at a time if there are as many in its block;
- * where the tile updates the weights itself, only while blocks of k are left. */
+ * where the tile updates the weights itself, only while blocks of k are left.  Of few samples a block
+ * has FGD_THIN_KC rows of W, or as many more, see fgd_blocking, as have FGD_THIN_BYTES. */
 enum {
     FGD_BLOCK_ROWS = 240,
     FGD_ROW_BYTES = 1024,
     FGD_SCRATCH_ROWS = 192,
     FGD_GROUP_ROWS = 24,
     FGD_BY_UNITS_BYTES = 256 * 1024,
-    FGD_THIN_KC = 32,
+    FGD_THIN_KC = 16,
+    FGD_THIN_BYTES = 256 * 1024,
     FGD_THIN_ROWS = 6, /* of an update after few samples, at a time */
     FGD_PIECE_SAMPLES = 256, /* of a prediction, at a time */
     FGD_THIN_WEIGHTS = 16 * 1024,
@@ -397,8 +399,9 @@ static int fgd_is_narrow(const fgd_net *net, const fgd_kernels *kernels)
 /* Few samples, of a vector of unit, in a layer of many weights: these are read as they lie. */
 static int fgd_is_thin(const fgd_layer *layer, size_t unit, size_t n)
 {
-    /* What it saves are the lanes without a sample, and in larger layers waiting for the rest. */
-    return n <= unit &&
+    /* It saves lanes without a sample; of nearly full vectors, the loads of tiles of one vector, which
+     * pays in larger layers and where most panels are wide. */
+    return n <= unit && (n <= unit / 4 * 3 || layer->padded >= 8 * unit) &&
            layer->fan_in * layer->padded * (4 * (unit - n) + 1) >= unit * FGD_THIN_WEIGHTS;
 }
 

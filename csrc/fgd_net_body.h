@@ -111,7 +111,9 @@ static void TYPE(thin_pre_activation)(const fgd_net *net, const TYPE(table) * t,
             memset(row, 0, padded * sizeof(REAL));
     }
     const REAL *w = (const REAL *)layer->w + begin;
-    FOR_BLOCKS(p, rows, layer->fan_in, FGD_THIN_KC)
+    const size_t most = fgd_active_blocking->most_rows,
+                 fit = FGD_THIN_BYTES / sizeof(REAL) / padded;
+    FOR_BLOCKS(p, rows, layer->fan_in, fit < FGD_THIN_KC ? FGD_THIN_KC : fit < most ? fit : most)
     {
         if (cols->look && fgd_is_abandoned(cols->look)) return;
         const REAL *now = w + p * layer->ldw;

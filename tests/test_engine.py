@@ -764,7 +764,7 @@ def test_few_samples_in_wide_layers_have_the_bits_of_many(dtype):
     case = Case(hidden=(900, 300), units=300, n_inputs=70, dtype=dtype, dropout=0, n=150)
     many = np.empty((150, 300), dtype)
     case.engine().predict(case.X, many)
-    for n in (1, 5, 6, 7, 11, 12, 13, 16, 17):
+    for n in (1, 5, 6, 7, 8, 11, 12, 13, 16, 17):
         for n_threads in (1, 2):
             few = np.empty((n, 300), dtype)
             case.engine(n_threads).predict(case.X[:n], few)

@@ -69,7 +69,7 @@ FGD_INLINE void FN(streamed_panel)(const int nv, const int to_second_level, size
                                    size_t lds, FN(asked_rows) * ask)
 {
 #define FGD_TILE(n, asks) \
-    FN(streamed_tile)(n, nv, asks, to_second_level, k, x, ldx, w, ldw, sums, lds, ask)
+    FN(streamed_tile)(n, nv, asks, asks && to_second_level, k, x, ldx, w, ldw, sums, lds, ask)
     for (size_t tiles = (n + 5) / 6; tiles > 1; tiles--) {
         const size_t rows = (n + tiles - 1) / tiles;
         switch (rows) {
@@ -162,14 +162,17 @@ FGD_INLINE void FN(streamed_update_rows)(const int mr, const int to_second_level
 }
 
 /* The update of rows of weights at sgd->w, cols columns of whole lines, by their gradient, x [rows][n]
- * delta [n][cols].  Few rows at a time: they are written as they lie, for as many columns as leave
+ * delta [n][cols], n > 0.  Few rows at a time: they are written as they lie, for as many columns as leave
  * their part of delta in the first-level cache until all rows have used it.  Meanwhile about as many
  * rows from next on are asked for. */
 static void FN(streamed_update)(size_t rows, size_t n, size_t cols, const REAL *x, size_t ldx,
                                 const REAL *delta, size_t ldd, TYPE(sgd) * sgd, const REAL *next,
                                 int to_second_level)
 {
-    enum { ROWS = FGD_VECTOR_REGISTERS >= 32 ? 4 : 2, DELTA_BYTES = 8 * 1024 };
+    enum {
+        ROWS = FGD_VECTOR_REGISTERS >= 32 ? 4 : 2,
+        DELTA_BYTES = 8 * 1024 /* measured: with more, what is asked for displaces them */
+    };
     REAL *const w = sgd->w;
     const size_t row_bytes = cols * sizeof(REAL), unit = 4 * LANES;
     const size_t units = DELTA_BYTES / sizeof(REAL) / unit / n, piece = (units ? units : 1) * unit;
