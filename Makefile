@@ -142,8 +142,9 @@ test-cross: $(VENV)/.wheels  ## compile the C core for Windows, macOS and musl, 
 test-asan: $(VENV)/pyvenv.cfg  ## run the suite under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(BIN)/python tools/sanitizers.py $(if $(TEST_FILES),--only $(TEST_FILES)) -- $(PYTEST_ARGS)
 
-test-tsan: $(VENV)/.test  ## look for races in the C programs of the team and of fits
+test-tsan: $(VENV)/.test  ## look for races in the C programs of the team and of fits, and in the suite
 	$(BIN)/python -m pytest -m 'grid or not grid' -k no_race tests/test_threads.py $(PYTEST_ARGS)
+	$(BIN)/python tools/sanitizers.py --threads $(if $(TEST_FILES),--only $(TEST_FILES)) -- $(PYTEST_ARGS)
 
 test-valgrind: $(VENV)/.built  ## run the C programs and short tests under valgrind
 	$(BIN)/python tools/memcheck.py
@@ -206,5 +207,5 @@ wheels: $(VENV)/.wheels  ## manylinux wheels for every Python here, each install
 	$(BIN)/python tools/wheels.py $(WHEELS_ARGS)
 
 clean:  ## remove what was built, and the environments
-	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .venv-oldest .venv-asan .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .venv-oldest .venv-asan .venv-tsan .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
 	find src tests -name '*.so' -o -name '__pycache__' | xargs rm -rf

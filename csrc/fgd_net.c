@@ -772,7 +772,8 @@ static size_t train_steps(fgd_run *run, size_t n_steps, int n_threads)
     run_region(run, net->dtype == FGD_F32 ? fgd_strain_region : fgd_dtrain_region, n_threads);
     const size_t done = run->progress->n_steps - before;
     const size_t rows = done * run->batch_size < run->n_rows ? done * run->batch_size : run->n_rows;
-    net->step += done;
+    /* Others may look at it meanwhile: fgd_net_steps. */
+    __atomic_store_n(&net->step, net->step + done, __ATOMIC_RELAXED);
     run->first += rows;
     run->n_rows -= rows;
     run->lrs += done;
@@ -930,6 +931,11 @@ void fgd_activate_grad(fgd_dtype dtype, fgd_act act, double param, size_t n, con
     const uint64_t mode = fgd_fp_enter();
     BY_TYPE(dtype, activate_grad, act, param, n, x, d);
     fgd_fp_leave(mode);
+}
+
+uint64_t fgd_net_steps(const fgd_net *net)
+{
+    return __atomic_load_n(&net->step, __ATOMIC_RELAXED);
 }
 
 int fgd_all_finite(fgd_dtype dtype, size_t n, const void *x)

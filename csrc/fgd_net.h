@@ -118,6 +118,9 @@ void fgd_net_train(fgd_net *net, const fgd_data *data, const int64_t *order, siz
                    size_t n_rows, size_t batch_size, size_t n_steps, const double *lrs,
                    int n_threads, double seconds, fgd_progress *progress);
 
+/* Steps taken so far; any thread may ask while another one trains. */
+uint64_t fgd_net_steps(const fgd_net *net);
+
 /* Computes the gradient, with penalties and clipping by value but without dropout, of rows 0 .. n-1
  * of data (as many as capacity) into every layer's dw and db, for which memory is reserved; no
  * weight changes.  Adds to progress as one step does, but for n_steps. */

@@ -469,7 +469,7 @@ cdef class Engine:
 
     @property
     def step(self):
-        return self.net.step
+        return k.net_steps(&self.net)
 
     @step.setter
     def step(self, value):

@@ -132,6 +132,7 @@ cdef int net_update(fgd_net *net, const fgd_batch *batch, size_t layer, size_t r
 cdef int net_apply_gradient(fgd_net *net, size_t layer, size_t r0, size_t r1,
                             const fgd_update_params *params) noexcept nogil
 cdef double net_norm_scale(fgd_net *net) noexcept nogil
+cdef uint64_t net_steps(const fgd_net *net) noexcept nogil
 cdef fgd_update_params step_params(const fgd_net *net, uint64_t step, double lr,
                                    double weight_sum) noexcept nogil
 cdef void net_add_loss(const fgd_net *net, size_t n, double loss_sum, double weight_sum,

@@ -55,6 +55,7 @@ cdef extern from "fgd_net.h" nogil:
                        const fgd_update_params *)
     int fgd_net_apply_gradient(fgd_net *, size_t, size_t, size_t, const fgd_update_params *)
     double fgd_net_norm_scale(fgd_net *)
+    uint64_t fgd_net_steps(const fgd_net *)
     fgd_update_params fgd_step_params(const fgd_net *, uint64_t, double, double)
     void fgd_net_add_loss(const fgd_net *, size_t, double, double, double, fgd_progress *)
     double fgd_mean_loss(double, double)
@@ -139,6 +140,9 @@ cdef int net_apply_gradient(fgd_net *net, size_t layer, size_t r0, size_t r1,
 
 cdef double net_norm_scale(fgd_net *net) noexcept nogil:
     return fgd_net_norm_scale(net)
+
+cdef uint64_t net_steps(const fgd_net *net) noexcept nogil:
+    return fgd_net_steps(net)
 
 cdef fgd_update_params step_params(const fgd_net *net, uint64_t step, double lr,
                                    double weight_sum) noexcept nogil:

@@ -626,9 +626,9 @@ class Network:
             if resume and self._resume is not None:
                 restore_callbacks(self, hooks, self._resume["callbacks"])
 
-            before, first = self._training_changes(), self.step
             # Checking takes its time: another thread's fit may have begun meanwhile.
             with self._fitting:
+                before, first = self._training_changes(), self.step
                 try:
                     self._build_once(data.X.shape[1])
                     self._check_weights()
