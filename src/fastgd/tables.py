@@ -197,7 +197,10 @@ def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         version = np.lib.format.read_magic(stream)
         if version not in _NPY_HEADERS:
             raise ValueError(f"{name} is of version {version} of the format NPY")
-        shape, _, dtype = _NPY_HEADERS[version](stream)
+        try:
+            shape, _, dtype = _NPY_HEADERS[version](stream)
+        except TypeError as error:  # NumPy sorts the keys, whatever they are
+            raise ValueError(f"{name} has a header whose keys are no names") from error
     need = math.prod(shape) * max(dtype.itemsize, 1)
     if not all(0 <= n < 2**63 for n in shape):  # beside an axis of no elements, for instance
         raise ValueError(f"{name} of shape {shape} has an axis that no array can have")
