@@ -933,10 +933,7 @@ void fgd_activate_grad(fgd_dtype dtype, fgd_act act, double param, size_t n, con
     fgd_fp_leave(mode);
 }
 
-uint64_t fgd_net_steps(const fgd_net *net)
-{
-    return __atomic_load_n(&net->step, __ATOMIC_RELAXED);
-}
+uint64_t fgd_net_steps(const fgd_net *net) { return __atomic_load_n(&net->step, __ATOMIC_RELAXED); }
 
 int fgd_all_finite(fgd_dtype dtype, size_t n, const void *x)
 {

@@ -26,8 +26,8 @@ _DTYPES = ("float32", "float64")
 # ones take the 16-chain sums.
 _SHAPES = ((1, 1, 1), (5, 3, 2), (16, 16, 16), (33, 19, 4), (67, 45, 37))
 # Beyond one tile of the bounds; beyond one band of an update, and few samples in a layer that is so
-# wide that they have products of their own, or so large that plain SGD has an update of its own, and
-# in products more than a tile of samples.
+# wide that they have products of their own, or so large that plain SGD has an update of its own,
+# and of more samples than one tile of products has.
 _LARGE, _WIDE, _FAR = (131, 530, 259), (3, 27, 259), (7, 260, 259)
 _OPTIMIZERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("sgd", {}),
