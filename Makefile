@@ -20,7 +20,7 @@ WHEELS_ARGS ?=
 # Seconds for each target, and which ones; all of them by default
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
-# Files of tests for test-asan, all by default: make test-asan TEST_FILES="test_engine test_io"
+# Files of tests for test-asan and test-tsan, all by default: make test-asan TEST_FILES="test_engine test_io"
 TEST_FILES ?=
 
 BIN := $(VENV)/bin
