@@ -263,7 +263,7 @@ int main(int argc, char **argv)
         for (size_t k = 0; k < n_isas; k++) {
             fgd_active = isas[k];
             blocking = (fgd_blocking){between(512, 100000), between(0, 150000), between(1, 400),
-                                      one_of(2)};
+                                      between(1, 40), one_of(2)};
             const char *isa = isas[k]->f32.isa;
             all_kernels_f32(&isas[k]->f32, isa);
             all_kernels_f64(&isas[k]->f64, isa);
