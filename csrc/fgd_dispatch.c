@@ -13,10 +13,10 @@ const fgd_kernels *fgd_active = &fgd_kernels_scalar;
  * Weights of few samples that are asked for as for the first-level cache leave it again before their
  * use; they come sooner from the second-level one alone on Zen 4, by 3 to 9 % on a Xeon, but not on
  * Zen 5.  There it costs time to load and store the sums of few samples more often than every 32 rows. */
-static const fgd_blocking usual = {24 * 1024, 36 * 1024, 256, 16, 1};
-static const fgd_blocking of_zen4_avx512 = {96 * 1024, 144 * 1024, 384, 16, 1};
-static const fgd_blocking of_zen5 = {24 * 1024, 36 * 1024, 256, 16, 0};
-static const fgd_blocking of_zen5_avx512 = {24 * 1024, 52 * 1024, 256, 32, 0};
+static const fgd_blocking usual = {24 * 1024, 36 * 1024, 256, 16, FGD_TO_SECOND_LEVEL};
+static const fgd_blocking of_zen4_avx512 = {96 * 1024, 144 * 1024, 384, 16, FGD_TO_SECOND_LEVEL};
+static const fgd_blocking of_zen5 = {24 * 1024, 36 * 1024, 256, 16, FGD_TO_FIRST_LEVEL};
+static const fgd_blocking of_zen5_avx512 = {24 * 1024, 52 * 1024, 256, 32, FGD_TO_FIRST_LEVEL};
 const fgd_blocking *fgd_active_blocking = &usual;
 
 const char *const fgd_isa_names[FGD_N_ISAS] = {"scalar", "neon", "avx2", "avx512"};

@@ -34,18 +34,18 @@ static void TYPE(faulty_turned_product)(size_t rows, size_t n, size_t k, const R
 
 static void TYPE(faulty_streamed_product)(size_t n, size_t k, size_t cols, const REAL *x,
                                           size_t ldx, const REAL *w, size_t ldw, REAL *sums,
-                                          size_t lds, const REAL *next, int to_second_level)
+                                          size_t lds, const REAL *next, fgd_purpose purpose)
 {
-    sound->TABLE.streamed_product(n, k, cols, x, ldx, w, ldw, sums, lds, next, to_second_level);
+    sound->TABLE.streamed_product(n, k, cols, x, ldx, w, ldw, sums, lds, next, purpose);
     SPOIL(sums[0]);
 }
 
 static void TYPE(faulty_streamed_update)(size_t rows, size_t n, size_t cols, const REAL *x,
                                          size_t ldx, const REAL *delta, size_t ldd, TYPE(sgd) * sgd,
-                                         const REAL *next, int to_second_level)
+                                         const REAL *next, fgd_purpose purpose)
 {
     REAL *const w = sgd->w;
-    sound->TABLE.streamed_update(rows, n, cols, x, ldx, delta, ldd, sgd, next, to_second_level);
+    sound->TABLE.streamed_update(rows, n, cols, x, ldx, delta, ldd, sgd, next, purpose);
     SPOIL(w[0]);
 }
 

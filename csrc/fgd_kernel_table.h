@@ -37,10 +37,10 @@ extern const fgd_kernels *fgd_active;
 /* How its products pass through the caches, set where fgd_active is; the results have the same bits
  * with any.  All of k is one block where a panel of B has at most whole_bytes; else a block's has
  * panel_bytes and at most most_k steps.  Weights of few samples are read at most most_rows rows at a
- * time, while the next ones are asked for as for the second-level cache, or as for the first. */
+ * time, while the next ones are asked for with this purpose, not to be written. */
 typedef struct {
     size_t panel_bytes, whole_bytes, most_k, most_rows;
-    int asks_second_level;
+    fgd_purpose purpose;
 } fgd_blocking;
 
 extern const fgd_blocking *fgd_active_blocking;

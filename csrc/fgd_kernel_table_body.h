@@ -8,6 +8,7 @@ typedef struct {
     REAL neg_lr;
     int has_terms;    /* of the gradient, which is else taken as it is: */
     REAL clip, decay; /* it is clipped to +-clip, which may be inf, then decay * w is added */
+    int is_shared; /* another core may keep w, which a tile asks for, to write it, before its sums */
     int diverged; /* OUT: set if a weight keeps its value, since the new one is not finite */
 } TYPE(sgd);
 
@@ -28,9 +29,9 @@ typedef int (*TYPE(update_fn))(size_t rows, size_t n, REAL *w, REAL *s1, REAL *s
 typedef struct {
     const fgd_matrix *x, *y;
     const int64_t *order; /* NULL: rows in place */
-    size_t first;         /* position of the first step's row */
+    size_t first; /* position of the first step's row */
     const double *lrs;
-    TYPE(act_fn) act;           /* NULL: identity */
+    TYPE(act_fn) act; /* NULL: identity */
     TYPE(act_grad_fn) act_grad; /* NULL: identity */
     TYPE(loss_fn) loss;
     REAL act_param, loss_param;
@@ -49,7 +50,7 @@ typedef struct {
     int fuses; /* micro-kernels may do the work of relu's act and act_grad, and of SGD */
     size_t max_vectors;
     size_t tile_rows[5];
-    TYPE(ukr_fn) ukr_by_row[5][25];    /* A is a[i * as + k] */
+    TYPE(ukr_fn) ukr_by_row[5][25]; /* A is a[i * as + k] */
     TYPE(ukr_fn) ukr_by_column[5][25]; /* A is a[k * as + i] */
     void (*chain16)(size_t units, size_t fan_in, size_t n, const REAL *x, size_t ldx, const REAL *w,
                     size_t ldw, const REAL *bias, REAL *z, size_t ldz);
@@ -60,10 +61,10 @@ typedef struct {
                               size_t ldd, size_t n_summed, REAL *sums);
     void (*streamed_product)(size_t n, size_t k, size_t cols, const REAL *x, size_t ldx,
                              const REAL *w, size_t ldw, REAL *sums, size_t lds, const REAL *next,
-                             int to_second_level);
+                             fgd_purpose purpose);
     void (*streamed_update)(size_t rows, size_t n, size_t cols, const REAL *x, size_t ldx,
                             const REAL *delta, size_t ldd, TYPE(sgd) * sgd, const REAL *next,
-                            int to_second_level);
+                            fgd_purpose purpose);
     void (*turned_product)(size_t rows, size_t n, size_t k, const REAL *w, size_t ldw,
                            const REAL *x, size_t ldx, REAL *sums, size_t lds);
     void (*gather)(const fgd_matrix *matrix, const int64_t *order, size_t first, size_t n_samples,

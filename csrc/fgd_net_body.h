@@ -120,7 +120,7 @@ static void TYPE(thin_pre_activation)(const fgd_net *net, const TYPE(table) * t,
         const int is_last = p + rows == layer->fan_in; /* then what is there already is asked for */
         t->streamed_product(cols->n_samples, rows, padded, x + p * net->ldb, net->ldb, now,
                             layer->ldw, cols->scratch, lds, is_last ? now : now + rows * layer->ldw,
-                            fgd_active_blocking->asks_second_level);
+                            fgd_active_blocking->purpose);
     }
     t->transpose(cols->n, padded, cols->scratch, lds, z + begin * net->ldb + cols->c0, net->ldb);
 }
@@ -401,33 +401,39 @@ static TYPE(product) TYPE(gradient)(const fgd_net *net, size_t l, size_t r0, siz
                            .ldb = layer->ldw};
 }
 
+/* Rows of W that are updated; those from end to known come next and may be asked for. */
+typedef struct {
+    size_t begin, end, known;
+    int are_shared; /* other threads have read them, or lines beside them that a core fetches too */
+} TYPE(rows);
+
 /* The update of the weights from sgd->w on by the gradient of product, some rows at a time, while the
  * next ones are asked for, of n_known rows from there. */
 static void TYPE(stream_update)(const TYPE(table) * t, const TYPE(product) * product,
-                                TYPE(sgd) * sgd, size_t n_known, fgd_ahead *ahead)
+                                TYPE(sgd) * sgd, size_t n_known, int are_shared, fgd_ahead *ahead)
 {
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL), m = product->m;
     REAL *const w = sgd->w;
+    const fgd_purpose purpose = are_shared ? FGD_TO_WRITE : fgd_active_blocking->purpose;
     FOR_BLOCKS(r, rows, m, unit)
     {
         sgd->w = w + (ptrdiff_t)r * sgd->ldw;
         const int is_last = r + rows >= n_known; /* then what is there already is asked for */
         t->streamed_update(rows, product->k, product->n, product->a + r * product->as, product->as,
                            product->b, product->ldb, sgd,
-                           is_last ? sgd->w : sgd->w + (ptrdiff_t)rows * sgd->ldw,
-                           fgd_active_blocking->asks_second_level);
+                           is_last ? sgd->w : sgd->w + (ptrdiff_t)rows * sgd->ldw, purpose);
         if (ahead) fgd_look_ahead(ahead);
     }
 }
 
-/* Gradient sums of rows [r0, r1) of W, and of some units, go, tile by tile, straight into the
- * update: no gradient is stored.  Rows before end come next. */
-static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l, size_t r0,
-                             size_t r1, size_t end, TYPE(units) units, size_t k, int dropout,
-                             const REAL *input, const fgd_update_params *params, REAL *scratch,
-                             fgd_ahead *ahead)
+/* Gradient sums of some rows of W, and of some units, go, tile by tile, straight into the update: no
+ * gradient is stored. */
+static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l, TYPE(rows) rows,
+                             TYPE(units) units, size_t k, int dropout, const REAL *input,
+                             const fgd_update_params *params, REAL *scratch, fgd_ahead *ahead)
 {
     const fgd_layer *layer = &net->layers[l];
+    const size_t r0 = rows.begin, r1 = rows.end;
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL), c0 = units.begin;
     TYPE(layer_pass) pass = {.net = net, .t = t, .layer = layer, .r0 = r0, .c0 = c0};
     fgd_update_params own;
@@ -437,7 +443,7 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
     TYPE(product) product = TYPE(gradient)(net, l, r0, r1, k, dropout, input);
     product.b += c0;
     product.n = (units.end - c0 + unit - 1) / unit * unit;
-    pass.end = end;
+    pass.end = rows.known;
     const int few_samples = k <= FGD_ALIGN_BYTES / sizeof(REAL);
     product.most_m = fgd_net_block_rows(net, l, k, 0);
     product.scratch = scratch;
@@ -448,11 +454,12 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
            .neg_lr = (REAL)-p->lr,
            .has_terms = p->clip_value > 0 || p->weight_decay != 0,
            .clip = p->clip_value > 0 ? (REAL)p->clip_value : (REAL)__builtin_inf(),
-           .decay = (REAL)p->weight_decay};
+           .decay = (REAL)p->weight_decay,
+           .is_shared = rows.are_shared && fgd_is_near(layer, sizeof(REAL))};
     const int in_tile = t->fuses && net->opt == FGD_OPT_SGD && fgd_is_in_tile(p);
     if (in_tile && fgd_is_streamed(net, l, k)) {
         sgd.w = (REAL *)layer->w + r0 * layer->ldw + c0;
-        TYPE(stream_update)(t, &product, &sgd, end - r0, ahead);
+        TYPE(stream_update)(t, &product, &sgd, rows.known - r0, rows.are_shared, ahead);
         return sgd.diverged;
     }
     if (in_tile) {
@@ -659,9 +666,9 @@ static int TYPE(derive_and_update)(const TYPE(part) * part, size_t l, size_t r0,
     for (size_t r = r0; r < r1; r += unit) { /* as many as are turned at once */
         const size_t end = r1 - r < unit ? r1 : r + unit;
         TYPE(backward)(part->net, part->t, l, &part->all, (TYPE(units)){r, end}, 1);
-        diverged |= TYPE(update_rows)(part->net, part->t, l, r, end, asks ? r1 : end,
-                                      TYPE(all_units)(layer), n, 1, part->input, &p,
-                                      part->own.scratch, NULL);
+        const TYPE(rows) rows = {r, end, asks ? r1 : end, part->worker->n_threads > 1};
+        diverged |= TYPE(update_rows)(part->net, part->t, l, rows, TYPE(all_units)(layer), n, 1,
+                                      part->input, &p, part->own.scratch, NULL);
     }
     return diverged;
 }
@@ -870,10 +877,10 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
                 const TYPE(units) units =
                     by_units ? TYPE(units_of)(layer, worker) : TYPE(all_units)(layer);
                 const size_t first = by_units ? 0 : r0, end = by_units ? layer->fan_in : r1;
+                const TYPE(rows) rows = {first, end, end, workers > 1};
                 if (end > first)
-                    diverged |=
-                        TYPE(update_rows)(net, t, l, first, end, end, units, batch.n, 1, input, &p,
-                                          scratch, l == 0 && ahead.share ? &ahead : NULL);
+                    diverged |= TYPE(update_rows)(net, t, l, rows, units, batch.n, 1, input, &p,
+                                                  scratch, l == 0 && ahead.share ? &ahead : NULL);
             }
         }
         if (is_stored) {
@@ -971,7 +978,8 @@ static int TYPE(update)(fgd_net *net, const fgd_batch *batch, size_t l, size_t r
     REAL *scratch = net->scratch[0];
     fgd_update_params p = *params;
     const TYPE(units) units = TYPE(all_units)(&net->layers[l]);
-    int diverged = TYPE(update_rows)(net, t, l, r0, r1, r1, units, batch->n, batch->dropout,
+    const TYPE(rows) rows = {r0, r1, r1, 0};
+    int diverged = TYPE(update_rows)(net, t, l, rows, units, batch->n, batch->dropout,
                                      net->input[0], &p, scratch, NULL);
     p.l1 = p.l2 = 0;
     if (r0 == 0) {

@@ -92,6 +92,10 @@ typedef enum { FGD_ACCOUNT_MEAN, FGD_ACCOUNT_SKLEARN, FGD_ACCOUNT_SUM } fgd_acco
 /* What a micro-kernel does beside its sums, see template/gemm.h. */
 enum { FGD_UKR_LOAD_C = 1, FGD_UKR_RELU = 2 };
 
+/* Where lines of memory that are asked for are wanted.  To be written: no other core keeps them then, which
+ * a store would have to wait for. */
+typedef enum { FGD_TO_FIRST_LEVEL, FGD_TO_SECOND_LEVEL, FGD_TO_WRITE } fgd_purpose;
+
 /* Lines of memory that a later kernel will need.  A micro-kernel asks for those at `at` and two
  * distances from there, which may be 0, before every FGD_UKR_STEPS steps of k.  In bytes. */
 enum { FGD_UKR_STEPS = 4 };

@@ -5,7 +5,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-FGD_TARGET_BEGIN("avx2,fma")
+FGD_TARGET_BEGIN("avx2,fma,prfchw")
 #define FGD_ISA avx2
 #include "isa/avx2.h"
 #include "template/kernels.h"

@@ -5,7 +5,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-FGD_TARGET_BEGIN("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
+FGD_TARGET_BEGIN("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,prfchw")
 #define FGD_ISA avx512
 #define FGD_NARROW fgd_kernels_avx2
 #include "isa/avx512.h"

@@ -70,18 +70,37 @@ BROKEN = {
 }  # fmt: skip
 
 
+# One instruction set is enough for these, and sooner compiled.
+SCALAR = {"kernels": "kernels_scalar.c", "flags": "-DFGD_SCALAR_ONLY"}
+
+
+def test_the_program_of_guarded_arrays_runs_with_the_core_as_it_is(tmp_path):
+    done = guarded_program(tmp_path, ROOT / "csrc", "3", **SCALAR)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.stdout.endswith("nothing beyond an array\n")
+
+
+def broken_core(kernel):
+    """Return the file that a kernel of BROKEN is in, and its text with the kernel broken."""
+    name, right, wrong = BROKEN[kernel]
+    text = (ROOT / "csrc" / name).read_text()
+    assert text.count(right) == 1, f"{name}: what is to be broken is there {text.count(right)} times"
+    return name, text.replace(right, wrong)
+
+
+@pytest.mark.parametrize("kernel", BROKEN)
+def test_what_is_broken_on_purpose_is_still_in_the_core(kernel):
+    name, text = broken_core(kernel)
+    assert text != (ROOT / "csrc" / name).read_text()
+
+
 @pytest.mark.grid
 @pytest.mark.parametrize("kernel", BROKEN)
 def test_an_element_too_far_ends_the_program(kernel, tmp_path):
     core = tmp_path / "csrc"
     shutil.copytree(ROOT / "csrc", core)
-    name, right, wrong = BROKEN[kernel]
-    text = (core / name).read_text()
-    assert text.count(right) == 1
-    (core / name).write_text(text.replace(right, wrong))
-    # One instruction set is enough, and sooner compiled.
-    done = guarded_program(
-        tmp_path, core, "20", kernels="kernels_scalar.c", flags="-DFGD_SCALAR_ONLY"
-    )
+    name, text = broken_core(kernel)
+    (core / name).write_text(text)
+    done = guarded_program(tmp_path, core, "20", **SCALAR)
     assert done.returncode == 3
     assert "access to guarded memory" in done.stdout

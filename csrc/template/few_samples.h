@@ -10,13 +10,15 @@ typedef struct {
     size_t row_bytes, stride;
 } FN(asked_rows);
 
-FGD_INLINE void FN(ask_lines)(const int lines, const int to_second_level, FN(asked_rows) * ask)
+FGD_INLINE void FN(ask_lines)(const int lines, const int purpose, FN(asked_rows) * ask)
 {
     if (lines == 0) return; /* of one vector that is shorter than a line */
     FGD_UNROLL(4)
     for (int i = 0; i < lines; i++) {
         const void *const line = (const void *)(ask->at + (uintptr_t)(i * FGD_ALIGN_BYTES));
-        if (to_second_level)
+        if (purpose == FGD_TO_WRITE)
+            __builtin_prefetch(line, 1);
+        else if (purpose == FGD_TO_SECOND_LEVEL)
             __builtin_prefetch(line, 0, 2);
         else
             __builtin_prefetch(line);
@@ -28,10 +30,9 @@ FGD_INLINE void FN(ask_lines)(const int lines, const int to_second_level, FN(ask
 }
 
 /* n rows of sums, nv vectors wide, while lines are asked for if asks. */
-FGD_INLINE void FN(streamed_tile)(const int n, const int nv, const int asks,
-                                  const int to_second_level, size_t k, const REAL *x, size_t ldx,
-                                  const REAL *w, size_t ldw, REAL *sums, size_t lds,
-                                  FN(asked_rows) * ask)
+FGD_INLINE void FN(streamed_tile)(const int n, const int nv, const int asks, const int purpose,
+                                  size_t k, const REAL *x, size_t ldx, const REAL *w, size_t ldw,
+                                  REAL *sums, size_t lds, FN(asked_rows) * ask)
 {
     FN(asked_rows) asked = *ask; /* in registers */
     VF acc[24];
@@ -39,9 +40,7 @@ FGD_INLINE void FN(streamed_tile)(const int n, const int nv, const int asks,
     for (int s = 0; s < n; s++) FGD_UNROLL(4)
     for (int j = 0; j < nv; j++) acc[s * nv + j] = V(load)(sums + (size_t)s * lds + j * LANES);
     for (size_t p = 0; p < k; p++) {
-        if (asks)
-            FN(ask_lines)(nv * LANES * (int)sizeof(REAL) / FGD_ALIGN_BYTES, to_second_level,
-                          &asked);
+        if (asks) FN(ask_lines)(nv * LANES * (int)sizeof(REAL) / FGD_ALIGN_BYTES, purpose, &asked);
         VF wv[4];
         FGD_UNROLL(4)
         for (int j = 0; j < nv; j++) wv[j] = V(load)(w + j * LANES);
@@ -64,12 +63,12 @@ FGD_INLINE void FN(streamed_tile)(const int n, const int nv, const int asks,
 
 /* Up to six samples at a time, in tiles of nearly equal height.  All but the first find W in the
  * first-level cache; the last one asks for what comes next. */
-FGD_INLINE void FN(streamed_panel)(const int nv, const int to_second_level, size_t n, size_t k,
+FGD_INLINE void FN(streamed_panel)(const int nv, const int purpose, size_t n, size_t k,
                                    const REAL *x, size_t ldx, const REAL *w, size_t ldw, REAL *sums,
                                    size_t lds, FN(asked_rows) * ask)
 {
 #define FGD_TILE(n, asks) \
-    FN(streamed_tile)(n, nv, asks, asks && to_second_level, k, x, ldx, w, ldw, sums, lds, ask)
+    FN(streamed_tile)(n, nv, asks, asks ? purpose : 0, k, x, ldx, w, ldw, sums, lds, ask)
     for (size_t tiles = (n + 5) / 6; tiles > 1; tiles--) {
         const size_t rows = (n + tiles - 1) / tiles;
         switch (rows) {
@@ -94,7 +93,7 @@ FGD_INLINE void FN(streamed_panel)(const int nv, const int to_second_level, size
 #undef FGD_TILE
 }
 
-FGD_INLINE void FN(streamed_panels)(const int to_second_level, size_t n, size_t k, size_t cols,
+FGD_INLINE void FN(streamed_panels)(const int purpose, size_t n, size_t k, size_t cols,
                                     const REAL *x, size_t ldx, const REAL *w, size_t ldw,
                                     REAL *sums, size_t lds, const REAL *next)
 {
@@ -104,31 +103,31 @@ FGD_INLINE void FN(streamed_panels)(const int to_second_level, size_t n, size_t 
     ask = {(uintptr_t)next, (uintptr_t)next + row_bytes, row_bytes, ldw * sizeof(REAL)};
     size_t j = 0;
     for (; j + WIDE * LANES <= cols; j += WIDE * LANES)
-        FN(streamed_panel)(WIDE, to_second_level, n, k, x, ldx, w + j, ldw, sums + j, lds, &ask);
+        FN(streamed_panel)(WIDE, purpose, n, k, x, ldx, w + j, ldw, sums + j, lds, &ask);
     for (; j < cols; j += LANES)
-        FN(streamed_panel)(1, to_second_level, n, k, x, ldx, w + j, ldw, sums + j, lds, &ask);
+        FN(streamed_panel)(1, purpose, n, k, x, ldx, w + j, ldw, sums + j, lds, &ask);
 }
 
 /* sums[s][j] = fma(x[p][s], w[p][j], sums[s][j]) for p ascending, n samples s, k rows p of w, and cols
  * columns j, of whole lines.  Meanwhile about k rows from next on are asked for. */
 static void FN(streamed_product)(size_t n, size_t k, size_t cols, const REAL *x, size_t ldx,
                                  const REAL *w, size_t ldw, REAL *sums, size_t lds,
-                                 const REAL *next, int to_second_level)
+                                 const REAL *next, fgd_purpose purpose)
 {
-    if (to_second_level)
-        FN(streamed_panels)(1, n, k, cols, x, ldx, w, ldw, sums, lds, next);
+    if (purpose == FGD_TO_SECOND_LEVEL)
+        FN(streamed_panels)(FGD_TO_SECOND_LEVEL, n, k, cols, x, ldx, w, ldw, sums, lds, next);
     else
-        FN(streamed_panels)(0, n, k, cols, x, ldx, w, ldw, sums, lds, next);
+        FN(streamed_panels)(FGD_TO_FIRST_LEVEL, n, k, cols, x, ldx, w, ldw, sums, lds, next);
 }
 
 /* The sums of mr rows of weights over n samples, nv vectors wide, and the update by them. */
-FGD_INLINE void FN(streamed_update_tile)(const int mr, const int nv, const int to_second_level,
-                                         size_t n, const REAL *x, size_t ldx, const REAL *delta,
-                                         size_t ldd, TYPE(sgd) * sgd, FN(asked_rows) * ask)
+FGD_INLINE void FN(streamed_update_tile)(const int mr, const int nv, const int purpose, size_t n,
+                                         const REAL *x, size_t ldx, const REAL *delta, size_t ldd,
+                                         TYPE(sgd) * sgd, FN(asked_rows) * ask)
 {
     FGD_UNROLL(4)
     for (int i = 0; i < mr; i++)
-        FN(ask_lines)(nv * LANES * (int)sizeof(REAL) / FGD_ALIGN_BYTES, to_second_level, ask);
+        FN(ask_lines)(nv * LANES * (int)sizeof(REAL) / FGD_ALIGN_BYTES, purpose, ask);
     VF acc[24];
     FGD_UNROLL(24)
     for (int i = 0; i < mr * nv; i++) acc[i] = V(zero)();
@@ -150,15 +149,15 @@ FGD_INLINE void FN(streamed_update_tile)(const int mr, const int nv, const int t
     sgd->w += nv * LANES;
 }
 
-FGD_INLINE void FN(streamed_update_rows)(const int mr, const int to_second_level, size_t n,
-                                         size_t cols, const REAL *x, size_t ldx, const REAL *delta,
-                                         size_t ldd, TYPE(sgd) * sgd, FN(asked_rows) * ask)
+FGD_INLINE void FN(streamed_update_rows)(const int mr, const int purpose, size_t n, size_t cols,
+                                         const REAL *x, size_t ldx, const REAL *delta, size_t ldd,
+                                         TYPE(sgd) * sgd, FN(asked_rows) * ask)
 {
     size_t j = 0;
     for (; j + 4 * LANES <= cols; j += 4 * LANES)
-        FN(streamed_update_tile)(mr, 4, to_second_level, n, x, ldx, delta + j, ldd, sgd, ask);
+        FN(streamed_update_tile)(mr, 4, purpose, n, x, ldx, delta + j, ldd, sgd, ask);
     for (; j < cols; j += LANES)
-        FN(streamed_update_tile)(mr, 1, to_second_level, n, x, ldx, delta + j, ldd, sgd, ask);
+        FN(streamed_update_tile)(mr, 1, purpose, n, x, ldx, delta + j, ldd, sgd, ask);
 }
 
 /* The update of rows of weights at sgd->w, cols columns of whole lines, by their gradient, x [rows][n]
@@ -167,7 +166,7 @@ FGD_INLINE void FN(streamed_update_rows)(const int mr, const int to_second_level
  * rows from next on are asked for. */
 static void FN(streamed_update)(size_t rows, size_t n, size_t cols, const REAL *x, size_t ldx,
                                 const REAL *delta, size_t ldd, TYPE(sgd) * sgd, const REAL *next,
-                                int to_second_level)
+                                fgd_purpose purpose)
 {
     enum {
         ROWS = FGD_VECTOR_REGISTERS >= 32 ? 4 : 2,
@@ -179,9 +178,8 @@ static void FN(streamed_update)(size_t rows, size_t n, size_t cols, const REAL *
     FN(asked_rows)
     ask = {(uintptr_t)next, (uintptr_t)next + row_bytes, row_bytes,
            (size_t)sgd->ldw * sizeof(REAL)};
-#define FGD_ROWS(mr)                                                                               \
-    FN(streamed_update_rows)(mr, to_second_level, n, width, x + r * ldx, ldx, delta + j, ldd, sgd, \
-                             &ask)
+#define FGD_ROWS(mr) \
+    FN(streamed_update_rows)(mr, purpose, n, width, x + r * ldx, ldx, delta + j, ldd, sgd, &ask)
     for (size_t j = 0; j < cols; j += piece) {
         const size_t width = cols - j < piece ? cols - j : piece;
         for (size_t r = 0; r < rows; r += ROWS) {

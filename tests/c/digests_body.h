@@ -87,11 +87,12 @@ static void NAME(compare_sgd)(const TABLE_TYPE *t, size_t mr, size_t nv, size_t 
                         .neg_lr = (REAL)-lr,
                         .has_terms = kind > 1,
                         .clip = clip > 0 ? (REAL)clip : (REAL)__builtin_inf(),
-                        .decay = (REAL)decay};
+                        .decay = (REAL)decay,
+                        .is_shared = kind % 3 == 1};
         if (mr)
             NAME(product)(t, 0, mr, nv, m, n, k, a, NAME(LD), b, c, NULL, NULL, &sgd, 0);
         else
-            t->streamed_update(m, k, n, a, NAME(LD), b, NAME(LD), &sgd, w, kind & 1);
+            t->streamed_update(m, k, n, a, NAME(LD), b, NAME(LD), &sgd, w, (fgd_purpose)(kind % 3));
         const int kept = t->update[FGD_OPT_SGD](m, n, expected, NULL, NULL, NAME(LD), gradient,
                                                 NAME(LD), &params);
         expect(!memcmp(w, expected, sizeof w), "a tile's update is the kernel's");
@@ -162,7 +163,8 @@ static void NAME(show_products)(const TABLE_TYPE *t)
                     NAME(compare_sgd)(t, 0, 0, m, n, k, a, b, first);
                 if (form == 2 && by_column) {
                     memcpy(c, start, sizeof start);
-                    t->streamed_product(m, k, n, a, NAME(LD), b, NAME(LD), c, NAME(LD), b, which & 1);
+                    t->streamed_product(m, k, n, a, NAME(LD), b, NAME(LD), c, NAME(LD), b,
+                                        (fgd_purpose)(which & 1));
                     expect(NAME(are_same)(c, first), "the bits of tiles from rows that are streamed");
                 }
                 NAME(add)(m, n, first, NAME(LD));

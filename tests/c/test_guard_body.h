@@ -31,7 +31,8 @@ static void NAME(tiles)(const TABLE_TYPE *t, const char *isa)
                 REAL *c = NAME(array)(mr, n, ldc);
                 SGD_TYPE sgd = {.w = NAME(array)(mr, n, ldc),
                                 .ldw = (ptrdiff_t)ldc,
-                                .has_terms = one_of(2)};
+                                .has_terms = one_of(2),
+                                .is_shared = one_of(2)};
                 const fgd_ask none = {(const char *)a, 0, 0, 0};
                 CASE("tile of %zu x %zu vectors, k %zu, by_column %d", mr, nv, k, by_column);
                 (by_column ? t->ukr_by_column : t->ukr_by_row)[nv][mr](
@@ -149,7 +150,7 @@ static void NAME(moves)(const TABLE_TYPE *t, const char *isa)
     const REAL *streamed = NAME(array)(k, units, ldd_of_few);
     t->streamed_product(samples_of_few, k, units, NAME(array)(k, samples_of_few, lds), lds, streamed,
                         ldd_of_few, NAME(array)(samples_of_few, units, ldd_of_few), ldd_of_few,
-                        streamed, one_of(2));
+                        streamed, (fgd_purpose)one_of(2));
     CASE("streamed_update of %zu rows, %zu samples, %zu columns", k, samples_of_few, units);
     SGD_TYPE sgd = {.w = NAME(array)(k, units, ldd_of_few),
                     .ldw = (ptrdiff_t)ldd_of_few,
@@ -159,7 +160,7 @@ static void NAME(moves)(const TABLE_TYPE *t, const char *isa)
                     .decay = (REAL)0.1};
     t->streamed_update(k, samples_of_few, units, NAME(array)(k, samples_of_few, lds), lds,
                        NAME(array)(samples_of_few, units, ldd_of_few), ldd_of_few, &sgd, sgd.w,
-                       one_of(2));
+                       (fgd_purpose)one_of(3));
     const size_t n = UNIT * between(1, 3), features = between(1, 80), samples = between(1, n);
     const size_t pitch = features + between(0, 3), padded = (features + UNIT - 1) / UNIT * UNIT;
     /* Rows of the table's own type, of bytes, and of misaligned numbers. */
