@@ -17,15 +17,22 @@ FGD_INLINE void FN(transpose_block)(const REAL *const *rows, const REAL *at, siz
     }
 }
 
-/* dst[cols][ldd] = transpose of src[rows][lds]; rows and cols are multiples of LANES. */
+/* dst[cols][ldd] = transpose of src[rows][lds]; rows and cols are multiples of LANES.  Other threads have
+ * read what was in dst: the next block's lines are asked for to be written. */
 static void FN(transpose)(size_t rows, size_t cols, const REAL *src, size_t lds, REAL *dst,
                           size_t ldd)
 {
     for (size_t i = 0; i < rows; i += LANES) {
         const REAL *row[LANES];
         for (size_t r = 0; r < LANES; r++) row[r] = src + (i + r) * lds;
-        for (size_t j = 0; j < cols; j += LANES)
-            FN(transpose_block)(row, NULL, j, dst + j * ldd + i, ldd);
+        for (size_t j = 0; j < cols; j += LANES) {
+            REAL *const to = dst + j * ldd + i;
+            if (j + LANES < cols) {
+                FGD_UNROLL(16)
+                for (size_t q = 0; q < LANES; q++) __builtin_prefetch(to + (LANES + q) * ldd, 1);
+            }
+            FN(transpose_block)(row, NULL, j, to, ldd);
+        }
     }
 }
 
