@@ -84,7 +84,8 @@ def broken_core(kernel):
     """Return the file that a kernel of BROKEN is in, and its text with the kernel broken."""
     name, right, wrong = BROKEN[kernel]
     text = (ROOT / "csrc" / name).read_text()
-    assert text.count(right) == 1, f"{name}: what is to be broken is there {text.count(right)} times"
+    count = text.count(right)
+    assert count == 1, f"{name}: what is to be broken is there {count} times"
     return name, text.replace(right, wrong)
 
 
