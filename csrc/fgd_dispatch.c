@@ -11,8 +11,8 @@ const fgd_kernels *fgd_active = &fgd_kernels_scalar;
  * than the multiply-adds take them, as to AVX-512 on Zen 4.  On Zen 5 (measured on model 2, with full
  * 512-bit units) it does not quite, but one block instead of two or three loads and stores C less often.
  * Weights of few samples that are asked for as for the first-level cache leave it again before their
- * use; they come sooner from the second-level one alone on Zen 4, by 3 to 9 % on a Xeon, but not on
- * Zen 5.  There it costs time to load and store the sums of few samples more often than every 32 rows. */
+ * use: on Zen 4 and on a Xeon, by up to 9 % of a step, they come sooner from the second-level one.  Not on
+ * Zen 5, where it also costs time to load and store the sums of few samples more often than every 32 rows. */
 static const fgd_blocking usual = {24 * 1024, 36 * 1024, 256, 16, FGD_TO_SECOND_LEVEL};
 static const fgd_blocking of_zen4_avx512 = {96 * 1024, 144 * 1024, 384, 16, FGD_TO_SECOND_LEVEL};
 static const fgd_blocking of_zen5 = {24 * 1024, 36 * 1024, 256, 16, FGD_TO_FIRST_LEVEL};

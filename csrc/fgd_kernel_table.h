@@ -37,7 +37,7 @@ extern const fgd_kernels *fgd_active;
 /* How its products pass through the caches, set where fgd_active is; the results have the same bits
  * with any.  All of k is one block where a panel of B has at most whole_bytes; else a block's has
  * panel_bytes and at most most_k steps.  Weights of few samples are read at most most_rows rows at a
- * time, while the next ones are asked for with this purpose, not to be written. */
+ * time, while the next ones are asked for with this purpose, never FGD_TO_WRITE. */
 typedef struct {
     size_t panel_bytes, whole_bytes, most_k, most_rows;
     fgd_purpose purpose;

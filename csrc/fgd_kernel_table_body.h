@@ -8,7 +8,7 @@ typedef struct {
     REAL neg_lr;
     int has_terms;    /* of the gradient, which is else taken as it is: */
     REAL clip, decay; /* it is clipped to +-clip, which may be inf, then decay * w is added */
-    int is_shared; /* another core may keep w, which a tile asks for, to write it, before its sums */
+    int asks_to_write; /* before a tile's sums for its part of w, which another core may have */
     int diverged; /* OUT: set if a weight keeps its value, since the new one is not finite */
 } TYPE(sgd);
 

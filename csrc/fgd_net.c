@@ -38,7 +38,7 @@ enum {
     FGD_NARROW_BYTES = 512, /* a column of at most this is summed up sooner in shorter vectors */
     FGD_RESIDENT_BYTES = 256 * 1024, /* operands above this may have left a private cache */
     FGD_KEPT_BYTES = 512 * 1024,     /* so much of an operand stays in a private cache */
-    FGD_NEAR_BYTES = 2 * 1024 * 1024,
+    FGD_NEAR_BYTES = 2 * 1024 * 1024, /* weights of at most this are asked for by tiles */
     FGD_FAR_BYTES = 4 * 1024 * 1024, /* data above this are not in a private cache */
     FGD_SCRATCH_BYTES = FGD_SCRATCH_ROWS * FGD_ROW_BYTES
 };
@@ -278,8 +278,8 @@ static int fgd_is_far(const fgd_layer *layer, size_t size)
     return layer->fan_in * layer->ldw * size > FGD_RESIDENT_BYTES;
 }
 
-/* So few that threads which share a layer keep them in private caches.  Those of others come from beyond,
- * and a tile that asked for them would be held up. */
+/* So few weights that threads which share the layer keep them in private caches.  Those of larger layers
+ * come from beyond, and a tile that asked for them would be held up. */
 static int fgd_is_near(const fgd_layer *layer, size_t size)
 {
     return layer->fan_in * layer->ldw * size <= FGD_NEAR_BYTES;

@@ -414,14 +414,16 @@ static void TYPE(stream_update)(const TYPE(table) * t, const TYPE(product) * pro
 {
     const size_t unit = FGD_ALIGN_BYTES / sizeof(REAL), m = product->m;
     REAL *const w = sgd->w;
-    const fgd_purpose purpose = are_shared ? FGD_TO_WRITE : fgd_active_blocking->purpose;
     FOR_BLOCKS(r, rows, m, unit)
     {
         sgd->w = w + (ptrdiff_t)r * sgd->ldw;
         const int is_last = r + rows >= n_known; /* then what is there already is asked for */
+        /* Rows beyond the known ones are of another thread, which shall keep them. */
+        const int are_own = is_last || r + 2 * rows <= n_known;
         t->streamed_update(rows, product->k, product->n, product->a + r * product->as, product->as,
                            product->b, product->ldb, sgd,
-                           is_last ? sgd->w : sgd->w + (ptrdiff_t)rows * sgd->ldw, purpose);
+                           is_last ? sgd->w : sgd->w + (ptrdiff_t)rows * sgd->ldw,
+                           are_shared && are_own ? FGD_TO_WRITE : fgd_active_blocking->purpose);
         if (ahead) fgd_look_ahead(ahead);
     }
 }
@@ -455,7 +457,7 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
            .has_terms = p->clip_value > 0 || p->weight_decay != 0,
            .clip = p->clip_value > 0 ? (REAL)p->clip_value : (REAL)__builtin_inf(),
            .decay = (REAL)p->weight_decay,
-           .is_shared = rows.are_shared && fgd_is_near(layer, sizeof(REAL))};
+           .asks_to_write = rows.are_shared && fgd_is_near(layer, sizeof(REAL))};
     const int in_tile = t->fuses && net->opt == FGD_OPT_SGD && fgd_is_in_tile(p);
     if (in_tile && fgd_is_streamed(net, l, k)) {
         sgd.w = (REAL *)layer->w + r0 * layer->ldw + c0;
@@ -470,7 +472,7 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
     if (fgd_is_far(layer, sizeof(REAL))) {
         if (few_samples) {
             product.announce = TYPE(announce_update);
-        } else {
+        } else if (!(in_tile && sgd.asks_to_write)) { /* else tiles ask themselves */
             const size_t at = r0 * layer->ldw + c0;
             product.ldu = layer->ldw;
             product.updated[0] = (REAL *)layer->w + at;

@@ -91,8 +91,7 @@ def broken_core(kernel):
 
 @pytest.mark.parametrize("kernel", BROKEN)
 def test_what_is_broken_on_purpose_is_still_in_the_core(kernel):
-    name, text = broken_core(kernel)
-    assert text != (ROOT / "csrc" / name).read_text()
+    broken_core(kernel)  # asserts it
 
 
 @pytest.mark.grid

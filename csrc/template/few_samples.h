@@ -10,7 +10,7 @@ typedef struct {
     size_t row_bytes, stride;
 } FN(asked_rows);
 
-FGD_INLINE void FN(ask_lines)(const int lines, const int purpose, FN(asked_rows) * ask)
+FGD_INLINE void FN(ask_lines)(const int lines, const fgd_purpose purpose, FN(asked_rows) * ask)
 {
     if (lines == 0) return; /* of one vector that is shorter than a line */
     FGD_UNROLL(4)
@@ -30,9 +30,10 @@ FGD_INLINE void FN(ask_lines)(const int lines, const int purpose, FN(asked_rows)
 }
 
 /* n rows of sums, nv vectors wide, while lines are asked for if asks. */
-FGD_INLINE void FN(streamed_tile)(const int n, const int nv, const int asks, const int purpose,
-                                  size_t k, const REAL *x, size_t ldx, const REAL *w, size_t ldw,
-                                  REAL *sums, size_t lds, FN(asked_rows) * ask)
+FGD_INLINE void FN(streamed_tile)(const int n, const int nv, const int asks,
+                                  const fgd_purpose purpose, size_t k, const REAL *x, size_t ldx,
+                                  const REAL *w, size_t ldw, REAL *sums, size_t lds,
+                                  FN(asked_rows) * ask)
 {
     FN(asked_rows) asked = *ask; /* in registers */
     VF acc[24];
@@ -63,12 +64,13 @@ FGD_INLINE void FN(streamed_tile)(const int n, const int nv, const int asks, con
 
 /* Up to six samples at a time, in tiles of nearly equal height.  All but the first find W in the
  * first-level cache; the last one asks for what comes next. */
-FGD_INLINE void FN(streamed_panel)(const int nv, const int purpose, size_t n, size_t k,
+FGD_INLINE void FN(streamed_panel)(const int nv, const fgd_purpose purpose, size_t n, size_t k,
                                    const REAL *x, size_t ldx, const REAL *w, size_t ldw, REAL *sums,
                                    size_t lds, FN(asked_rows) * ask)
 {
-#define FGD_TILE(n, asks) \
-    FN(streamed_tile)(n, nv, asks, asks ? purpose : 0, k, x, ldx, w, ldw, sums, lds, ask)
+#define FGD_TILE(n, asks)                                                                        \
+    FN(streamed_tile)(n, nv, asks, asks ? purpose : FGD_TO_FIRST_LEVEL, k, x, ldx, w, ldw, sums, \
+                      lds, ask)
     for (size_t tiles = (n + 5) / 6; tiles > 1; tiles--) {
         const size_t rows = (n + tiles - 1) / tiles;
         switch (rows) {
@@ -93,7 +95,7 @@ FGD_INLINE void FN(streamed_panel)(const int nv, const int purpose, size_t n, si
 #undef FGD_TILE
 }
 
-FGD_INLINE void FN(streamed_panels)(const int purpose, size_t n, size_t k, size_t cols,
+FGD_INLINE void FN(streamed_panels)(const fgd_purpose purpose, size_t n, size_t k, size_t cols,
                                     const REAL *x, size_t ldx, const REAL *w, size_t ldw,
                                     REAL *sums, size_t lds, const REAL *next)
 {
@@ -114,6 +116,7 @@ static void FN(streamed_product)(size_t n, size_t k, size_t cols, const REAL *x,
                                  const REAL *w, size_t ldw, REAL *sums, size_t lds,
                                  const REAL *next, fgd_purpose purpose)
 {
+    assert(purpose != FGD_TO_WRITE);
     if (purpose == FGD_TO_SECOND_LEVEL)
         FN(streamed_panels)(FGD_TO_SECOND_LEVEL, n, k, cols, x, ldx, w, ldw, sums, lds, next);
     else
@@ -121,9 +124,9 @@ static void FN(streamed_product)(size_t n, size_t k, size_t cols, const REAL *x,
 }
 
 /* The sums of mr rows of weights over n samples, nv vectors wide, and the update by them. */
-FGD_INLINE void FN(streamed_update_tile)(const int mr, const int nv, const int purpose, size_t n,
-                                         const REAL *x, size_t ldx, const REAL *delta, size_t ldd,
-                                         TYPE(sgd) * sgd, FN(asked_rows) * ask)
+FGD_INLINE void FN(streamed_update_tile)(const int mr, const int nv, const fgd_purpose purpose,
+                                         size_t n, const REAL *x, size_t ldx, const REAL *delta,
+                                         size_t ldd, TYPE(sgd) * sgd, FN(asked_rows) * ask)
 {
     FGD_UNROLL(4)
     for (int i = 0; i < mr; i++)
@@ -149,9 +152,9 @@ FGD_INLINE void FN(streamed_update_tile)(const int mr, const int nv, const int p
     sgd->w += nv * LANES;
 }
 
-FGD_INLINE void FN(streamed_update_rows)(const int mr, const int purpose, size_t n, size_t cols,
-                                         const REAL *x, size_t ldx, const REAL *delta, size_t ldd,
-                                         TYPE(sgd) * sgd, FN(asked_rows) * ask)
+FGD_INLINE void FN(streamed_update_rows)(const int mr, const fgd_purpose purpose, size_t n,
+                                         size_t cols, const REAL *x, size_t ldx, const REAL *delta,
+                                         size_t ldd, TYPE(sgd) * sgd, FN(asked_rows) * ask)
 {
     size_t j = 0;
     for (; j + 4 * LANES <= cols; j += 4 * LANES)

@@ -123,10 +123,11 @@ FGD_INLINE void FN(ukr_body)(const int mr, const int nv, const int by_column, si
         FGD_UNROLL(24)
         for (int i = 0; i < mr * nv; i++) acc[i] = V(zero)();
     }
-    if (!by_column && sgd && sgd->is_shared) {
+    if (!by_column && sgd && sgd->asks_to_write) {
+        enum { LINE = FGD_ALIGN_BYTES / sizeof(REAL) };
         FGD_UNROLL(24)
         for (int i = 0; i < mr; i++) FGD_UNROLL(4)
-        for (int j = 0; j < nv; j++) __builtin_prefetch(sgd->w + i * sgd->ldw + j * LANES, 1);
+        for (int j = 0; j < nv * LANES; j += LINE) __builtin_prefetch(sgd->w + i * sgd->ldw + j, 1);
     }
     FN(operands)
     at = {.as = as * (ptrdiff_t)sizeof(REAL),

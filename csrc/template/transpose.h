@@ -17,8 +17,9 @@ FGD_INLINE void FN(transpose_block)(const REAL *const *rows, const REAL *at, siz
     }
 }
 
-/* dst[cols][ldd] = transpose of src[rows][lds]; rows and cols are multiples of LANES.  Other threads have
- * read what was in dst: the next block's lines are asked for to be written. */
+/* dst[cols][ldd] = transpose of src[rows][lds]; rows and cols are multiples of LANES.  Several threads
+ * that turn delta for each other have all read what was in dst: the next block's lines are asked for to be
+ * written, which costs little elsewhere. */
 static void FN(transpose)(size_t rows, size_t cols, const REAL *src, size_t lds, REAL *dst,
                           size_t ldd)
 {
@@ -27,7 +28,7 @@ static void FN(transpose)(size_t rows, size_t cols, const REAL *src, size_t lds,
         for (size_t r = 0; r < LANES; r++) row[r] = src + (i + r) * lds;
         for (size_t j = 0; j < cols; j += LANES) {
             REAL *const to = dst + j * ldd + i;
-            if (j + LANES < cols) {
+            if (i * sizeof(REAL) % FGD_ALIGN_BYTES == 0 && j + LANES < cols) { /* once a line */
                 FGD_UNROLL(16)
                 for (size_t q = 0; q < LANES; q++) __builtin_prefetch(to + (LANES + q) * ldd, 1);
             }

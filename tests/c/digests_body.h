@@ -88,7 +88,7 @@ static void NAME(compare_sgd)(const TABLE_TYPE *t, size_t mr, size_t nv, size_t 
                         .has_terms = kind > 1,
                         .clip = clip > 0 ? (REAL)clip : (REAL)__builtin_inf(),
                         .decay = (REAL)decay,
-                        .is_shared = kind % 3 == 1};
+                        .asks_to_write = kind % 3 == 1};
         if (mr)
             NAME(product)(t, 0, mr, nv, m, n, k, a, NAME(LD), b, c, NULL, NULL, &sgd, 0);
         else

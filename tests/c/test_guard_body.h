@@ -32,7 +32,7 @@ static void NAME(tiles)(const TABLE_TYPE *t, const char *isa)
                 SGD_TYPE sgd = {.w = NAME(array)(mr, n, ldc),
                                 .ldw = (ptrdiff_t)ldc,
                                 .has_terms = one_of(2),
-                                .is_shared = one_of(2)};
+                                .asks_to_write = one_of(2)};
                 const fgd_ask none = {(const char *)a, 0, 0, 0};
                 CASE("tile of %zu x %zu vectors, k %zu, by_column %d", mr, nv, k, by_column);
                 (by_column ? t->ukr_by_column : t->ukr_by_row)[nv][mr](
