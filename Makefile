@@ -23,6 +23,9 @@ FUZZ_TARGETS ?=
 # Files of tests for test-asan and test-tsan, all by default: make test-asan TEST_FILES="test_engine test_io"
 TEST_FILES ?=
 
+# Words in the names of seeded faults: make test-seeded-faults FAULTS="dropout"
+FAULTS ?=
+
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # Of extras, without building the package anew: $(call install_extras,data test)
@@ -33,7 +36,7 @@ SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd 
 .PHONY: help build demo test test-grid test-data test-faults test-extras test-sklearn-versions \
         test-oldest fuzz test-torch test-notebooks test-sweep test-determinism test-large test-isa \
         test-qemu test-arm64 test-cross test-asan test-tsan test-valgrind test-guard test-memory \
-        test-leaks test-counts lint format docs bench why-page readme package-check wheels clean
+        test-leaks test-coverage test-seeded-faults test-counts lint format docs bench why-page readme package-check wheels clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 24
@@ -154,6 +157,12 @@ test-guard: $(VENV)/.test  ## look for reads and writes beyond arrays, with guar
 
 test-memory: $(VENV)/.test  ## let every allocation fail once, some hours
 	$(BIN)/python -m pytest -m memory -rP tests/test_memory.py $(PYTEST_ARGS)
+
+test-coverage: $(VENV)/pyvenv.cfg  ## count the lines and branches of C, and the lines of Python, that tests reach
+	$(BIN)/python tools/line_coverage.py -- $(PYTEST_ARGS)
+
+test-seeded-faults: $(VENV)/.dev  ## make a fault, see whether the suite finds it, and so on
+	$(BIN)/python tools/seeded_faults.py $(FAULTS)
 
 test-leaks: $(VENV)/.built  ## look for leaks in 100,000 fits, and other long runs
 	$(BIN)/python -W ignore tests/long_runs.py

@@ -41,6 +41,10 @@ else:
     COMPILE = ["-std=c11", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"]
     if DEBUG:
         COMPILE += ["-O0", "-g", "-UNDEBUG"]
+    elif COVERAGE:
+        # Each line and branch is to be as written.
+        COMPILE += ["-O0", "-g", "-DNDEBUG", "--coverage"]
+        COMPILE += ["-DFGD_INLINE=static inline __attribute__((unused))"]
     elif SANITIZE:
         # At -O3 what a sanitizer adds takes many times as long to compile.
         COMPILE += ["-O1", "-g", "-UNDEBUG"]
@@ -61,7 +65,6 @@ if SANITIZE:
     COMPILE += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
     LINK += [f"-fsanitize={SANITIZE}"]
 if COVERAGE:
-    COMPILE += ["--coverage"]
     LINK += ["--coverage"]
     MACROS += [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
 if WINDOWS and (SANITIZE or COVERAGE):
@@ -93,6 +96,8 @@ class BuildExt(build_ext):
         super().finalize_options()
         # What was built with other switches looks up to date, but is not.
         self.force = self.force or DEBUG or COVERAGE or bool(SANITIZE)
+        if COVERAGE:  # gcov wants what is beside the objects, which pip would remove
+            self.build_temp = str(Path("build/coverage").absolute())
 
     def build_extensions(self):
         if self.compiler.compiler_type == "msvc":

@@ -17,7 +17,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifndef FGD_INLINE /* what counts branches must not count each inlined copy of them */
 #define FGD_INLINE static inline __attribute__((always_inline, unused))
+#endif
 #define FGD_RESTRICT __restrict__
 #define FGD_CAT_(a, b) a##b
 #define FGD_CAT(a, b) FGD_CAT_(a, b)

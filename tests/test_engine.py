@@ -738,6 +738,18 @@ def test_long_steps_have_the_bits_of_short_ones(optimizer, n_threads):
     assert digest(long, case.fit(long)) == digest(short, case.fit(short))
 
 
+@pytest.mark.parametrize("rule", [("sgd", {}), ("sgd", {"momentum": 0.9}), ("adam", {})])
+def test_gradients_shorter_than_clip_norm_stay_as_they_are(isa, dtype, rule):
+    name, options = rule
+    ends = []
+    for clip in ({}, {"clip_norm": 1e4}):
+        case = Case(dtype=dtype, optimizer=(name, options | clip))
+        engine = case.engine()
+        losses = case.fit(engine)
+        ends.append(digest(engine, losses))
+    assert ends[0] == ends[1]
+
+
 BY_UNITS = [300, 300, 950]  # layers so large that threads divide them by units
 
 

@@ -9,58 +9,31 @@ as well.
 """
 
 import argparse
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-ROOT = Path(__file__).resolve().parent.parent
-COPIED = (
-    "csrc",
-    "src/fastgd",
-    "setup.py",
-    "pyproject.toml",
-    "MANIFEST.in",
-    "README.md",
-    "LICENSE",
-)
-EXTRAS = ("data", "plot", "sklearn", "onnx", "examples", "test")
+from instrumented import ROOT, Build, Failed
 
 # PyTorch and Jupyter are not in this environment, and test_memory has an allocator of its own.
 NOT_RUN = ("test_torch_", "test_notebooks", "test_memory")
 
 
-class Failed(Exception):
-    """Something that the run needs is missing or could not be made."""
-
-
 class Sanitizer(NamedTuple):
-    """What -fsanitize gets, libraries to preload, an environment, options by variable, tests that
-    do not hold, and packages that cannot be imported."""
+    """A build, libraries to preload, options by variable, and tests that do not hold."""
 
-    flags: str
+    build: Build
     libraries: tuple[str, ...]
-    folder: Path
     options: dict[str, str]
     not_here: tuple[str, ...]
-    without: tuple[str, ...] = ()
-
-    @property
-    def python(self):
-        return self.folder / "bin" / "python"
-
-    @property
-    def source(self):
-        return self.folder / "source"
 
     @property
     def reports(self):
-        return self.folder / "reports"
+        return self.build.folder / "reports"
 
     def environment(self):
         """Return the variables of a run."""
@@ -70,9 +43,8 @@ class Sanitizer(NamedTuple):
 
 
 MEMORY = Sanitizer(
-    flags="address,undefined",
+    build=Build(ROOT / ".venv-asan", {"FASTGD_SANITIZE": "address,undefined"}),
     libraries=("libasan.so", "libstdc++.so.6"),
-    folder=ROOT / ".venv-asan",
     options={
         # The interpreter keeps what it has to the end, and a test asks for too much memory.
         "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
@@ -92,9 +64,9 @@ MEMORY = Sanitizer(
     ),
 )
 THREADS = Sanitizer(
-    flags="thread",
+    # The import of polars ends the process; the last two of not_here need it.
+    build=Build(ROOT / ".venv-tsan", {"FASTGD_SANITIZE": "thread"}, without=("polars",)),
     libraries=("libtsan.so",),
-    folder=ROOT / ".venv-tsan",
     options={
         # A fork of a process with threads may start some; what the threads of NumPy's BLAS share,
         # which is not built with the sanitizer, is not looked at; tests hold the end of a process
@@ -107,64 +79,7 @@ THREADS = Sanitizer(
         "test_blocks.py::test_docs_cells_print_what_is_shown",
         "test_frames.py",
     ),
-    without=("polars",),  # whose import ends the process; the last two of the above need it
 )
-
-
-def make(sanitizer):
-    """Make the environment and build the package in it, where something has changed."""
-    if shutil.which("gcc") is None:
-        raise Failed("gcc is missing. Debian: apt-get install gcc libc6-dev")
-    for name in sanitizer.libraries:
-        library(name)
-    folder, python = sanitizer.folder, sanitizer.python
-    folder.mkdir(exist_ok=True)
-    if not python.exists():
-        print(f"Making {folder.name} ...", flush=True)
-        run(sys.executable, "-m", "venv", folder)
-    copy_sources(sanitizer.source)
-    stamp, now = folder / ".built", made_of(sanitizer)
-    if stamp.exists() and stamp.read_text("utf-8") == now:
-        return
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "-q", "install"]
-    wanted = subprocess.check_output(
-        [sys.executable, ROOT / "tools" / "requirements.py", *EXTRAS], text=True
-    )
-    print(
-        f"Building fastgd with -fsanitize={sanitizer.flags}, which takes some minutes ...",
-        flush=True,
-    )
-    run(*pip, *(line for line in wanted.split("\n")[:-1] if not line.startswith(sanitizer.without)))
-    env = {"CC": "gcc"} | os.environ | {"FASTGD_SANITIZE": sanitizer.flags}
-    run(*pip, "-e", sanitizer.source, env=env)
-    stamp.write_text(now, "utf-8")
-
-
-def copy_sources(source):
-    """Bring the copy of the sources up to date; times of files that are equal stay."""
-    for name in COPIED:
-        at, copy = ROOT / name, source / name
-        files = [path for path in at.rglob("*") if path.is_file()] if at.is_dir() else [at]
-        for path in files:
-            target = copy / path.relative_to(at) if at.is_dir() else copy
-            if path.suffix in (".so", ".pyc", ".c") and name != "csrc":
-                continue
-            if target.exists() and target.read_bytes() == path.read_bytes():
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-
-
-def made_of(sanitizer):
-    """Return a digest of all that the build depends on."""
-    digest = hashlib.sha256(f"{sanitizer.flags} {sys.version}".encode())
-    compiled = (".c", ".h", ".pyx", ".pxd", ".toml")
-    for path in sorted(sanitizer.source.rglob("*")):
-        parts = path.relative_to(sanitizer.source).parts
-        is_built = "build" in parts or (path.suffix == ".c" and parts[0] != "csrc")
-        if path.name == "setup.py" or (path.suffix in compiled and not is_built):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def library(name):
@@ -173,13 +88,6 @@ def library(name):
     if "/" not in path:
         raise Failed(f"gcc has no {name}. Debian: apt-get install gcc g++")
     return path
-
-
-def run(*command, env=None):
-    """Run a command that must succeed."""
-    done = subprocess.run([str(part) for part in command], cwd=ROOT, env=env, check=False)
-    if done.returncode:
-        raise Failed(f"failed: {' '.join(map(str, command))}")
 
 
 def test_files(chosen):
@@ -194,10 +102,10 @@ def test_files(chosen):
 
 def test(sanitizer, path, options):
     """Run one file; return its line and whether it passed."""
-    report = sanitizer.folder / "result.xml"
+    report = sanitizer.build.folder / "result.xml"
     report.unlink(missing_ok=True)
     begin = time.monotonic()
-    command = [sanitizer.python, "-m", "pytest", "-q"]
+    command = [sanitizer.build.python, "-m", "pytest", "-q"]
     for name in sanitizer.not_here:
         if path.name in name:
             command += ["--deselect", f"tests/{name}"]
@@ -226,7 +134,9 @@ def main():
     sanitizer = THREADS if arguments.threads else MEMORY
     try:
         files = [f for f in test_files(arguments.only) if f.name not in sanitizer.not_here]
-        make(sanitizer)
+        for name in sanitizer.libraries:
+            library(name)
+        sanitizer.build.make()
     except Failed as error:
         sys.exit(str(error))
     shutil.rmtree(sanitizer.reports, ignore_errors=True)

@@ -85,6 +85,7 @@ static const char *const dtype_names[FGD_N_DTYPES] = {"f32", "f64", "u8",  "i8",
 #define SGD_TYPE fgd_ssgd
 #define ONLINE_RUN fgd_sonline_run
 #include "digests_body.h"
+#include "strides_body.h"
 #undef REAL
 #undef TYPE
 #undef NAME
@@ -110,6 +111,7 @@ static const char *const dtype_names[FGD_N_DTYPES] = {"f32", "f64", "u8",  "i8",
 #define SGD_TYPE fgd_dsgd
 #define ONLINE_RUN fgd_donline_run
 #include "digests_body.h"
+#include "strides_body.h"
 
 static void show_orders(void)
 {
@@ -137,6 +139,8 @@ int main(int argc, char **argv)
     const uint64_t mode = fgd_fp_enter();
     show_kernels_f32(&fgd_active->f32);
     show_kernels_f64(&fgd_active->f64);
+    check_strides_f32(&fgd_active->f32);
+    check_strides_f64(&fgd_active->f64);
     fgd_fp_leave(mode);
     show_fits_f32();
     show_fits_f64();

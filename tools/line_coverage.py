@@ -1,0 +1,196 @@
+"""Count the lines and branches of csrc and the lines of src/fastgd that the tests reach.
+
+    python tools/line_coverage.py [--more | --report] [-- arguments for pytest]
+
+Builds fastgd without optimisation and with gcov's counters in an environment of its own,
+.venv-coverage, and runs the suite there, and the C programs that the suite compiles, with counters
+as well. The kernels of each instruction set are counted by themselves: a line of a template is
+reached with AVX2 only if a kernel of AVX2 reached it. What is not reached must be listed with its
+reason in tests/not_reached.toml; it fails if a line is in neither, or in both, or if fewer branches
+or lines of Python are reached than must be. --more adds to what earlier runs have reached, as with
+-k; --report runs nothing.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from typing import NamedTuple
+
+from instrumented import ROOT, Build, Failed, run
+
+BUILD = Build(ROOT / ".venv-coverage", {"FASTGD_COVERAGE": "1"}, extras=("coverage",))
+# PyTorch and Jupyter are not in this environment, test_memory would need hours, and the others run
+# what is written for readers, and measure.
+NOT_RUN = (
+    *("test_torch_", "test_notebooks", "test_memory", "test_benchmarks", "test_docs_"),
+    *("test_readme", "test_examples", "test_why_derivatives", "test_packaging", "test_seeded_"),
+)  # fmt: skip
+NOT_REACHED = ROOT / "tests" / "not_reached.toml"
+BRANCHES, PYTHON_LINES = 95, 95  # percent
+
+
+def folders():
+    """Return where counters are: beside the package's objects, and where tests compile programs."""
+    return BUILD.source / "build" / "coverage", BUILD.folder / "programs"
+
+
+def compiler():
+    """Write a compiler that counts, and return its path."""
+    path = BUILD.folder / "bin" / "gcc-coverage"
+    path.write_text(
+        '#!/bin/sh\nexec gcc "$@" -O0 -g -DNDEBUG --coverage '
+        '"-DFGD_INLINE=static inline __attribute__((unused))"\n'
+    )
+    path.chmod(0o755)
+    return path
+
+
+def forget():
+    """Remove what earlier runs have counted."""
+    objects, programs = folders()
+    shutil.rmtree(programs, ignore_errors=True)
+    for path in [*objects.rglob("*.gcda"), *BUILD.folder.glob("coverage.data*")]:
+        path.unlink()
+
+
+def run_tests(options):
+    """Run the suite; return whether it passed."""
+    programs = folders()[1]
+    programs.mkdir(exist_ok=True)
+    settings = BUILD.folder / "coveragerc"
+    settings.write_text(
+        f"[run]\nsource = fastgd\ndata_file = {BUILD.folder / 'coverage.data'}\nparallel = true\n"
+        "concurrency = thread\n"
+    )
+    files = [
+        path for path in (ROOT / "tests").glob("test_*.py") if not path.name.startswith(NOT_RUN)
+    ]
+    command = [BUILD.python, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest", "-q"]
+    # The programs stay until they have been counted.
+    of_run = programs / str(len(list(programs.iterdir())))
+    command += [f"--basetemp={of_run}", "-o", "tmp_path_retention_policy=all", *options, *files]
+    environment = os.environ | {"CC": str(compiler())}
+    passed = not subprocess.run(
+        [str(part) for part in command], cwd=ROOT, env=environment, check=False
+    ).returncode
+    run(BUILD.python, "-m", "coverage", "combine", "--append", f"--rcfile={settings}")
+    return passed
+
+
+class Lines(NamedTuple):
+    """What was reached of csrc by some kernels, or by all that is no kernel."""
+
+    reached: dict[tuple[str, int], bool]  # by file and number
+    branches: int
+    taken: int
+
+
+def count_c(kernels):
+    """Count the kernels of one instruction set, or, for None, all that is no kernel."""
+    found = [path for folder in folders() for path in folder.rglob("*.gcda")]
+    chosen = [
+        path
+        for path in found
+        if (path.stem.endswith(f"kernels_{kernels}") if kernels else "kernels_" not in path.stem)
+    ]
+    if not chosen:
+        raise Failed("nothing has been counted: run it without --report")
+    report = BUILD.folder / f"{kernels or 'others'}.json"
+    run(BUILD.folder / "bin" / "gcovr", "-q", "--root", ROOT, "--json", report, *chosen)
+    reached, branches = {}, []
+    for file in json.loads(report.read_text("utf-8"))["files"]:
+        if not file["file"].startswith("csrc/"):
+            continue
+        for line in file["lines"]:
+            at = file["file"], line["line_number"]
+            reached[at] = reached.get(at, False) or line["count"] > 0
+            branches += [branch["count"] > 0 for branch in line["branches"]]
+    return Lines(reached, len(branches), sum(branches))
+
+
+def text_of(at, texts={}):  # noqa: B006, a cache
+    """Return a line of csrc without what surrounds it."""
+    file, number = at
+    if file not in texts:
+        texts[file] = (ROOT / file).read_text("utf-8").splitlines()
+    return texts[file][number - 1].strip()
+
+
+def judge(kernels, lines, listed):
+    """Print what some kernels have reached, and mark what of the list fits; return mistakes."""
+    wrong = []
+    missing = [at for at, reached in lines.reached.items() if not reached]
+    for at in sorted(missing):
+        fits = [
+            entry
+            for entry in listed
+            if (entry["file"], entry["line"]) == (at[0], text_of(at))
+            and kernels in entry.get("kernels", [kernels])
+        ]
+        for entry in fits:
+            entry["found"] = True
+        if not fits:
+            wrong.append(f"{at[0]}:{at[1]} is not reached ({kernels}): {text_of(at)}")
+    share = 100 * lines.taken / lines.branches
+    n, all_lines = len(lines.reached) - len(missing), len(lines.reached)
+    taken = f"{lines.taken:,} of {lines.branches:,}"
+    print(f"| {kernels} | {n:,} of {all_lines:,} | {taken} | {share:.1f} % |")
+    if share < BRANCHES:
+        wrong.append(f"{share:.1f} % of the branches are taken ({kernels}), not {BRANCHES}")
+    return wrong
+
+
+def report():
+    """Print the table, and what is wrong; return whether nothing is."""
+    listed = tomllib.loads(NOT_REACHED.read_text("utf-8")).get("not_reached", [])
+    available = subprocess.check_output(
+        [BUILD.python, "-c", "from fastgd import _kernels as k; print(*k.available_isas())"],
+        text=True,
+    ).split()
+    print("| C core | lines | branches | |\n|---|---:|---:|---:|")
+    wrong = []
+    for kernels in (*available, None):
+        wrong += judge(kernels or "others", count_c(kernels), listed)
+    for entry in listed:
+        here = set(entry.get("kernels", [*available, "others"])) & {*available, "others"}
+        if here and not entry.get("found"):
+            wrong.append(f"{entry['file']}: {entry['line']!r} is listed and reached")
+    python = subprocess.check_output(
+        [BUILD.python, "-m", "coverage", "json", f"--data-file={BUILD.folder / 'coverage.data'}",
+         "-q", "-o", BUILD.folder / "python.json"],
+        text=True,
+    )  # fmt: skip
+    print(python, end="")
+    totals = json.loads((BUILD.folder / "python.json").read_text("utf-8"))["totals"]
+    share = totals["percent_covered"]
+    covered, statements = totals["covered_lines"], totals["num_statements"]
+    print(f"\nPython: {covered:,} of {statements:,} lines, {share:.1f} %")
+    if share < PYTHON_LINES:
+        wrong.append(f"{share:.1f} % of the lines of Python are reached, not {PYTHON_LINES}")
+    print(*wrong, sep="\n")
+    return not wrong
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--more", action="store_true", help="add to what the last run has reached")
+    parser.add_argument("--report", action="store_true", help="count what the last run has left")
+    parser.add_argument("options", nargs="*", help="after --: arguments for pytest")
+    arguments = parser.parse_args()
+    try:
+        BUILD.make()
+        if not (arguments.more or arguments.report):
+            forget()
+        passed = arguments.report or run_tests(arguments.options)
+        passed &= report()
+    except Failed as error:
+        sys.exit(str(error))
+    sys.exit(not passed)
+
+
+if __name__ == "__main__":
+    main()
