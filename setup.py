@@ -3,7 +3,7 @@
 Environment switches (the first three rebuild everything):
   FASTGD_DEBUG=1                     -O0 -g, assertions and Cython's bounds checks on
   FASTGD_SANITIZE=address,undefined  sanitizers; preload the runtime when you start Python
-  FASTGD_COVERAGE=1                  gcov counters in C, line tracing in Cython
+  FASTGD_COVERAGE=1                  -O0 and gcov's counters
   FASTGD_WERROR=1                    every compiler warning in the C core is an error
 """
 
@@ -59,14 +59,12 @@ DIRECTIVES = {
     "cdivision": True,
     "initializedcheck": DEBUG,
     "embedsignature": True,
-    "linetrace": COVERAGE,
 }
 if SANITIZE:
     COMPILE += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
     LINK += [f"-fsanitize={SANITIZE}"]
 if COVERAGE:
     LINK += ["--coverage"]
-    MACROS += [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
 if WINDOWS and (SANITIZE or COVERAGE):
     raise SystemExit("FASTGD_SANITIZE and FASTGD_COVERAGE need Linux or macOS")
 MACROS.append(("FGD_BUILD_FLAGS", '"' + " ".join(COMPILE) + '"'))
@@ -138,7 +136,7 @@ setup(
     ext_modules=cythonize(
         extensions,
         # Generated C differs with these: what was made with others looks up to date.
-        build_dir="build/cython" + "-debug" * DEBUG + "-coverage" * COVERAGE,
+        build_dir="build/cython" + "-debug" * DEBUG,
         compiler_directives=DIRECTIVES,
     ),
     cmdclass={"build_ext": BuildExt},

@@ -636,9 +636,9 @@ fgd_status fgd_net_init(fgd_net *net, fgd_dtype dtype, size_t n_inputs, size_t n
         layer->ldw = padded_stride(dtype, units[l]);
         layer->use_bias = 1;
         layer->w = allocate(layer->fan_in, layer->ldw, element_size(net));
-        layer->b = allocate(1, layer->padded, element_size(net));
-        layer->penalty_rows = allocate(layer->fan_in, 1, sizeof(double));
-        if (!layer->w || !layer->b || !layer->penalty_rows) {
+        if (layer->w) layer->b = allocate(1, layer->padded, element_size(net));
+        if (layer->b) layer->penalty_rows = allocate(layer->fan_in, 1, sizeof(double));
+        if (!layer->penalty_rows) {
             fgd_net_free(net);
             return FGD_NO_MEMORY;
         }

@@ -28,6 +28,16 @@ def test_digests_of_every_instruction_set_are_those_of_all_machines(tmp_path):
         assert done.stdout == expected
 
 
+def test_networks_do_without_memory_that_they_do_not_get(tmp_path):
+    """The linker leads allocations to functions of the program, which fail one after the other."""
+    sources = map(str, sorted((ROOT / "csrc").glob("*.c")))
+    wrapped = ",".join(f"--wrap={name}" for name in ("calloc", "realloc", "posix_memalign", "free"))
+    flags = f"-O0 -Wl,{wrapped}"
+    done = compile_and_run(tmp_path, flags, "test_memory.c", *sources)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert int(done.stdout.split()[0]) > 100
+
+
 @pytest.mark.parametrize("tunables", ["", "glibc.cpu.hwcaps=-FMA,-FMA4,-AVX2"])
 def test_fma_of_plain_c_is_exact_where_denormals_count_as_zero(tunables, tmp_path):
     """Also with the fma() that glibc has for processors without the instruction."""

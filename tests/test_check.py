@@ -32,6 +32,11 @@ def fault():
     _kernels.inject_fault(None)
 
 
+def test_a_kernel_that_cannot_be_broken_is_refused():
+    with pytest.raises(ValueError, match="kernel='none' is not one that can be broken"):
+        _kernels.inject_fault("none")
+
+
 def engine(dtype="float32", *, output="softmax", loss="cross_entropy", optimizer=None, units=5):
     made = Engine(
         7, [9, 6, units], [("tanh", 0.0), ("gelu", 0.0), (output, 0.0)], [True] * 3, dtype, 3

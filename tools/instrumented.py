@@ -102,3 +102,14 @@ def run(*command, env=None):
     done = subprocess.run([str(part) for part in command], cwd=ROOT, env=env, check=False)
     if done.returncode:
         raise Failed(f"failed: {' '.join(map(str, command))}")
+
+
+def test_files(chosen, not_run):
+    """Return the chosen files of tests, or all but those whose names begin so."""
+    files = sorted((ROOT / "tests").glob("test_*.py"))
+    unknown = set(chosen) - {path.stem for path in files}
+    if unknown:
+        raise Failed(f"--only: there is no tests/{sorted(unknown)[0]}.py")
+    if chosen:
+        return [path for path in files if path.stem in chosen]
+    return [path for path in files if not path.name.startswith(not_run)]

@@ -17,7 +17,7 @@ import time
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from instrumented import ROOT, Build, Failed
+from instrumented import ROOT, Build, Failed, test_files
 
 # PyTorch and Jupyter are not in this environment, and test_memory has an allocator of its own.
 NOT_RUN = ("test_torch_", "test_notebooks", "test_memory")
@@ -90,16 +90,6 @@ def library(name):
     return path
 
 
-def test_files(chosen):
-    """Return the files of tests to run, all if none is chosen."""
-    files = sorted((ROOT / "tests").glob("test_*.py"))
-    unknown = set(chosen) - {path.stem for path in files}
-    if unknown:
-        raise Failed(f"--only: there is no tests/{sorted(unknown)[0]}.py")
-    kept = [path for path in files if not path.name.startswith(NOT_RUN)]
-    return [path for path in files if path.stem in chosen] if chosen else kept
-
-
 def test(sanitizer, path, options):
     """Run one file; return its line and whether it passed."""
     report = sanitizer.build.folder / "result.xml"
@@ -133,7 +123,7 @@ def main():
     arguments = parser.parse_args()
     sanitizer = THREADS if arguments.threads else MEMORY
     try:
-        files = [f for f in test_files(arguments.only) if f.name not in sanitizer.not_here]
+        files = [f for f in test_files(arguments.only, NOT_RUN) if f.name not in sanitizer.not_here]
         for name in sanitizer.libraries:
             library(name)
         sanitizer.build.make()
