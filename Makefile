@@ -20,10 +20,10 @@ WHEELS_ARGS ?=
 # Seconds for each target, and which ones; all of them by default
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
-# Files of tests for test-asan and test-tsan, all by default: make test-asan TEST_FILES="test_engine test_io"
+# Files of tests for test-asan, test-tsan and test-coverage, all by default: make test-asan TEST_FILES="test_engine test_io"
 TEST_FILES ?=
 
-# Words in the names of seeded faults: make test-seeded-faults FAULTS="dropout"
+# Words, all of which are in the name of a seeded fault: make test-seeded-faults FAULTS="dropout"
 FAULTS ?=
 
 BIN := $(VENV)/bin
@@ -36,7 +36,8 @@ SOURCES := setup.py pyproject.toml $(wildcard src/fastgd/*.pyx src/fastgd/*.pxd 
 .PHONY: help build demo test test-grid test-data test-faults test-extras test-sklearn-versions \
         test-oldest fuzz test-torch test-notebooks test-sweep test-determinism test-large test-isa \
         test-qemu test-arm64 test-cross test-asan test-tsan test-valgrind test-guard test-memory \
-        test-leaks test-coverage test-seeded-faults test-counts lint format docs bench why-page readme package-check wheels clean
+        test-leaks test-coverage test-seeded-faults test-counts lint format docs bench why-page \
+        readme package-check wheels clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 24
@@ -159,10 +160,10 @@ test-memory: $(VENV)/.test  ## let every allocation fail once, some hours
 	$(BIN)/python -m pytest -m memory -rP tests/test_memory.py $(PYTEST_ARGS)
 
 test-coverage: $(VENV)/pyvenv.cfg  ## count the lines and branches of C, and the lines of Python, that tests reach
-	$(BIN)/python tools/line_coverage.py -- $(PYTEST_ARGS)
+	$(BIN)/python tools/line_coverage.py $(if $(TEST_FILES),--only $(TEST_FILES)) -- $(PYTEST_ARGS)
 
 test-seeded-faults: $(VENV)/.dev  ## make a fault, see whether the suite finds it, and so on
-	$(BIN)/python tools/seeded_faults.py $(FAULTS)
+	$(BIN)/python tools/find_seeded_faults.py $(FAULTS)
 
 test-leaks: $(VENV)/.built  ## look for leaks in 100,000 fits, and other long runs
 	$(BIN)/python -W ignore tests/long_runs.py
@@ -216,5 +217,6 @@ wheels: $(VENV)/.wheels  ## manylinux wheels for every Python here, each install
 	$(BIN)/python tools/wheels.py $(WHEELS_ARGS)
 
 clean:  ## remove what was built, and the environments
-	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .venv-oldest .venv-asan .venv-tsan .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
+	rm -rf build dist docs/_build docs/gallery $(VENV) $(BENCH_VENV) $(TORCH_VENV) .venv-sklearn-* .venv-oldest .venv-asan .venv-tsan \
+	    .venv-coverage .venv-faults .pytest_cache .ruff_cache .mypy_cache src/*.egg-info
 	find src tests -name '*.so' -o -name '__pycache__' | xargs rm -rf

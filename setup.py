@@ -42,7 +42,7 @@ else:
     if DEBUG:
         COMPILE += ["-O0", "-g", "-UNDEBUG"]
     elif COVERAGE:
-        # Each line and branch is to be as written.
+        # Each line and branch is to be as written; tools/line_coverage.py compiles programs so.
         COMPILE += ["-O0", "-g", "-DNDEBUG", "--coverage"]
         COMPILE += ["-DFGD_INLINE=static inline __attribute__((unused))"]
     elif SANITIZE:
@@ -65,6 +65,8 @@ if SANITIZE:
     LINK += [f"-fsanitize={SANITIZE}"]
 if COVERAGE:
     LINK += ["--coverage"]
+if DEBUG and COVERAGE:
+    raise SystemExit("FASTGD_COVERAGE has no optimisation either: leave out FASTGD_DEBUG")
 if WINDOWS and (SANITIZE or COVERAGE):
     raise SystemExit("FASTGD_SANITIZE and FASTGD_COVERAGE need Linux or macOS")
 MACROS.append(("FGD_BUILD_FLAGS", '"' + " ".join(COMPILE) + '"'))

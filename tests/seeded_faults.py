@@ -1,7 +1,7 @@
 """Faults of the kind that a slip of the pen makes, each of which the suite must notice.
 
-`tools/seeded_faults.py` makes one after the other in a copy of the sources and runs the file of
-tests named with it; `test_seeded_faults.py` sees whether what they change is still there.
+`tools/find_seeded_faults.py` makes one after the other in a copy of the sources and runs the file
+of tests named with it; `test_seeded_faults.py` sees whether what they change is still there.
 """
 
 from pathlib import Path
@@ -19,9 +19,9 @@ class Fault(NamedTuple):
     wrong: str
     tests: str
 
-    def text(self):
-        """Return the file's text with the fault in it."""
-        text = (ROOT / self.file).read_text("utf-8")
+    def text(self, root=ROOT):
+        """Return the text of the file in a folder, with the fault in it."""
+        text = (root / self.file).read_text("utf-8")
         count = text.count(self.right)
         assert count == 1, f"{self.file}: {self.right!r} is there {count} times"
         return text.replace(self.right, self.wrong)

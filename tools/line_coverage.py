@@ -1,14 +1,14 @@
-"""Count the lines and branches of csrc and the lines of src/fastgd that the tests reach.
+"""Count the lines and branches of csrc and the lines of Python that the tests reach.
 
     python tools/line_coverage.py [--more | --report] [--only test_engine test_io] [-- for pytest]
 
 Builds fastgd without optimisation and with gcov's counters in an environment of its own,
 .venv-coverage, and runs the suite there, and the C programs that the suite compiles, with counters
 as well. The kernels of each instruction set are counted by themselves: a line of a template is
-reached with AVX2 only if a kernel of AVX2 reached it. What is not reached must be listed with its
-reason in tests/not_reached.toml; it fails if a line is in neither, or in both, or if fewer branches
-or lines of Python are reached than must be. --more adds to what earlier runs have reached; --report
-runs nothing.
+reached with AVX2 only if a kernel of AVX2 reached it. Lines that are not reached must be listed
+with their reason in tests/not_reached.toml; it fails if a line is in neither, or in both, or if
+fewer branches or lines of Python are reached than must be. --more adds to what earlier runs have
+reached; --report builds and runs nothing.
 """
 
 import argparse
@@ -21,9 +21,10 @@ import sys
 import tomllib
 from typing import NamedTuple
 
-from instrumented import ROOT, Build, Failed, run, test_files
+from builds import ROOT, Build, Failed, run, test_files
 
-BUILD = Build(ROOT / ".venv-coverage", {"FASTGD_COVERAGE": "1"}, extras=("coverage",))
+# gcov reads what gcc writes.
+BUILD = Build(ROOT / ".venv-coverage", {"FASTGD_COVERAGE": "1", "CC": "gcc"}, extras=("coverage",))
 # PyTorch and Jupyter are not in this environment; the others run what is written for readers, and
 # measure.
 NOT_RUN = (
@@ -42,7 +43,7 @@ def folders():
 
 
 def compiler():
-    """Write a compiler that counts, and return its path."""
+    """Write a compiler that counts as setup.py has it, and return its path."""
     path = BUILD.folder / "bin" / "gcc-coverage"
     path.write_text(
         '#!/bin/sh\nexec gcc "$@" -O0 -g -DNDEBUG --coverage '
@@ -121,25 +122,37 @@ def texts(file):
     return [line.strip() for line in (ROOT / file).read_text("utf-8").splitlines()]
 
 
-def judge(kernels, lines, listed):
-    """Print what some kernels have reached, and mark what of the list fits; return mistakes."""
+class Entry:
+    """Neighbouring lines of the list."""
+
+    def __init__(self, entry):
+        self.file, self.kernels = entry["file"], entry.get("kernels")
+        self.somewhere = entry.get("somewhere", False)
+        block = [line.strip() for line in entry["lines"].strip().splitlines()]
+        found = texts(self.file)
+        starts = [i for i in range(len(found)) if found[i : i + len(block)] == block]
+        if len(starts) != 1:
+            raise Failed(f"{self.file} has {len(starts)} times what is listed: {block[0]!r} ...")
+        self.numbers = range(starts[0] + 1, starts[0] + 1 + len(block))
+
+    def holds(self, kernels, file, number):
+        """Return whether a line of some kernels is one of these."""
+        is_here = self.file == file and number in self.numbers
+        return is_here and kernels in (self.kernels or [kernels])
+
+
+def judge(kernels, lines, entries):
+    """Print what some kernels have reached; return mistakes."""
     wrong = []
-    missing = [at for at, reached in lines.reached.items() if not reached]
-    for file, number in sorted(missing):
-        text = texts(file)[number - 1]
-        fits = [
-            entry
-            for entry in listed
-            if (entry["file"], entry["line"]) == (file, text)
-            and kernels in entry.get("kernels", [kernels])
-        ]
-        for entry in fits:
-            entry["found"] = True
-        if not fits:
-            wrong.append(f"{file}:{number} is not reached ({kernels}): {text}")
-    show(
-        kernels, len(lines.reached) - len(missing), len(lines.reached), lines.taken, lines.branches
-    )
+    for (file, number), reached in sorted(lines.reached.items()):
+        listed = [entry for entry in entries if entry.holds(kernels, file, number)]
+        at = f"{file}:{number} ({kernels})"
+        if not reached and not listed:
+            wrong.append(f"{at} is not reached: {texts(file)[number - 1]}")
+        if reached and any(not entry.somewhere for entry in listed):
+            wrong.append(f"{at} is reached and listed: {texts(file)[number - 1]}")
+    n_reached = sum(lines.reached.values())
+    show(kernels, n_reached, len(lines.reached), lines.taken, lines.branches)
     return wrong
 
 
@@ -153,14 +166,17 @@ def show(name, n_reached, n_lines, n_taken, n_branches):
 
 def report():
     """Print the table, and what is wrong; return whether nothing is."""
-    listed = tomllib.loads(NOT_REACHED.read_text("utf-8")).get("not_reached", [])
+    listed = tomllib.loads(NOT_REACHED.read_text("utf-8"))["not_reached"]
+    entries = [Entry(entry) for entry in listed]
     available = subprocess.check_output(
         [BUILD.python, "-c", "from fastgd import _kernels as k; print(*k.available_isas())"],
         text=True,
     ).split()
     print("| C core | lines | branches | |\n|---|---:|---:|---:|")
     counted = {kernels or "others": count_c(kernels) for kernels in (*available, None)}
-    wrong = [fault for kernels, lines in counted.items() for fault in judge(kernels, lines, listed)]
+    wrong = [
+        fault for kernels, lines in counted.items() for fault in judge(kernels, lines, entries)
+    ]
     sums = (
         sum(sum(lines.reached.values()) for lines in counted.values()),
         sum(len(lines.reached) for lines in counted.values()),
@@ -170,10 +186,6 @@ def report():
     share = show("all", *sums)
     if share < BRANCHES:
         wrong.append(f"{share:.1f} % of the branches are taken, not {BRANCHES}")
-    for entry in listed:
-        here = set(entry.get("kernels", [*available, "others"])) & {*available, "others"}
-        if here and not entry.get("found") and not entry.get("somewhere"):
-            wrong.append(f"{entry['file']}: {entry['line']!r} is listed and reached")
     settings = f"--rcfile={BUILD.folder / 'coveragerc'}"
     run(BUILD.python, "-m", "coverage", "json", settings, "-q", "-o", BUILD.folder / "python.json")
     totals = json.loads((BUILD.folder / "python.json").read_text("utf-8"))["totals"]
@@ -195,8 +207,14 @@ def main():
     arguments = parser.parse_args()
     try:
         files = test_files(arguments.only, NOT_RUN)
-        BUILD.make()
-        if not (arguments.more or arguments.report):
+        if arguments.more or arguments.report:
+            BUILD.copy_sources()
+            if not BUILD.is_up_to_date():
+                raise Failed(
+                    "something has changed since the last run: run it without --more and --report"
+                )
+        else:
+            BUILD.make()
             forget()
         passed = arguments.report or run_tests(files, arguments.options)
         passed &= report()

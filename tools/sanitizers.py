@@ -17,7 +17,7 @@ import time
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from instrumented import ROOT, Build, Failed, test_files
+from builds import ROOT, Build, Failed, need_gcc, test_files
 
 # PyTorch and Jupyter are not in this environment, and test_memory has an allocator of its own.
 NOT_RUN = ("test_torch_", "test_notebooks", "test_memory")
@@ -84,6 +84,7 @@ THREADS = Sanitizer(
 
 def library(name):
     """Return the path of one of gcc's libraries."""
+    need_gcc()
     path = subprocess.check_output(["gcc", f"-print-file-name={name}"], text=True).strip()
     if "/" not in path:
         raise Failed(f"gcc has no {name}. Debian: apt-get install gcc g++")

@@ -1,4 +1,4 @@
-"""Environments of their own for builds that watch themselves: sanitizers, coverage.
+"""Builds in environments of their own, with sanitizers, counters or faults.
 
 Each has a copy of the sources in it, so that what is built in place stays as it is.
 """
@@ -46,17 +46,23 @@ class Build(NamedTuple):
     def source(self):
         return self.folder / "source"
 
+    @property
+    def stamp(self):
+        return self.folder / ".built"
+
+    def is_up_to_date(self):
+        """Return whether the build is that of the copied sources."""
+        return self.stamp.exists() and self.stamp.read_text("utf-8") == self.made_of()
+
     def make(self):
         """Make the environment and build the package in it, where something has changed."""
-        if shutil.which("gcc") is None:
-            raise Failed("gcc is missing. Debian: apt-get install gcc libc6-dev")
+        need_gcc()
         self.folder.mkdir(exist_ok=True)
         if not self.python.exists():
             print(f"Making {self.folder.name} ...", flush=True)
             run(sys.executable, "-m", "venv", self.folder)
         self.copy_sources()
-        stamp, now = self.folder / ".built", self.made_of()
-        if stamp.exists() and stamp.read_text("utf-8") == now:
+        if self.is_up_to_date():
             return
         pip = [self.python, "-m", "pip", "--disable-pip-version-check", "-q", "install"]
         wanted = subprocess.check_output(
@@ -66,7 +72,7 @@ class Build(NamedTuple):
         print(f"Building fastgd with {shown}, which takes some minutes ...", flush=True)
         run(*pip, *(line for line in wanted.split("\n")[:-1] if not line.startswith(self.without)))
         run(*pip, "-e", self.source, env={"CC": "gcc"} | os.environ | self.switches)
-        stamp.write_text(now, "utf-8")
+        self.stamp.write_text(self.made_of(), "utf-8")
 
     def copy_sources(self):
         """Bring the copy of the sources up to date; times of files that are equal stay."""
@@ -85,7 +91,8 @@ class Build(NamedTuple):
 
     def made_of(self):
         """Return a digest of all that the build depends on."""
-        digest = hashlib.sha256(f"{self.switches} {self.extras} {sys.version}".encode())
+        parts_of_it = self.switches, EXTRAS, self.extras, self.without, sys.version
+        digest = hashlib.sha256(repr(parts_of_it).encode())
         compiled = (".c", ".h", ".pyx", ".pxd", ".toml")
         for path in sorted(self.source.rglob("*")):
             parts = path.relative_to(self.source).parts
@@ -95,6 +102,12 @@ class Build(NamedTuple):
             if path.name == "setup.py" or (path.suffix in compiled and not is_built):
                 digest.update(path.read_bytes())
         return digest.hexdigest()
+
+
+def need_gcc():
+    """Say so if gcc is missing."""
+    if shutil.which("gcc") is None:
+        raise Failed("gcc is missing. Debian: apt-get install gcc libc6-dev")
 
 
 def run(*command, env=None):
