@@ -12,15 +12,19 @@ static struct {
     size_t variant, n_results;
 } NAME(calls);
 
-/* Array i holds rows of random numbers. */
-static REAL *NAME(array)(size_t i, size_t rows, size_t n, double low, double high)
+static void NAME(need)(size_t wanted, size_t there)
 {
-    /* In the first variant all are equally far apart. */
-    const size_t extra = NAME(calls).variant ? 1 + (i + 3 * NAME(calls).variant) % 7 : 1;
-    const size_t ld = NAME(calls).ld[i] = (n + NAME(UNIT) - 1) / NAME(UNIT) * NAME(UNIT) +
-                                          extra * NAME(UNIT);
+    if (wanted <= there) return;
+    printf("%s: the arrays of strides_body.h hold %zu numbers, not %zu\n", TYPE, there, wanted);
+    exit(1);
+}
+
+/* Array i holds rows of random numbers, ld apart. */
+static REAL *NAME(place)(size_t i, size_t ld, size_t rows, size_t n, double low, double high)
+{
     REAL *const to = NAME(calls).strided[i];
-    expect(rows * ld <= NAME(MOST), "room for an array");
+    NAME(calls).ld[i] = ld;
+    NAME(need)(rows * ld, NAME(MOST));
     for (size_t j = 0; j < NAME(MOST); j++) to[j] = (REAL)NAN;
     NAME(fill)(rows * n, NAME(calls).dense, low, high);
     for (size_t r = 0; r < rows; r++)
@@ -28,16 +32,19 @@ static REAL *NAME(array)(size_t i, size_t rows, size_t n, double low, double hig
     return to;
 }
 
+/* The same, as far apart as this variant has it. */
+static REAL *NAME(array)(size_t i, size_t rows, size_t n, double low, double high)
+{
+    /* In the first variant all are equally far apart. */
+    const size_t extra = NAME(calls).variant ? 1 + (i + 3 * NAME(calls).variant) % 7 : 1;
+    const size_t ld = ((n + NAME(UNIT) - 1) / NAME(UNIT) + extra) * NAME(UNIT);
+    return NAME(place)(i, ld, rows, n, low, high);
+}
+
 /* An array of positive numbers whose rows are as far apart as those of another one. */
 static REAL *NAME(beside)(size_t i, size_t other, size_t rows, size_t n)
 {
-    REAL *const to = NAME(array)(i, rows, n, 0.1, 0.9);
-    const size_t ld = NAME(calls).ld[other];
-    for (size_t j = 0; j < NAME(MOST); j++) to[j] = (REAL)NAN;
-    for (size_t r = 0; r < rows; r++)
-        memcpy(to + r * ld, NAME(calls).dense + r * n, n * sizeof(REAL));
-    NAME(calls).ld[i] = ld;
-    return to;
+    return NAME(place)(i, NAME(calls).ld[other], rows, n, 0.1, 0.9);
 }
 
 /* What a call has left in array i is what the first one left. */
@@ -53,7 +60,7 @@ static void NAME(compare)(const char *kernel, size_t i, size_t rows, size_t n)
                 untouched &= isnan(x);
                 continue;
             }
-            expect(NAME(calls).n_results < NAME(NUMBERS), "room for all results");
+            NAME(need)(NAME(calls).n_results + 1, NAME(NUMBERS));
             REAL *const first = &NAME(calls).results[NAME(calls).n_results++];
             if (NAME(calls).variant == 0)
                 *first = x;

@@ -9,6 +9,7 @@
 
 #include "fgd_dispatch.h"
 #include "fgd_net.h"
+#include "weights.h"
 
 enum { N_INPUTS = 20, HIDDEN = 33, N_OUTPUTS = 5, N_SAMPLES = 150, BATCH = 64, N_STEPS = 3 };
 
@@ -44,12 +45,7 @@ static void fit(int n_threads, int way, float *weights)
     net.layers[0].l2 = 0.01;
     net.layers[0].dropout = 0.2;
     net.layers[1].act = FGD_ACT_SOFTMAX;
-    for (size_t l = 0; l < 2; l++) {
-        float *w = net.layers[l].w;
-        for (size_t i = 0; i < net.layers[l].fan_in; i++)
-            for (size_t j = 0; j < units[l]; j++)
-                w[i * net.layers[l].ldw + j] = (float)((i * 7 + j * 3) % 13) / 26 - 0.25f;
-    }
+    set_weights(&net);
     const fgd_opt opt = way == ADAM ? FGD_OPT_ADAM : FGD_OPT_SGD;
     expect(fgd_net_set_optimizer(&net, opt, 0) == FGD_OK, "optimizer");
     net.params = (fgd_update_params){.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};

@@ -8,6 +8,7 @@
 
 #include "fgd_dispatch.h"
 #include "fgd_net.h"
+#include "weights.h"
 
 /* ---- memory ----------------------------------------------------------------------------------- */
 
@@ -96,12 +97,7 @@ static int fit(int way, long failure, float *weights)
     net.layers[0].act = FGD_ACT_GELU;
     net.layers[0].dropout = way == DROPOUT ? 0.2 : 0;
     net.layers[1].act = FGD_ACT_SOFTMAX;
-    for (size_t l = 0; l < 2; l++) {
-        float *w = net.layers[l].w;
-        for (size_t i = 0; i < net.layers[l].fan_in; i++)
-            for (size_t j = 0; j < units[l]; j++)
-                w[i * net.layers[l].ldw + j] = (float)((i * 7 + j * 3) % 13) / 26 - 0.25f;
-    }
+    set_weights(&net);
     const fgd_opt opt = way == ADAM ? FGD_OPT_ADAM : way == RMSPROP ? FGD_OPT_RMSPROP : FGD_OPT_SGD;
     long before = n_blocks;
     while (fgd_net_set_optimizer(&net, opt, 1) != FGD_OK) {
