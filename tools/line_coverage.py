@@ -25,8 +25,8 @@ from builds import ROOT, Build, Failed, run, test_files
 
 # gcov reads what gcc writes.
 BUILD = Build(ROOT / ".venv-coverage", {"FASTGD_COVERAGE": "1", "CC": "gcc"}, extras=("coverage",))
-# PyTorch and Jupyter are not in this environment, so that fastgd.torch is not counted; the others run what is written for readers, and
-# measure.
+# PyTorch and Jupyter are not in this environment, so that fastgd.torch is not counted; the others
+# run what is written for readers, and measure.
 NOT_RUN = (
     *("test_torch_", "test_notebooks", "test_benchmarks", "test_docs_"),
     *("test_readme", "test_examples", "test_why_derivatives", "test_packaging", "test_seeded_"),
