@@ -29,6 +29,7 @@ typedef struct {
     size_t ldu; /* where that is too large for the second-level cache */
     void *context;
     const fgd_look *look; /* NULL, or where to look around between two blocks */
+    fgd_ahead *ahead; /* NULL, or rows of the next batch, of which each tile asks for a share */
     int far_a, far_b; /* set by gemm: too large to be in the second-level cache already */
 } TYPE(product);
 
@@ -149,6 +150,7 @@ static void TYPE(gemm_block)(const TYPE(table) * t, const TYPE(product) * p,
                     if (is_last && p->epilogue)
                         p->epilogue(p->context, i + rows - group, group, jc + jr, n,
                                     c - (group - rows) * ldc, ldc);
+                    if (is_last && p->ahead) fgd_look_ahead(p->ahead);
                     group = 0;
                 }
             }

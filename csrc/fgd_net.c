@@ -217,20 +217,25 @@ typedef struct {
     size_t share;   /* lines at a time */
 } fgd_ahead;
 
-/* How far apart the lines of a row are: each feature has its own where rows lie across memory, as
- * in a table of columns. */
-static ptrdiff_t fgd_line_step(const fgd_matrix *x)
+/* Whether each feature of a row has a line of its own: rows lie across memory, as in a table of
+ * columns. */
+static int fgd_lies_across(const fgd_matrix *x)
 {
-    if (x->col_stride >= FGD_ALIGN_BYTES || x->col_stride <= -FGD_ALIGN_BYTES) return x->col_stride;
-    return x->col_stride < 0 ? -FGD_ALIGN_BYTES : FGD_ALIGN_BYTES;
+    return x->col_stride >= FGD_ALIGN_BYTES || x->col_stride <= -FGD_ALIGN_BYTES;
 }
 
+/* Of a row that does not lie across. */
+static size_t fgd_row_bytes(const fgd_matrix *x)
+{
+    const size_t stride = (size_t)(x->col_stride < 0 ? -x->col_stride : x->col_stride);
+    return stride ? x->cols * stride : 1;
+}
+
+/* The most lines that a row may take. */
 static size_t fgd_row_lines(const fgd_matrix *x)
 {
-    const ptrdiff_t step = fgd_line_step(x);
-    if (step == x->col_stride) return x->cols;
-    const size_t stride = (size_t)(x->col_stride < 0 ? -x->col_stride : x->col_stride);
-    return x->cols * stride / FGD_ALIGN_BYTES + 1;
+    if (fgd_lies_across(x)) return x->cols;
+    return (fgd_row_bytes(x) + 2 * FGD_ALIGN_BYTES - 2) / FGD_ALIGN_BYTES;
 }
 
 /* How many steps before its use a row is asked for: the last moment of the step before is too
@@ -244,14 +249,25 @@ static size_t fgd_steps_ahead(const fgd_batch *batch)
 static void fgd_look_ahead(fgd_ahead *ahead)
 {
     const fgd_data *data = ahead->data;
-    const size_t lines = fgd_row_lines(&data->x);
-    const ptrdiff_t step = fgd_line_step(&data->x);
+    const fgd_matrix *x = &data->x;
+    const int across = fgd_lies_across(x);
+    const size_t bytes = across ? 0 : fgd_row_bytes(x);
+    const ptrdiff_t before = x->col_stride < 0 ? (ptrdiff_t)(x->cols - 1) * x->col_stride : 0;
     for (size_t n = ahead->share; n > 0 && ahead->at < ahead->end; n--) {
         const int64_t row = ahead->order ? ahead->order[ahead->at] : (int64_t)ahead->at;
-        const char *start = (const char *)data->x.data + row * data->x.row_stride;
-        __builtin_prefetch(start + (ptrdiff_t)ahead->line * step, 0, 2);
+        const uintptr_t start = (uintptr_t)x->data + (uintptr_t)(row * x->row_stride);
+        uintptr_t line = start + (uintptr_t)((ptrdiff_t)ahead->line * x->col_stride);
+        size_t lines = x->cols;
+        if (!across) {
+            const uintptr_t first = start + (uintptr_t)before;
+            line = (first / FGD_ALIGN_BYTES + ahead->line) * FGD_ALIGN_BYTES;
+            lines = (first + bytes - 1) / FGD_ALIGN_BYTES - first / FGD_ALIGN_BYTES + 1;
+        }
+        __builtin_prefetch((const void *)line, 0, 2);
         if (++ahead->line < lines) continue;
         if (data->labels) __builtin_prefetch(data->labels + row, 0, 2);
+        if (data->y.data)
+            __builtin_prefetch((const char *)data->y.data + row * data->y.row_stride, 0, 2);
         if (data->weights) __builtin_prefetch(data->weights + row, 0, 2);
         ahead->line = 0;
         ahead->at++;

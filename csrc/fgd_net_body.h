@@ -51,6 +51,7 @@ typedef struct {
     REAL *scratch;
     const REAL *input;    /* the batch of X that the thread reads */
     const fgd_look *look; /* or NULL */
+    fgd_ahead *ahead;     /* or NULL: what the products of the pass ask for beside their own */
 } TYPE(columns);
 
 /* The units [begin, end) of a layer, whole vectors of them but for its last. */
@@ -83,7 +84,7 @@ static TYPE(columns) TYPE(columns_of)(const fgd_batch *batch, size_t c0, size_t 
                                       const REAL *input, const fgd_look *look)
 {
     const size_t left = batch->n > c0 ? batch->n - c0 : 0;
-    return (TYPE(columns)){c0, n, left < n ? left : n, scratch, input, look};
+    return (TYPE(columns)){c0, n, left < n ? left : n, scratch, input, look, NULL};
 }
 
 /* Whether so few samples pass a layer that its weights had better be read as they lie. */
@@ -133,7 +134,6 @@ typedef struct {
     size_t r0, end, c0; /* in an update: of W; end: of the rows that may be asked for ahead */
     const REAL *mask; /* of the layer below, or NULL */
     const fgd_update_params *params; /* of an update */
-    fgd_ahead *ahead; /* or NULL */
     int diverged; /* a weight would not have been finite */
 } TYPE(layer_pass);
 
@@ -182,6 +182,7 @@ static void TYPE(pre_activation)(const fgd_net *net, const TYPE(table) * t, size
                .ldc = net->ldb,
                .bias = (const REAL *)layer->b + u0,
                .look = cols->look,
+               .ahead = cols->ahead,
                .ends_in_relu = in_registers,
                .epilogue = pass && !in_registers ? TYPE(activate_tile) : NULL,
                .context = pass};
@@ -318,6 +319,7 @@ static void TYPE(backward)(const fgd_net *net, const TYPE(table) * t, size_t l,
                .c = (REAL *)below->delta + r0 * net->ldb + c0,
                .ldc = net->ldb,
                .look = cols->look,
+               .ahead = cols->ahead,
                .gate = in_registers ? (REAL *)below->a + r0 * net->ldb + c0 : NULL,
                .epilogue = in_registers ? NULL : TYPE(derive_tile),
                .context = &pass};
@@ -375,16 +377,6 @@ static void TYPE(update_tile)(void *context, size_t i, size_t rows, size_t j, si
     pass->diverged |= pass->t->update[pass->net->opt](
         rows, n, (REAL *)layer->w + at, TYPE(at)(layer->w_s1, at), TYPE(at)(layer->w_s2, at),
         layer->ldw, g, ldg, pass->params);
-    if (pass->ahead) fgd_look_ahead(pass->ahead);
-}
-
-/* After a tile whose weights are updated already. */
-static void TYPE(look_ahead)(void *context, size_t i, size_t rows, size_t j, size_t n,
-                             const REAL *c, size_t ldc)
-{
-    const TYPE(layer_pass) *pass = context;
-    (void)i, (void)rows, (void)j, (void)n, (void)c, (void)ldc;
-    fgd_look_ahead(pass->ahead);
 }
 
 /* Gradient sums of rows [r0, r1) of W: dW[r1 - r0][padded]; k = samples of the batch. */
@@ -441,7 +433,6 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
     fgd_update_params own;
     if (net->has_own && layer->own_w.is_frozen) return 0;
     pass.params = fgd_array_params(net, &layer->own_w, params, &own);
-    pass.ahead = ahead;
     TYPE(product) product = TYPE(gradient)(net, l, r0, r1, k, dropout, input);
     product.b += c0;
     product.n = (units.end - c0 + unit - 1) / unit * unit;
@@ -449,6 +440,7 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
     const int few_samples = k <= FGD_ALIGN_BYTES / sizeof(REAL);
     product.most_m = fgd_net_block_rows(net, l, k, 0);
     product.scratch = scratch;
+    product.ahead = ahead;
     product.epilogue = TYPE(update_tile);
     const fgd_update_params *p = pass.params;
     TYPE(sgd)
@@ -467,7 +459,7 @@ static int TYPE(update_rows)(const fgd_net *net, const TYPE(table) * t, size_t l
     if (in_tile) {
         product.sgd = &sgd;
         product.weights = (REAL *)layer->w + r0 * layer->ldw + c0;
-        product.epilogue = ahead ? TYPE(look_ahead) : NULL;
+        product.epilogue = NULL;
     }
     if (fgd_is_far(layer, sizeof(REAL))) {
         if (few_samples) {
@@ -720,27 +712,36 @@ static void TYPE(batch_loss)(const fgd_net *net, const TYPE(table) * t, const fg
     *weight_sum = TYPE(weight_sum)(net, t, batch);
 }
 
-/* What the thread will gather in step i of the run, spread over its update of the first layer;
- * nothing (share 0) where the data stay in the caches anyway. */
-static fgd_ahead TYPE(plan_ahead)(const fgd_run *run, const TYPE(table) * t, size_t i,
-                                  const fgd_worker *worker)
+/* What the thread will gather in step i of the run, a share for each tile of the update of the first
+ * layer, or of the whole step if it spreads; whether that is worth while, as it is not where the data
+ * stay in the caches anyway. */
+static int TYPE(plan_ahead)(const fgd_run *run, const TYPE(table) * t, size_t i, int spreads,
+                            const fgd_worker *worker, fgd_ahead *ahead)
 {
     const fgd_matrix *x = &run->data->x;
+    const fgd_net *net = run->net;
     const size_t done = i * run->batch_size, row_lines = fgd_row_lines(x);
-    fgd_ahead ahead = {.data = run->data, .order = run->order};
-    if (done >= run->n_rows || x->rows * row_lines * FGD_ALIGN_BYTES < FGD_FAR_BYTES) return ahead;
+    if (done >= run->n_rows || x->rows * row_lines * FGD_ALIGN_BYTES < FGD_FAR_BYTES) return 0;
     const size_t id = (size_t)worker->id, workers = (size_t)worker->n_threads;
     const size_t left = run->n_rows - done, n = left < run->batch_size ? left : run->batch_size;
-    const fgd_layer *layer = &run->net->layers[0];
-    const size_t most = fgd_net_block_rows(run->net, 0, n, 0);
-    const size_t group = most < FGD_GROUP_ROWS ? most : FGD_GROUP_ROWS;
-    const size_t tiles = /* or blocks of streamed rows */
-        (layer->fan_in / workers / group + 1) *
-        (fgd_is_streamed(run->net, 0, n) ? 1 : layer->padded / (t->max_vectors * t->lanes) + 1);
-    ahead.at = run->first + done + fgd_share(n, id, workers);
-    ahead.end = run->first + done + fgd_share(n, id + 1, workers);
-    ahead.share = ((ahead.end - ahead.at) * row_lines + tiles - 1) / tiles;
-    return ahead;
+    const size_t width = t->max_vectors * t->lanes;
+    size_t tiles = 0; /* of all threads, or blocks of rows that are streamed */
+    for (size_t l = 0; l < (spreads ? net->n_layers : 1); l++) {
+        const fgd_layer *layer = &net->layers[l];
+        const size_t most = fgd_net_block_rows(net, l, n, 0);
+        const size_t group = most < FGD_GROUP_ROWS ? most : FGD_GROUP_ROWS;
+        tiles += (layer->fan_in / group + 1) *
+                 (fgd_is_streamed(net, l, n) ? 1 : layer->padded / width + 1);
+        if (spreads)
+            tiles += (n / width) * (layer->fan_out + (l > 0 ? layer->fan_in : 0)) / FGD_GROUP_ROWS;
+    }
+    ahead->data = run->data;
+    ahead->order = run->order;
+    ahead->at = run->first + done + fgd_share(n, id, workers);
+    ahead->end = run->first + done + fgd_share(n, id + 1, workers);
+    ahead->line = 0;
+    ahead->share = (ahead->end - ahead->at) * row_lines * workers / tiles + 1;
+    return 1;
 }
 
 static void TYPE(train_online)(fgd_run *run)
@@ -817,13 +818,20 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         const size_t n_all = units * unit;
         const fgd_look at_columns = {run, worker, FGD_IN_COLUMNS},
                        *look = looks ? &at_columns : NULL;
-        const TYPE(part) part = {.net = net,
-                                 .t = t,
-                                 .batch = &batch,
-                                 .worker = worker,
-                                 .own = TYPE(columns_of)(&batch, c0, c1 - c0, scratch, input, look),
-                                 .all = TYPE(columns_of)(&batch, 0, n_all, scratch, input, look),
-                                 .input = input};
+        TYPE(part)
+        part = {.net = net,
+                .t = t,
+                .batch = &batch,
+                .worker = worker,
+                .own = TYPE(columns_of)(&batch, c0, c1 - c0, scratch, input, look),
+                .all = TYPE(columns_of)(&batch, 0, n_all, scratch, input, look),
+                .input = input};
+        /* A batch that fills much of the second-level cache comes as late as possible. */
+        const size_t steps_ahead = fgd_steps_ahead(&batch);
+        const int spreads = steps_ahead > 1;
+        fgd_ahead ahead;
+        const int asks = TYPE(plan_ahead)(run, t, i + steps_ahead, spreads, worker, &ahead);
+        if (asks && spreads) part.own.ahead = part.all.ahead = &ahead;
         /* Not where a step is long enough to be abandoned before its first weight changes. */
         const int reads_once = !is_stored && !looks && fgd_reads_any_once(net, batch.n);
         TYPE(run_forward)(&part, step);
@@ -849,7 +857,6 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
                      run->progress);
 
         fgd_update_params params = step_params(net, step, batch.lr, weight_sum);
-        fgd_ahead ahead = TYPE(plan_ahead)(run, t, i + fgd_steps_ahead(&batch), worker);
         int diverged = 0;
         if (reads_once) {
             diverged = TYPE(run_backward)(&part, &params);
@@ -881,9 +888,14 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
                 const size_t first = by_units ? 0 : r0, end = by_units ? layer->fan_in : r1;
                 const TYPE(rows) rows = {first, end, end, workers > 1};
                 if (end > first)
-                    diverged |= TYPE(update_rows)(net, t, l, rows, units, batch.n, 1, input, &p,
-                                                  scratch, l == 0 && ahead.share ? &ahead : NULL);
+                    diverged |=
+                        TYPE(update_rows)(net, t, l, rows, units, batch.n, 1, input, &p, scratch,
+                                          asks && (spreads || l == 0) ? &ahead : NULL);
             }
+        }
+        if (asks) { /* for what is left */
+            ahead.share = SIZE_MAX;
+            fgd_look_ahead(&ahead);
         }
         if (is_stored) {
             fgd_team_barrier(worker);
