@@ -269,6 +269,18 @@ static void NAME(show_moves)(const TABLE_TYPE *t)
         }
         end();
     }
+    /* Rows as they are, with each number of features behind the last whole vector. */
+    begin(TYPE, "gather", "ends");
+    REAL *const numbers = (REAL *)(void *)data;
+    for (size_t i = 0; i < SAMPLES * FEATURES; i++) numbers[i] = (REAL)random_between(-9, 9);
+    for (size_t features = 1; features <= 33; features++) {
+        const fgd_matrix x = {numbers + features % 5, sizeof(REAL) == 4 ? FGD_F32 : FGD_F64, SAMPLES,
+                              features, (ptrdiff_t)((features + 1) * sizeof(REAL)),
+                              (ptrdiff_t)sizeof(REAL), 0};
+        t->gather(&x, NULL, 2, NAME(UNIT) + 3, 0, 2 * NAME(UNIT), out, NAME(LD));
+        NAME(add)(features, 2 * NAME(UNIT), out, NAME(LD));
+    }
+    end();
 }
 
 /* ---- activations, losses ---------------------------------------------------------------------- */
