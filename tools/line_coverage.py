@@ -68,7 +68,7 @@ def run_tests(files, options):
     settings = BUILD.folder / "coveragerc"
     settings.write_text(
         f"[run]\nsource = fastgd\ndata_file = {BUILD.folder / 'coverage.data'}\nparallel = true\n"
-        "concurrency = thread\nomit = */fastgd/torch/*\n"
+        "concurrency = thread\nomit = */fastgd/torch/*\npatch = subprocess\n"
     )
     command = [BUILD.python, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest", "-q"]
     # The programs stay until they have been counted.
