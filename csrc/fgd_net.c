@@ -40,6 +40,7 @@ enum {
     FGD_KEPT_BYTES = 512 * 1024,     /* so much of an operand stays in a private cache */
     FGD_NEAR_BYTES = 2 * 1024 * 1024, /* weights of at most this are asked for by tiles */
     FGD_FAR_BYTES = 4 * 1024 * 1024, /* data above this are not in a private cache */
+    FGD_ASKED_LINES = 8, /* rows of more are not asked for before they are gathered */
     FGD_SCRATCH_BYTES = FGD_SCRATCH_ROWS * FGD_ROW_BYTES
 };
 
@@ -207,14 +208,15 @@ static int64_t fgd_row(const fgd_batch *batch, size_t s)
     return batch->order ? batch->order[batch->first + s] : (int64_t)(batch->first + s);
 }
 
-/* Rows of the caller's data that the next step will gather, asked for while this one computes:
- * they come from anywhere in memory. */
+/* Rows of the caller's data that a later step will gather, some of them asked for at each call while
+ * this step computes: they come from anywhere in memory. */
 typedef struct {
     const fgd_data *data;
+    const fgd_matrix *y; /* NULL: without a target, or of long rows */
     const int64_t *order;
     size_t at, end; /* positions in the order */
-    size_t line;    /* of the row at that position */
-    size_t share;   /* lines at a time */
+    size_t share;   /* rows a call */
+    size_t calls;   /* so far */
 } fgd_ahead;
 
 /* Whether each feature of a row has a line of its own: rows lie across memory, as in a table of
@@ -224,18 +226,26 @@ static int fgd_lies_across(const fgd_matrix *x)
     return x->col_stride >= FGD_ALIGN_BYTES || x->col_stride <= -FGD_ALIGN_BYTES;
 }
 
-/* Of a row that does not lie across. */
-static size_t fgd_row_bytes(const fgd_matrix *x)
-{
-    const size_t stride = (size_t)(x->col_stride < 0 ? -x->col_stride : x->col_stride);
-    return stride ? x->cols * stride : 1;
-}
+static size_t fgd_magnitude(ptrdiff_t stride) { return (size_t)(stride < 0 ? -stride : stride); }
 
-/* The most lines that a row may take. */
+/* The most lines in which elements of a row begin. */
 static size_t fgd_row_lines(const fgd_matrix *x)
 {
     if (fgd_lies_across(x)) return x->cols;
-    return (fgd_row_bytes(x) + 2 * FGD_ALIGN_BYTES - 2) / FGD_ALIGN_BYTES;
+    const size_t distance = (x->cols - 1) * fgd_magnitude(x->col_stride);
+    return (distance + FGD_ALIGN_BYTES - 1) / FGD_ALIGN_BYTES + 1;
+}
+
+/* Whether rows are asked for: those that come from anywhere in memory and are short.  The processor
+ * itself follows long ones while they are gathered, several at a time. */
+static int fgd_asks_ahead(const fgd_matrix *x, const int64_t *order)
+{
+    const size_t lines = fgd_row_lines(x);
+    if (!order || lines > FGD_ASKED_LINES) return 0;
+    const size_t apart = x->rows * lines * FGD_ALIGN_BYTES; /* if no two rows share a line */
+    const size_t extent =
+        x->rows * fgd_magnitude(x->row_stride) + x->cols * fgd_magnitude(x->col_stride);
+    return (apart < extent ? apart : extent) >= FGD_FAR_BYTES;
 }
 
 /* How many steps before its use a row is asked for: the last moment of the step before is too
@@ -246,31 +256,31 @@ static size_t fgd_steps_ahead(const fgd_batch *batch)
     return bytes > (size_t)128 << 10 ? 1 : 2 + ((size_t)8 << 10) / bytes;
 }
 
+static void fgd_ask_row(const fgd_matrix *x, int64_t row)
+{
+    const uintptr_t start = (uintptr_t)x->data + (uintptr_t)(row * x->row_stride);
+    if (fgd_lies_across(x)) {
+        for (size_t f = 0; f < x->cols; f++)
+            __builtin_prefetch((const void *)(start + f * (uintptr_t)x->col_stride), 0, 2);
+        return;
+    }
+    const uintptr_t end = start + (x->cols - 1) * (uintptr_t)x->col_stride;
+    const uintptr_t last = end > start ? end : start;
+    uintptr_t line = (end > start ? start : end) / FGD_ALIGN_BYTES * FGD_ALIGN_BYTES;
+    for (; line <= last; line += FGD_ALIGN_BYTES) __builtin_prefetch((const void *)line, 0, 2);
+}
+
 static void fgd_look_ahead(fgd_ahead *ahead)
 {
     const fgd_data *data = ahead->data;
-    const fgd_matrix *x = &data->x;
-    const int across = fgd_lies_across(x);
-    const size_t bytes = across ? 0 : fgd_row_bytes(x);
-    const ptrdiff_t before = x->col_stride < 0 ? (ptrdiff_t)(x->cols - 1) * x->col_stride : 0;
-    for (size_t n = ahead->share; n > 0 && ahead->at < ahead->end; n--) {
-        const int64_t row = ahead->order ? ahead->order[ahead->at] : (int64_t)ahead->at;
-        const uintptr_t start = (uintptr_t)x->data + (uintptr_t)(row * x->row_stride);
-        uintptr_t line = start + (uintptr_t)((ptrdiff_t)ahead->line * x->col_stride);
-        size_t lines = x->cols;
-        if (!across) {
-            const uintptr_t first = start + (uintptr_t)before;
-            line = (first / FGD_ALIGN_BYTES + ahead->line) * FGD_ALIGN_BYTES;
-            lines = (first + bytes - 1) / FGD_ALIGN_BYTES - first / FGD_ALIGN_BYTES + 1;
-        }
-        __builtin_prefetch((const void *)line, 0, 2);
-        if (++ahead->line < lines) continue;
+    const size_t left = ahead->end - ahead->at, n = left < ahead->share ? left : ahead->share;
+    ahead->calls++;
+    for (size_t i = 0; i < n; i++) {
+        const int64_t row = ahead->order[ahead->at++];
+        fgd_ask_row(&data->x, row);
+        if (ahead->y) fgd_ask_row(ahead->y, row);
         if (data->labels) __builtin_prefetch(data->labels + row, 0, 2);
-        if (data->y.data)
-            __builtin_prefetch((const char *)data->y.data + row * data->y.row_stride, 0, 2);
         if (data->weights) __builtin_prefetch(data->weights + row, 0, 2);
-        ahead->line = 0;
-        ahead->at++;
     }
 }
 

@@ -662,7 +662,7 @@ static int TYPE(derive_and_update)(const TYPE(part) * part, size_t l, size_t r0,
         TYPE(backward)(part->net, part->t, l, &part->all, (TYPE(units)){r, end}, 1);
         const TYPE(rows) rows = {r, end, asks ? r1 : end, part->worker->n_threads > 1};
         diverged |= TYPE(update_rows)(part->net, part->t, l, rows, TYPE(all_units)(layer), n, 1,
-                                      part->input, &p, part->own.scratch, NULL);
+                                      part->input, &p, part->own.scratch, part->own.ahead);
     }
     return diverged;
 }
@@ -712,36 +712,25 @@ static void TYPE(batch_loss)(const fgd_net *net, const TYPE(table) * t, const fg
     *weight_sum = TYPE(weight_sum)(net, t, batch);
 }
 
-/* What the thread will gather in step i of the run, a share for each tile of the update of the first
- * layer, or of the whole step if it spreads; whether that is worth while, as it is not where the data
- * stay in the caches anyway. */
-static int TYPE(plan_ahead)(const fgd_run *run, const TYPE(table) * t, size_t i, int spreads,
-                            const fgd_worker *worker, fgd_ahead *ahead)
+/* What the thread will gather in step i of the run, divided among so many calls of fgd_look_ahead. */
+static fgd_ahead TYPE(plan_ahead)(const fgd_run *run, size_t i, size_t calls,
+                                  const fgd_worker *worker)
 {
-    const fgd_matrix *x = &run->data->x;
-    const fgd_net *net = run->net;
-    const size_t done = i * run->batch_size, row_lines = fgd_row_lines(x);
-    if (done >= run->n_rows || x->rows * row_lines * FGD_ALIGN_BYTES < FGD_FAR_BYTES) return 0;
+    const fgd_data *data = run->data;
+    const size_t done = i * run->batch_size, unit = FGD_ALIGN_BYTES / sizeof(REAL);
+    const size_t left = run->n_rows > done ? run->n_rows - done : 0;
+    const size_t n = left < run->batch_size ? left : run->batch_size;
+    const size_t units = (n + unit - 1) / unit;
     const size_t id = (size_t)worker->id, workers = (size_t)worker->n_threads;
-    const size_t left = run->n_rows - done, n = left < run->batch_size ? left : run->batch_size;
-    const size_t width = t->max_vectors * t->lanes;
-    size_t tiles = 0; /* of all threads, or blocks of rows that are streamed */
-    for (size_t l = 0; l < (spreads ? net->n_layers : 1); l++) {
-        const fgd_layer *layer = &net->layers[l];
-        const size_t most = fgd_net_block_rows(net, l, n, 0);
-        const size_t group = most < FGD_GROUP_ROWS ? most : FGD_GROUP_ROWS;
-        tiles += (layer->fan_in / group + 1) *
-                 (fgd_is_streamed(net, l, n) ? 1 : layer->padded / width + 1);
-        if (spreads)
-            tiles += (n / width) * (layer->fan_out + (l > 0 ? layer->fan_in : 0)) / FGD_GROUP_ROWS;
-    }
-    ahead->data = run->data;
-    ahead->order = run->order;
-    ahead->at = run->first + done + fgd_share(n, id, workers);
-    ahead->end = run->first + done + fgd_share(n, id + 1, workers);
-    ahead->line = 0;
-    ahead->share = (ahead->end - ahead->at) * row_lines * workers / tiles + 1;
-    return 1;
+    const int has_all = TYPE(is_by_units)(&run->net->layers[0], worker);
+    const size_t begin = has_all ? 0 : fgd_share(units, id, workers) * unit;
+    const size_t end = has_all ? n : fgd_share(units, id + 1, workers) * unit;
+    const int asks_y = data->y.data && fgd_row_lines(&data->y) <= FGD_ASKED_LINES;
+    fgd_ahead ahead = {.data = data, .y = asks_y ? &data->y : NULL, .order = run->order};
+    ahead.at = run->first + done + (begin < n ? begin : n);
+    ahead.end = run->first + done + (end < n ? end : n);
+    ahead.share = calls ? (ahead.end - ahead.at + calls - 1) / calls : 0;
+    return ahead;
 }
 
 static void TYPE(train_online)(fgd_run *run)
@@ -805,6 +794,8 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
     const int by_norm = net->clip_norm > 0;
     const int is_stored = run->is_gradient || fgd_net_needs_gradient(net, run->batch_size);
     const int looks = fgd_looks_around(net, run->batch_size);
+    const int asks = fgd_asks_ahead(&run->data->x, run->order);
+    size_t calls = 0; /* of fgd_look_ahead in the last step: another one has as many */
     for (size_t i = 0; i < run->n_steps; i++) {
         batch.first = run->first + i * run->batch_size;
         const size_t left = run->n_rows - i * run->batch_size;
@@ -826,12 +817,11 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
                 .own = TYPE(columns_of)(&batch, c0, c1 - c0, scratch, input, look),
                 .all = TYPE(columns_of)(&batch, 0, n_all, scratch, input, look),
                 .input = input};
-        /* A batch that fills much of the second-level cache comes as late as possible. */
-        const size_t steps_ahead = fgd_steps_ahead(&batch);
-        const int spreads = steps_ahead > 1;
-        fgd_ahead ahead;
-        const int asks = TYPE(plan_ahead)(run, t, i + steps_ahead, spreads, worker, &ahead);
-        if (asks && spreads) part.own.ahead = part.all.ahead = &ahead;
+        fgd_ahead ahead = {0};
+        if (asks) {
+            ahead = TYPE(plan_ahead)(run, i + fgd_steps_ahead(&batch), calls, worker);
+            part.own.ahead = part.all.ahead = &ahead;
+        }
         /* Not where a step is long enough to be abandoned before its first weight changes. */
         const int reads_once = !is_stored && !looks && fgd_reads_any_once(net, batch.n);
         TYPE(run_forward)(&part, step);
@@ -888,14 +878,9 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
                 const size_t first = by_units ? 0 : r0, end = by_units ? layer->fan_in : r1;
                 const TYPE(rows) rows = {first, end, end, workers > 1};
                 if (end > first)
-                    diverged |=
-                        TYPE(update_rows)(net, t, l, rows, units, batch.n, 1, input, &p, scratch,
-                                          asks && (spreads || l == 0) ? &ahead : NULL);
+                    diverged |= TYPE(update_rows)(net, t, l, rows, units, batch.n, 1, input, &p,
+                                                  scratch, part.own.ahead);
             }
-        }
-        if (asks) { /* for what is left */
-            ahead.share = SIZE_MAX;
-            fgd_look_ahead(&ahead);
         }
         if (is_stored) {
             fgd_team_barrier(worker);
@@ -911,6 +896,12 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
             }
         }
         if (diverged) atomic_store_explicit(&run->diverged, 1, memory_order_relaxed);
+        if (asks) {
+            calls = ahead.calls;
+            ahead.share =
+                SIZE_MAX; /* for what is left: all of the first step's, and then nothing */
+            fgd_look_ahead(&ahead);
+        }
         /* Between the two barriers of a step nobody reads the flags: all agree on them. */
         if (id == 0 && i % run->clock_interval == 0 && fgd_seconds() > run->deadline)
             atomic_store_explicit(&run->stop, 1, memory_order_relaxed);

@@ -6,6 +6,7 @@
 
 #include "../fgd_common.h"
 #include <immintrin.h>
+#include "first_elements.h"
 #define VF32_LANES 8
 #define VF32_TURNED 4
 #define VF64_LANES 4
@@ -122,23 +123,8 @@ FGD_INLINE vf32 vf32_tree(vf32 a)
     return vf32_add(a, _mm256_permute_ps(a, 0xb1));
 }
 FGD_INLINE float vf32_first(vf32 a) { return _mm256_cvtss_f32(a); }
-/* The first n elements, n below LANES or not, and zeros; nothing behind them is read.  Pieces that end
- * with them, as a masked load waits for the line behind where it reaches there, masked or not. */
-FGD_INLINE vf32 vf32_load_first(const float *p, size_t n)
-{
-    static const int32_t mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
-    if (n >= 8) return _mm256_loadu_ps(p);
-    const int32_t *const first = mask + 8 - n;
-    if (n < 4)
-        return _mm256_zextps128_ps256(
-            _mm_maskload_ps(p, _mm_loadu_si128((const __m128i *)(const void *)first)));
-    const __m256 both = _mm256_set_m128(_mm_loadu_ps(p + n - 4), _mm_loadu_ps(p));
-    const int skip = 8 - (int)n;
-    const __m256i from = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
-                                          _mm256_setr_epi32(0, 0, 0, 0, skip, skip, skip, skip));
-    return _mm256_and_ps(_mm256_permutevar8x32_ps(both, from),
-                         _mm256_loadu_ps((const float *)(const void *)first));
-}
+/* The first n elements, n below LANES or not, and zeros; nothing behind them is read. */
+FGD_INLINE vf32 vf32_load_first(const float *p, size_t n) { return first_of_8(p, n); }
 
 typedef __m256d vf64;
 typedef __m256d vm64;
@@ -240,13 +226,7 @@ FGD_INLINE vf64 vf64_tree(vf64 a)
     return vf64_add(a, _mm256_permute_pd(a, 5));
 }
 FGD_INLINE double vf64_first(vf64 a) { return _mm256_cvtsd_f64(a); }
-FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
-{
-    if (n >= 4) return _mm256_loadu_pd(p);
-    if (n == 3) return _mm256_set_m128d(_mm_load_sd(p + 2), _mm_loadu_pd(p));
-    if (n == 2) return _mm256_zextpd128_pd256(_mm_loadu_pd(p));
-    return _mm256_zextpd128_pd256(n ? _mm_load_sd(p) : _mm_setzero_pd());
-}
+FGD_INLINE vf64 vf64_load_first(const double *p, size_t n) { return first_of_4_wide(p, n); }
 
 /* Some columns of LANES rows, V..._TURNED of them: columns[j][i] = FGD_ROW(i)[j]. */
 FGD_INLINE void vf32_turned(const float *const *rows, const float *at, size_t ld, vf32 *columns)

@@ -6,6 +6,7 @@
 
 #include "../fgd_common.h"
 #include <immintrin.h>
+#include "first_elements.h"
 #define VF32_LANES 16
 #define VF32_TURNED 8
 #define VF64_LANES 8
@@ -129,25 +130,18 @@ FGD_INLINE vf32 vf32_tree(vf32 a)
     return vf32_add(a, _mm512_permute_ps(a, 0xb1));
 }
 FGD_INLINE float vf32_first(vf32 a) { return _mm512_cvtss_f32(a); }
-/* The first n elements, n below LANES or not, and zeros; nothing behind them is read.  Pieces that end
- * with them, as a masked load waits for the line behind where it reaches there, masked or not. */
+/* The first n elements, n below LANES or not, and zeros; nothing behind them is read. */
 FGD_INLINE vf32 vf32_load_first(const float *p, size_t n)
 {
     if (n >= 16) return _mm512_loadu_ps(p);
-    const __mmask16 first = (__mmask16)((1u << n) - 1);
-    if (n <= 4) return _mm512_zextps128_ps512(_mm_maskz_loadu_ps((__mmask8)first, p));
-    if (n <= 8) {
-        const __m256 both = _mm256_set_m128(_mm_loadu_ps(p + n - 4), _mm_loadu_ps(p));
-        const __m256i at = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-        const __m256i from = _mm256_mask_add_epi32(at, 0xf0, at, _mm256_set1_epi32(8 - (int)n));
-        return _mm512_zextps256_ps512(_mm256_maskz_permutexvar_ps((__mmask8)first, from, both));
-    }
+    if (n <= 8) return _mm512_zextps256_ps512(first_of_8(p, n));
+    /* Two pieces, of which the second ends with the elements; then it moves down. */
     const __m512d low = _mm512_castpd256_pd512(_mm256_castps_pd(_mm256_loadu_ps(p)));
     const __m256d high = _mm256_castps_pd(_mm256_loadu_ps(p + n - 8));
     const __m512 both = _mm512_castpd_ps(_mm512_insertf64x4(low, high, 1));
     const __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const __m512i from = _mm512_mask_add_epi32(at, 0xff00, at, _mm512_set1_epi32(16 - (int)n));
-    return _mm512_maskz_permutexvar_ps(first, from, both);
+    return _mm512_maskz_permutexvar_ps((__mmask16)((1u << n) - 1), from, both);
 }
 
 typedef __m512d vf64;
@@ -251,19 +245,12 @@ FGD_INLINE double vf64_first(vf64 a) { return _mm512_cvtsd_f64(a); }
 FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
 {
     if (n >= 8) return _mm512_loadu_pd(p);
-    const __mmask8 first = (__mmask8)((1u << n) - 1);
-    if (n <= 2) return _mm512_zextpd128_pd512(_mm_maskz_loadu_pd(first, p));
-    if (n <= 4) {
-        const __m256d both = _mm256_set_m128d(_mm_loadu_pd(p + n - 2), _mm_loadu_pd(p));
-        const __m256i at = _mm256_setr_epi64x(0, 1, 2, 3);
-        const __m256i from = _mm256_mask_add_epi64(at, 0xc, at, _mm256_set1_epi64x(4 - (int)n));
-        return _mm512_zextpd256_pd512(_mm256_maskz_permutexvar_pd(first, from, both));
-    }
+    if (n <= 4) return _mm512_zextpd256_pd512(first_of_4_wide(p, n));
     const __m512d low = _mm512_castpd256_pd512(_mm256_loadu_pd(p));
     const __m512d both = _mm512_insertf64x4(low, _mm256_loadu_pd(p + n - 4), 1);
     const __m512i at = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
     const __m512i from = _mm512_mask_add_epi64(at, 0xf0, at, _mm512_set1_epi64(8 - (int)n));
-    return _mm512_maskz_permutexvar_pd(first, from, both);
+    return _mm512_maskz_permutexvar_pd((__mmask8)((1u << n) - 1), from, both);
 }
 
 /* Some columns of LANES rows, V..._TURNED of them: columns[j][i] = FGD_ROW(i)[j].  Halves of registers

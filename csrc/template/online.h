@@ -21,8 +21,9 @@ FGD_INLINE FN(online_sample) FN(online_read)(const TYPE(online_run) * run, size_
     if (run->order && at + AHEAD < x->rows) {
         const int64_t later = run->order[at + AHEAD];
         const char *next = (const char *)x->data + later * x->row_stride;
+        const ptrdiff_t last = (ptrdiff_t)(x->cols - 1) * x->col_stride;
         __builtin_prefetch(next);
-        __builtin_prefetch(next + FGD_ALIGN_BYTES);
+        __builtin_prefetch(next + (last > FGD_ALIGN_BYTES ? FGD_ALIGN_BYTES : last));
         __builtin_prefetch((const char *)y->data + later * y->row_stride);
     }
     const char *source = (const char *)x->data + row * x->row_stride;
