@@ -303,6 +303,34 @@ def test_validation_uses_its_weights():
     assert split.history["val_loss"] == wanted.history["val_loss"]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_rows_that_are_asked_for_ahead_train_to_the_same_bits(threads, clip_norm):
+    """Of more than 4 MB in rows, backwards, or with gaps; columns of ten features are not asked for."""
+    rng = np.random.default_rng(5)
+    n, features = 140_001, 10
+    X = rng.standard_normal((n, features), dtype=np.float32)
+    y = rng.standard_normal((n, 2), dtype=np.float32)
+    apart = np.zeros((n, features, 17), dtype=np.float32)
+    apart[:, :, 0] = X
+    in_pairs = np.zeros((n, features, 2), dtype=np.float32)
+    in_pairs[:, :, 1] = X
+    forms = [
+        *(X, X[::-1, ::-1].copy()[::-1, ::-1], np.asfortranarray(X)),
+        *(in_pairs[:, :, 1], apart[:, :, 0]),
+    ]
+    targets = [y, y[::-1].copy()[::-1], np.asfortranarray(y), y, y]
+    weight = rng.random(n)
+    seen = set()
+    for X, y in zip(forms, targets, strict=True):
+        sgd = fastgd.SGD(lr=0.01, clip_norm=clip_norm)
+        net = Network([Dense(20, "tanh"), Dense(2)], loss="squared_error", optimizer=sgd, seed=3)
+        fit = {"epochs": 1, "batch_size": 600, "n_threads": threads, "verbose": 0}
+        net.fit(X, y, sample_weight=weight, **fit)
+        seen.add(b"".join(a.tobytes() for a in net.get_weights()))
+    assert len(seen) == 1
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_threads_do_not_change_the_bits(dtype):
     rng = np.random.default_rng(0)

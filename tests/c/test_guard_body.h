@@ -175,6 +175,18 @@ static void NAME(moves)(const TABLE_TYPE *t, const char *isa)
     CASE("gather of %zu samples, %zu features, kind %d", samples, features, kind);
     t->gather(&m, NULL, 0, samples, 0, n, NAME(array)(padded, n, n), n);
     release_from(before);
+    /* A row of each length up to two vectors, which ends or begins at the page. */
+    for (size_t length = 1; length <= 2 * UNIT; length++)
+        for (int side = 0; side < 2; side++) {
+            const size_t row_bytes = length * sizeof(REAL);
+            char *row = guard(row_bytes, side);
+            memset(row, 0, row_bytes);
+            const fgd_matrix one = {row, sizeof(REAL) == 4 ? FGD_F32 : FGD_F64, 1, length,
+                                    (ptrdiff_t)row_bytes, (ptrdiff_t)sizeof(REAL), 0};
+            CASE("gather of a row of %zu, side %d", length, side);
+            t->gather(&one, NULL, 0, 1, 0, UNIT, NAME(array)(2 * UNIT, UNIT, UNIT), UNIT);
+            release_from(before);
+        }
 }
 
 static void NAME(online)(const TABLE_TYPE *t, const char *isa)
