@@ -306,7 +306,7 @@ def test_validation_uses_its_weights():
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
 def test_rows_that_are_asked_for_ahead_train_to_the_same_bits(threads, clip_norm):
-    """Of more than 4 MB in rows, backwards, or with gaps; columns of ten features are not asked for."""
+    """Of more than 4 MB in rows, backwards, or with gaps; of ten columns they are not."""
     rng = np.random.default_rng(5)
     n, features = 140_001, 10
     X = rng.standard_normal((n, features), dtype=np.float32)
