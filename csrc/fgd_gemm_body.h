@@ -29,7 +29,7 @@ typedef struct {
     size_t ldu; /* where that is too large for the second-level cache */
     void *context;
     const fgd_look *look; /* NULL, or where to look around between two blocks */
-    fgd_ahead *ahead; /* NULL, or rows of a later batch, some asked for after each epilogue */
+    fgd_ahead *ahead; /* NULL, or rows of a later batch, some asked for after each group of tiles */
     int far_a, far_b; /* set by gemm: too large to be in the second-level cache already */
 } TYPE(product);
 

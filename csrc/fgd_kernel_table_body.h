@@ -30,6 +30,7 @@ typedef struct {
     const fgd_matrix *x, *y;
     const int64_t *order; /* NULL: rows in place */
     size_t first; /* position of the first step's row */
+    size_t end;   /* of the positions that there are */
     const double *lrs;
     TYPE(act_fn) act; /* NULL: identity */
     TYPE(act_grad_fn) act_grad; /* NULL: identity */

@@ -39,8 +39,9 @@ enum {
     FGD_RESIDENT_BYTES = 256 * 1024, /* operands above this may have left a private cache */
     FGD_KEPT_BYTES = 512 * 1024,     /* so much of an operand stays in a private cache */
     FGD_NEAR_BYTES = 2 * 1024 * 1024, /* weights of at most this are asked for by tiles */
-    FGD_FAR_BYTES = 4 * 1024 * 1024, /* data above this are not in a private cache */
-    FGD_ASKED_LINES = 8, /* rows of more are not asked for before they are gathered */
+    FGD_FAR_BYTES = 4 * 1024 * 1024, /* rows of data below this are not asked for */
+    FGD_ASKED_LINES = 8, /* rows of more are not asked for before they are gathered, */
+    FGD_ASKED_COLUMNS = 48, /* nor those of more columns that lie across memory */
     FGD_SCRATCH_BYTES = FGD_SCRATCH_ROWS * FGD_ROW_BYTES
 };
 
@@ -212,7 +213,7 @@ static int64_t fgd_row(const fgd_batch *batch, size_t s)
  * this step computes: they come from anywhere in memory. */
 typedef struct {
     const fgd_data *data;
-    const fgd_matrix *y; /* NULL: without a target, or of long rows */
+    const fgd_matrix *y; /* NULL: labels, no target, or one of long rows */
     const int64_t *order;
     size_t at, end; /* positions in the order */
     size_t share;   /* rows a call */
@@ -231,20 +232,27 @@ static size_t fgd_magnitude(ptrdiff_t stride) { return (size_t)(stride < 0 ? -st
 /* The most lines in which elements of a row begin. */
 static size_t fgd_row_lines(const fgd_matrix *x)
 {
+    assert(x->cols > 0);
     if (fgd_lies_across(x)) return x->cols;
     const size_t distance = (x->cols - 1) * fgd_magnitude(x->col_stride);
     return (distance + FGD_ALIGN_BYTES - 1) / FGD_ALIGN_BYTES + 1;
 }
 
-/* Whether rows are asked for: those that come from anywhere in memory and are short.  The processor
- * itself follows long ones while they are gathered, several at a time. */
+/* Whether it is worth while to ask for a row.  The processor itself follows long ones while they are
+ * gathered, several at a time. */
+static int fgd_is_short(const fgd_matrix *x)
+{
+    return fgd_row_lines(x) <= (fgd_lies_across(x) ? FGD_ASKED_COLUMNS : FGD_ASKED_LINES);
+}
+
+/* Whether rows are asked for: short ones that come from anywhere in memory. */
 static int fgd_asks_ahead(const fgd_matrix *x, const int64_t *order)
 {
-    const size_t lines = fgd_row_lines(x);
-    if (!order || lines > FGD_ASKED_LINES) return 0;
-    const size_t apart = x->rows * lines * FGD_ALIGN_BYTES; /* if no two rows share a line */
+    if (!order || !fgd_is_short(x)) return 0;
+    /* If no two rows share a line. */
+    const size_t apart = x->rows * fgd_row_lines(x) * FGD_ALIGN_BYTES;
     const size_t extent =
-        x->rows * fgd_magnitude(x->row_stride) + x->cols * fgd_magnitude(x->col_stride);
+        (x->rows - 1) * fgd_magnitude(x->row_stride) + (x->cols - 1) * fgd_magnitude(x->col_stride);
     return (apart < extent ? apart : extent) >= FGD_FAR_BYTES;
 }
 

@@ -712,7 +712,8 @@ static void TYPE(batch_loss)(const fgd_net *net, const TYPE(table) * t, const fg
     *weight_sum = TYPE(weight_sum)(net, t, batch);
 }
 
-/* What the thread will gather in step i of the run, divided among so many calls of fgd_look_ahead. */
+/* The rows of X that the thread will gather in step i of the run, and what belongs to them; each of so
+ * many calls of fgd_look_ahead asks for as many. */
 static fgd_ahead TYPE(plan_ahead)(const fgd_run *run, size_t i, size_t calls,
                                   const fgd_worker *worker)
 {
@@ -725,7 +726,7 @@ static fgd_ahead TYPE(plan_ahead)(const fgd_run *run, size_t i, size_t calls,
     const int has_all = TYPE(is_by_units)(&run->net->layers[0], worker);
     const size_t begin = has_all ? 0 : fgd_share(units, id, workers) * unit;
     const size_t end = has_all ? n : fgd_share(units, id + 1, workers) * unit;
-    const int asks_y = data->y.data && fgd_row_lines(&data->y) <= FGD_ASKED_LINES;
+    const int asks_y = data->y.data && fgd_is_short(&data->y);
     fgd_ahead ahead = {.data = data, .y = asks_y ? &data->y : NULL, .order = run->order};
     ahead.at = run->first + done + (begin < n ? begin : n);
     ahead.end = run->first + done + (end < n ? end : n);
@@ -750,6 +751,7 @@ static void TYPE(train_online)(fgd_run *run)
               .y = &run->data->y,
               .order = run->order,
               .first = run->first,
+              .end = run->first + run->n_rows,
               .lrs = run->lrs,
               .act = is_identity ? NULL : t->act[layer->act],
               .act_grad = is_identity ? NULL : t->act_grad[layer->act],
@@ -898,8 +900,8 @@ static void TYPE(train_region)(void *context, const fgd_worker *worker)
         if (diverged) atomic_store_explicit(&run->diverged, 1, memory_order_relaxed);
         if (asks) {
             calls = ahead.calls;
-            ahead.share =
-                SIZE_MAX; /* for what is left: all of the first step's, and then nothing */
+            /* What is left: all of it where no call was counted, as in a first step. */
+            ahead.share = SIZE_MAX;
             fgd_look_ahead(&ahead);
         }
         /* Between the two barriers of a step nobody reads the flags: all agree on them. */

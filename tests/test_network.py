@@ -306,29 +306,44 @@ def test_validation_uses_its_weights():
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
 def test_rows_that_are_asked_for_ahead_train_to_the_same_bits(threads, clip_norm):
-    """Of more than 4 MB in rows, backwards, or with gaps; of ten columns they are not."""
+    """Of more than 4 MB: in rows, backwards, with gaps, in columns, and in ways not asked for."""
     rng = np.random.default_rng(5)
-    n, features = 140_001, 10
+    n, features = 110_001, 10
     X = rng.standard_normal((n, features), dtype=np.float32)
     y = rng.standard_normal((n, 2), dtype=np.float32)
-    apart = np.zeros((n, features, 17), dtype=np.float32)
-    apart[:, :, 0] = X
     in_pairs = np.zeros((n, features, 2), dtype=np.float32)
     in_pairs[:, :, 1] = X
+    apart = np.zeros((n, features, 15), dtype=np.float32)
+    apart[:, :, 0] = X
+    backwards = X[::-1, ::-1].copy()[::-1, ::-1], y[::-1].copy()[::-1]
     forms = [
-        *(X, X[::-1, ::-1].copy()[::-1, ::-1], np.asfortranarray(X)),
-        *(in_pairs[:, :, 1], apart[:, :, 0]),
+        (X, y),
+        backwards,
+        (np.asfortranarray(X), y),
+        (in_pairs[:, :, 1], np.asfortranarray(y)),
     ]
-    targets = [y, y[::-1].copy()[::-1], np.asfortranarray(y), y, y]
-    weight = rng.random(n)
     seen = set()
-    for X, y in zip(forms, targets, strict=True):
+    for X, y in [*forms, (apart[:, :, 0], y)]:
         sgd = fastgd.SGD(lr=0.01, clip_norm=clip_norm)
         net = Network([Dense(20, "tanh"), Dense(2)], loss="squared_error", optimizer=sgd, seed=3)
         fit = {"epochs": 1, "batch_size": 600, "n_threads": threads, "verbose": 0}
-        net.fit(X, y, sample_weight=weight, **fit)
+        net.fit(X, y, sample_weight=np.linspace(0.5, 1, n), **fit)
         seen.add(b"".join(a.tobytes() for a in net.get_weights()))
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_rows_with_labels_that_are_asked_for_ahead_train_to_the_same_bits(threads):
+    """A first layer of 280 KB, which threads divide by units, so that each gathers all rows."""
+    rng = np.random.default_rng(6)
+    X = rng.standard_normal((11_000, 100), dtype=np.float32)
+    y = rng.integers(0, 3, len(X))
+    long = np.zeros((len(X), 100, 2), dtype=np.float32)
+    long[:, :, 0] = X
+    nets = [Network([Dense(700, "relu"), Dense(3)], loss="cross_entropy", seed=4) for _ in range(2)]
+    for net, data in zip(nets, (X, long[:, :, 0]), strict=True):
+        net.fit(data, y, epochs=1, batch_size=100, n_threads=threads, verbose=0)
+    assert_same(*nets)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -124,7 +124,7 @@ FGD_INLINE vf32 vf32_tree(vf32 a)
 }
 FGD_INLINE float vf32_first(vf32 a) { return _mm256_cvtss_f32(a); }
 /* The first n elements, n below LANES or not, and zeros; nothing behind them is read. */
-FGD_INLINE vf32 vf32_load_first(const float *p, size_t n) { return first_of_8(p, n); }
+FGD_INLINE vf32 vf32_load_first(const float *p, size_t n) { return f32_first_of_8(p, n); }
 
 typedef __m256d vf64;
 typedef __m256d vm64;
@@ -226,7 +226,7 @@ FGD_INLINE vf64 vf64_tree(vf64 a)
     return vf64_add(a, _mm256_permute_pd(a, 5));
 }
 FGD_INLINE double vf64_first(vf64 a) { return _mm256_cvtsd_f64(a); }
-FGD_INLINE vf64 vf64_load_first(const double *p, size_t n) { return first_of_4_wide(p, n); }
+FGD_INLINE vf64 vf64_load_first(const double *p, size_t n) { return f64_first_of_4(p, n); }
 
 /* Some columns of LANES rows, V..._TURNED of them: columns[j][i] = FGD_ROW(i)[j]. */
 FGD_INLINE void vf32_turned(const float *const *rows, const float *at, size_t ld, vf32 *columns)

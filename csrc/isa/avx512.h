@@ -134,7 +134,7 @@ FGD_INLINE float vf32_first(vf32 a) { return _mm512_cvtss_f32(a); }
 FGD_INLINE vf32 vf32_load_first(const float *p, size_t n)
 {
     if (n >= 16) return _mm512_loadu_ps(p);
-    if (n <= 8) return _mm512_zextps256_ps512(first_of_8(p, n));
+    if (n <= 8) return _mm512_insertf32x8(_mm512_setzero_ps(), f32_first_of_8(p, n), 0);
     /* Two pieces, of which the second ends with the elements; then it moves down. */
     const __m512d low = _mm512_castpd256_pd512(_mm256_castps_pd(_mm256_loadu_ps(p)));
     const __m256d high = _mm256_castps_pd(_mm256_loadu_ps(p + n - 8));
@@ -245,7 +245,7 @@ FGD_INLINE double vf64_first(vf64 a) { return _mm512_cvtsd_f64(a); }
 FGD_INLINE vf64 vf64_load_first(const double *p, size_t n)
 {
     if (n >= 8) return _mm512_loadu_pd(p);
-    if (n <= 4) return _mm512_zextpd256_pd512(first_of_4_wide(p, n));
+    if (n <= 4) return _mm512_insertf64x4(_mm512_setzero_pd(), f64_first_of_4(p, n), 0);
     const __m512d low = _mm512_castpd256_pd512(_mm256_loadu_pd(p));
     const __m512d both = _mm512_insertf64x4(low, _mm256_loadu_pd(p + n - 4), 1);
     const __m512i at = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);

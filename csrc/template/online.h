@@ -18,12 +18,12 @@ FGD_INLINE FN(online_sample) FN(online_read)(const TYPE(online_run) * run, size_
     enum { AHEAD = 32 };
     const fgd_matrix *x = run->x, *y = run->y;
     const int64_t row = run->order ? run->order[at] : (int64_t)at;
-    if (run->order && at + AHEAD < x->rows) {
+    if (run->order && at + AHEAD < run->end) {
         const int64_t later = run->order[at + AHEAD];
         const char *next = (const char *)x->data + later * x->row_stride;
-        const ptrdiff_t last = (ptrdiff_t)(x->cols - 1) * x->col_stride;
+        const ptrdiff_t last = (ptrdiff_t)(x->cols - 1) * x->col_stride, line = FGD_ALIGN_BYTES;
         __builtin_prefetch(next);
-        __builtin_prefetch(next + (last > FGD_ALIGN_BYTES ? FGD_ALIGN_BYTES : last));
+        __builtin_prefetch(next + (last > line ? line : last < -line ? -line : last));
         __builtin_prefetch((const char *)y->data + later * y->row_stride);
     }
     const char *source = (const char *)x->data + row * x->row_stride;

@@ -480,9 +480,9 @@ static void NAME(show_online)(const TABLE_TYPE *t)
                                    fan_in % 3 ? 0 : 0.5};
             const fgd_matrix ys = {y, DTYPE, SAMPLES, 1, size, size, 0};
             REAL b = (REAL)0.1;
-            ONLINE_RUN run = {.x = &xs, .y = &ys, .order = fan_in % 2 ? order : NULL, .lrs = lrs,
-                              .use_bias = fan_in % 4 != 3, .w = w, .new_w = new_w, .b = &b,
-                              .buffer = buffer, .outcome = FGD_TRAINED};
+            ONLINE_RUN run = {.x = &xs, .y = &ys, .order = fan_in % 2 ? order : NULL,
+                              .end = SAMPLES, .lrs = lrs, .use_bias = fan_in % 4 != 3,
+                              .w = w, .new_w = new_w, .b = &b, .buffer = buffer, .outcome = FGD_TRAINED};
             run.loss = t->loss[form == 0   ? FGD_LOSS_SQUARED_ERROR_A
                                : form == 1 ? FGD_LOSS_LOG_LOSS_Z
                                            : FGD_LOSS_HUBER_A];

@@ -197,12 +197,14 @@ static void NAME(online)(const TABLE_TYPE *t, const char *isa)
     for (size_t s = 0; order && s < n; s++) order[s] = (int64_t)between(0, n - 1);
     const fgd_dtype dtype = sizeof(REAL) == 4 ? FGD_F32 : FGD_F64;
     const ptrdiff_t size = sizeof(REAL), row = (ptrdiff_t)fan_in * size;
-    const fgd_matrix x = {NAME(array)(n, fan_in, fan_in), dtype, n, fan_in, row, size, 0};
+    /* An order may have fewer entries than there are rows. */
+    const size_t n_rows = n + between(0, 70);
+    const fgd_matrix x = {NAME(array)(n, fan_in, fan_in), dtype, n_rows, fan_in, row, size, 0};
     const fgd_matrix y = {NAME(array)(n, 1, 1), dtype, n, 1, size, size, 0};
     double *lrs = guard(n * sizeof *lrs, one_of(2));
     for (size_t s = 0; s < n; s++) lrs[s] = 0.01;
     const int act = one_of(2) ? FGD_ACT_TANH : FGD_ACT_SIGMOID, plain = one_of(2);
-    NAME(run_of_steps) run = {.x = &x, .y = &y, .order = order, .lrs = lrs,
+    NAME(run_of_steps) run = {.x = &x, .y = &y, .order = order, .end = n, .lrs = lrs,
                               .act = plain ? NULL : t->act[act],
                               .act_grad = plain ? NULL : t->act_grad[act],
                               .loss = t->loss[plain ? FGD_LOSS_SQUARED_ERROR_A : FGD_LOSS_HUBER_A],
