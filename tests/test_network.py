@@ -323,11 +323,12 @@ def test_rows_that_are_asked_for_ahead_train_to_the_same_bits(threads, clip_norm
         (in_pairs[:, :, 1], np.asfortranarray(y)),
     ]
     seen = set()
-    for X, y in [*forms, (apart[:, :, 0], y)]:
+    forms.append((apart[:, :, 0], y))
+    for data, targets in forms:
         sgd = fastgd.SGD(lr=0.01, clip_norm=clip_norm)
         net = Network([Dense(20, "tanh"), Dense(2)], loss="squared_error", optimizer=sgd, seed=3)
         fit = {"epochs": 1, "batch_size": 600, "n_threads": threads, "verbose": 0}
-        net.fit(X, y, sample_weight=np.linspace(0.5, 1, n), **fit)
+        net.fit(data, targets, sample_weight=np.linspace(0.5, 1, n), **fit)
         seen.add(b"".join(a.tobytes() for a in net.get_weights()))
     assert len(seen) == 1
 
