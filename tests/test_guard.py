@@ -67,6 +67,7 @@ BROKEN = {
                  "for (size_t p = 0; p <= k; p++) {"),
     "streamed_update": ("template/few_samples.h", "for (size_t s = 0; s < n; s++) {",
                         "for (size_t s = 0; s <= n; s++) {"),
+    "online": ("template/online.h", "at + AHEAD < run->end", "at + AHEAD < x->rows"),
 }  # fmt: skip
 
 
