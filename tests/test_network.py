@@ -321,9 +321,9 @@ def test_rows_that_are_asked_for_ahead_train_to_the_same_bits(threads, clip_norm
         backwards,
         (np.asfortranarray(X), y),
         (in_pairs[:, :, 1], np.asfortranarray(y)),
+        (apart[:, :, 0], y),
     ]
     seen = set()
-    forms.append((apart[:, :, 0], y))
     for data, targets in forms:
         sgd = fastgd.SGD(lr=0.01, clip_norm=clip_norm)
         net = Network([Dense(20, "tanh"), Dense(2)], loss="squared_error", optimizer=sgd, seed=3)
