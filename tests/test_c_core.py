@@ -38,6 +38,13 @@ def test_networks_do_without_memory_that_they_do_not_get(tmp_path):
     assert int(done.stdout.split()[0]) > 100
 
 
+def test_rows_are_asked_for_ahead_each_once_and_no_others(tmp_path):
+    """The program includes the network's file, to see what that asks for."""
+    sources = [str(path) for path in (ROOT / "csrc").glob("*.c") if path.name != "fgd_net.c"]
+    done = compile_and_run(tmp_path, "-O0", "test_ahead.c", *sources)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
 @pytest.mark.parametrize("tunables", ["", "glibc.cpu.hwcaps=-FMA,-FMA4,-AVX2"])
 def test_fma_of_plain_c_is_exact_where_denormals_count_as_zero(tunables, tmp_path):
     """Also with the fma() that glibc has for processors without the instruction."""
