@@ -213,16 +213,16 @@ class Interrupt:
 
     def __init__(self, n=None):
         self.n, self.seen = n, 0
-        self._last = {}
 
     def __enter__(self):
         # Python 3.12 looks for opcodes only if some frame asks for them by now.
         sys._getframe().f_trace_opcodes = True
+        self._before = sys.gettrace()  # of whoever counts the lines
         sys.settrace(self._enter)
         return self
 
     def __exit__(self, *exception):
-        sys.settrace(None)
+        sys.settrace(self._before)
 
     def _enter(self, frame, event, argument):
         if not frame.f_globals.get("__name__", "").startswith("fastgd"):
