@@ -3,6 +3,7 @@
 import io
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -150,6 +151,101 @@ def test_callback_may_save_and_set_weights(tmp_path):
     net.fit(X, Y, epochs=2, callbacks=[Freeze()], verbose=0)
     np.testing.assert_array_equal(before[0], net.layers[0].weight)
     np.testing.assert_array_equal(before[0], fastgd.load(tmp_path / "model").layers[0].weight)
+
+
+@pytest.mark.parametrize("hook", ["on_epoch_end", "on_batch_end", "on_progress"])
+def test_a_hook_may_wait_for_another_thread_that_predicts(hook):
+    with ThreadPoolExecutor() as pool:
+
+        def ask(self, *args):
+            asked.append(pool.submit(self.network.predict, X).result(timeout=60))
+
+        asked = []
+        net = network()
+        net.fit(X, Y, epochs=2, callbacks=[type("Asks", (fastgd.Callback,), {hook: ask})()])
+    assert asked
+    assert (asked[-1] == net.predict(X)).all()
+
+
+def test_a_learning_rate_may_wait_for_another_thread_that_predicts():
+    """In the short way of train_step, too, which then sees whether the step is still the same."""
+    net = network()
+    with ThreadPoolExecutor() as pool:
+
+        def lr(step):
+            if net.step:
+                pool.submit(net.predict, X).result(timeout=60)
+            return 0.1 / (1 + step)
+
+        net.optimizer.lr = lr
+        twin = network(lr=lambda step: 0.1 / (1 + step))
+        for _ in range(4):
+            net.train_step(X, Y)
+            twin.train_step(X, Y)
+    assert (net.predict(X) == twin.predict(X)).all()
+
+
+def test_steps_count_on_where_a_callback_changes_the_optimizer():
+    """The network's own count begins anew, which its states and schedules go by."""
+
+    class Change(fastgd.Callback):
+        def on_batch_end(self, step, loss):
+            steps.append(step)
+            if step == 5:
+                self.network.optimizer = "adam"
+
+        def on_epoch_end(self, epoch, logs):
+            counted.append(self.network._training.state()["steps"])
+
+    steps, counted = [], []
+    net = network()
+    net.fit(X, Y, 3, 10, callbacks=[Change()], verbose=0)
+    assert steps == list(range(12))
+    assert counted == [4, 8, 12]
+    assert net.step == 6
+
+
+@pytest.mark.parametrize("hook", ["on_fit_begin", "on_epoch_begin"])
+def test_a_fit_that_ends_before_its_first_step_changes_nothing(hook, tmp_path):
+    def fail(self, *args):
+        raise ZeroDivisionError
+
+    failing = type("Failing", (fastgd.Callback,), {hook: fail})()
+    net = fastgd.Network([fastgd.Dense(1)], "squared_error")
+    with pytest.raises(ZeroDivisionError):
+        net.fit(X, Y, callbacks=[failing], verbose=0)
+    assert net.history is None
+    assert net.n_inputs is None
+    net.optimizer.lr = lambda step: -1.0
+    for train in net.train_step, net.fit:
+        with pytest.raises(ValueError, match="lr"):
+            train(X, Y)
+        assert (net.history, net.n_inputs) == (None, None)
+    net, path = network(), tmp_path / "model"
+    net.fit(X, Y, 2, callbacks=[fastgd.Checkpoint(path)], verbose=0)
+    resumed, twin = fastgd.load(path), fastgd.load(path)
+    with pytest.raises(ZeroDivisionError):
+        resumed.fit(X, Y, 4, resume=True, callbacks=[fastgd.Checkpoint(path), failing], verbose=0)
+    assert resumed.history.epoch == [0, 1]
+    for each in resumed, twin:
+        each.fit(X, Y, 4, resume=True, callbacks=[fastgd.Checkpoint(path)], verbose=0)
+    assert (resumed.predict(X) == twin.predict(X)).all()
+
+
+def test_a_fit_that_ends_after_an_optimizer_of_another_kind_keeps_its_steps():
+    """Though the network's count of steps is as it was before the fit."""
+
+    class Change(fastgd.Callback):
+        def on_batch_end(self, step, loss):
+            self.network.optimizer = "adam" if step == 0 else "rmsprop"
+            if step == 1:
+                raise ZeroDivisionError
+
+    net = network()
+    with pytest.raises(ZeroDivisionError):
+        net.fit(X, Y, 3, 10, callbacks=[Change()], verbose=0)
+    assert (net.step, net.n_inputs) == (0, 3)
+    assert (net.predict(X) != network().predict(X)).any()
 
 
 # ---- EarlyStopping --------------------------------------------------------------------------

@@ -668,13 +668,17 @@ def test_callback_may_switch_clipping_by_norm_on():
     assert digest(engine) != digest(case.engine())
 
 
-def test_custom_loss_that_uses_its_own_network_is_refused():
+@pytest.mark.parametrize("use", ["predict", "assign"])
+def test_custom_loss_that_uses_its_own_network_is_refused(use):
     case = Case(loss="squared_error", output="identity")
     case.loss = "custom"
     engine = case.engine()
 
     def own(a, y):
-        engine.predict(case.X, np.empty((150, 7), np.float32))
+        if use == "predict":
+            engine.predict(case.X, np.empty((150, 7), np.float32))
+        else:
+            engine.assign([engine.bias(0)], [engine.bias(0) + 1])
         return ((a - y) ** 2).sum(axis=1) / 2, a - y
 
     engine.custom_loss = own

@@ -107,7 +107,7 @@ def shuffle_in_turn(random_state, const int64_t[::1] before, int64_t[:, ::1] ord
 
 
 class Divergence(ArithmeticError):
-    """Training met a loss or a weight that is not finite; weights are the last finite ones.
+    """Training met a loss or a weight that is not finite; each keeps its last finite value.
 
     Attributes
     ----------
@@ -275,6 +275,15 @@ cdef class Turn:
                 self.door.release()
         return 0
 
+    cdef int call(self, function, tuple arguments) except -1:
+        # Without the lock: the function may wait for another thread that waits for its turn.
+        self.release()
+        try:
+            function(*arguments)
+        finally:
+            self.enter()
+        return 0
+
     def __enter__(self):
         self.enter()
 
@@ -425,6 +434,7 @@ cdef class Engine:
     cdef object order
     cdef bint draws_order  # anew in every epoch
     cdef size_t n_bound  # samples of an epoch
+    cdef readonly uint64_t n_run  # steps of all calls of run_epochs, whatever `step` was set to
 
     def __cinit__(self, size_t n_inputs, list units, list activations, list use_bias, str dtype,
                   seed):
@@ -624,7 +634,7 @@ cdef class Engine:
             self.net.layers[i].b_s1 = self.net.layers[i].b_s2 = NULL
 
     def set_optimizer(self, str name, dict params):
-        """Choose the optimiser; its states begin as zeros."""
+        """Choose the optimiser; its states begin as zeros, and steps are counted from there."""
         cdef k.fgd_opt opt
         cdef k.fgd_update_params filled
         cdef double clip_norm, lr_decay
@@ -663,6 +673,7 @@ cdef class Engine:
             self.state_blocks = blocks
             self.optimizer_name = name
             self.take_optimizer_params(&filled, kept, clip_norm, lr_decay)
+            self.net.step = 0  # which bias corrections and schedules go by
         finally:
             self.lock.leave()
 
@@ -803,7 +814,8 @@ cdef class Engine:
         # Within a step the work buffers hold its batch.
         if self.in_step:
             raise RuntimeError("the network is in the middle of a step: a custom loss must not "
-                               "train, predict or evaluate with the network that it belongs to")
+                               "train, predict, evaluate or set weights of the network that it "
+                               "belongs to")
         return 0
 
     cdef int use_data(self, Data data) except -1:
@@ -1003,14 +1015,15 @@ cdef class Engine:
                     at = progress.n_steps - (progress.outcome == k.FGD_WEIGHT_NOT_FINITE)
                     raise self.failure(progress.outcome, epoch, epoch * n_steps + at)
                 total += progress.n_steps - done
+                self.n_run += progress.n_steps - done
                 done = progress.n_steps
                 if on_batch is not None:
-                    on_batch(total - 1, progress.last_loss)
+                    self.lock.call(on_batch, (total - 1, progress.last_loss))
                 if k.seconds_now() - polled > SLICE_SECONDS / 2:
                     polled = k.seconds_now()
                     PyErr_CheckSignals()
                     if on_slice is not None:
-                        on_slice(total)
+                        self.lock.call(on_slice, (total,))
                     self.lock.let_in()
             if sums is not None:
                 of_parts[0], of_parts[1] = progress.loss_sum, progress.weight_sum
@@ -1020,7 +1033,7 @@ cdef class Engine:
             if self.net.account != k.FGD_ACCOUNT_SUM:
                 losses[epoch] = k.mean_loss(progress.loss_sum, progress.weight_sum)
         if on_slice is not None:
-            on_slice(total)
+            self.lock.call(on_slice, (total,))
         PyErr_CheckSignals()
         return result
 
@@ -1156,11 +1169,18 @@ cdef class Engine:
         cdef size_t n = data.x.rows
         cdef int threads
         cdef double lr
-        self.lock.enter()
+        cdef uint64_t step
+        fixed = optimizer.fixed_lr
+        while True:
+            step = self.net.step
+            # Without the lock: a function may wait for another thread that waits for its turn.
+            lr = optimizer.learning_rates(step, 1)[0] if fixed is None else fixed
+            self.lock.enter()
+            if fixed is not None or self.net.step == step:
+                break
+            self.lock.leave()
         try:
             self.check_may_train()
-            fixed = optimizer.fixed_lr
-            lr = optimizer.learning_rates(self.step, 1)[0] if fixed is None else fixed
             threads = self.threads
             self.net.loss = self.short_loss
             self.net.loss_param = self.loss_param
@@ -1764,6 +1784,7 @@ cdef class Engine:
         cdef k.Assignment assignment = k.Assignment(views, values)
         self.lock.enter()
         try:
+            self.check_not_in_step()
             assignment.assign()
         finally:
             self.lock.leave()

@@ -38,7 +38,10 @@ verified: set[tuple[object, ...]] = set()
 
 
 class DivergenceError(FloatingPointError):
-    """Training met a loss or a weight that is not finite; the last finite weights are kept.
+    """Training met a loss or a weight that is not finite; every weight keeps its last finite value.
+
+    A step whose loss is not finite changes nothing. Where an update is not, that weight and its
+    state stay as they were, and the others of that step are updated.
 
     Attributes
     ----------
@@ -239,7 +242,7 @@ class Training:
     ) -> Array:
         """Train the bound data for some epochs; with sums, of which they are a part of one."""
         engine = self.network._live()
-        before, first_step = self.steps_done, engine.step
+        before = self.steps_done
         progress = [c for c in self.all_callbacks if overrides(c, "on_progress")]
         batch = [c for c in self.all_callbacks if overrides(c, "on_batch_end")]
 
@@ -271,7 +274,8 @@ class Training:
             lr = lrs if isinstance(lrs, float) else float(lrs[at])
             epoch = self.done + error.epoch_in_call
             raise divergence(error, self.network, lr, epoch, before + at) from None
-        self.steps_done += engine.step - first_step
+        # Not by the engine's count, which begins anew with another optimizer.
+        self.steps_done += n_epochs * engine.n_steps_per_epoch
         return found
 
     def _end_epoch(self, logs: dict[str, float], data: Data, outputs: Array | None) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from . import _kernels, losses, metrics, optimizers
 from . import callbacks as _callbacks
 from ._engine import BUSY, Claim, Divergence, Engine
+from ._errors import ValidationError
 from ._pairing import canonical_output, check_pairing
 from ._threads import fork_safe_lock
 from ._training import (
@@ -273,8 +274,6 @@ class Network:
                 self._engine.update_optimizer(new.params())
             else:
                 self._engine.set_optimizer(new.name, new.params())
-                # Bias corrections and schedules count from the beginning of the states.
-                self._engine.step = 0
         self._optimizer = new
         self._short = None
 
@@ -469,8 +468,8 @@ class Network:
             raise ValueError(f"weights are not finite: {', '.join(bad)}")
 
     def _training_changes(self) -> dict[str, Any]:
-        """Return the attributes that training changes before its first step: without memory for
-        that step, they are put back."""
+        """Return the attributes that training changes before its first step: if it fails before
+        one, they are put back."""
         names = (
             "_engine", "_n_inputs", "_layers", "_feature_names", "_resume", "_short",
             "history", "stop_training",
@@ -552,7 +551,7 @@ class Network:
         ValueError, TypeError
             For data or settings that cannot be used. Nothing is changed then.
         DivergenceError
-            When a loss or a weight is not finite; the last finite weights are kept.
+            When a loss or a weight is not finite; every weight keeps its last finite value.
         ValidationError
             When a compiled operation disagrees with the reference.
         KeyboardInterrupt
@@ -628,7 +627,9 @@ class Network:
 
             # Checking takes its time: another thread's fit may have begun meanwhile.
             with self._fitting:
-                before, first = self._training_changes(), self.step
+                before = self._training_changes()
+                engine: Engine | None = before["_engine"]
+                first = 0 if engine is None else engine.n_run
                 try:
                     self._build_once(data.X.shape[1])
                     self._check_weights()
@@ -655,8 +656,10 @@ class Network:
                         training = BlockTraining(self, windows, **settings)
                     self._training = training
                     training.run()
-                except MemoryError:
-                    if self.step == first:
+                except (DivergenceError, ValidationError):
+                    raise  # what a step has found is looked into in the network that it found
+                except Exception:
+                    if self._engine is None or self._engine.n_run == first:
                         self.__dict__.update(before)
                     raise
                 finally:
@@ -780,7 +783,9 @@ class Network:
         before, first = self._training_changes(), self.step
         try:
             return self._step_on(data, self._names_of(X))
-        except MemoryError:
+        except (DivergenceError, ValidationError):
+            raise
+        except Exception:
             if self.step == first:
                 self.__dict__.update(before)
             raise

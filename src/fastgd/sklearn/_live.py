@@ -252,7 +252,6 @@ def restart_optimizer(estimator: Any, network: Network) -> None:
     engine = network._live()
     network._optimizer = optimizer
     engine.set_optimizer(optimizer.name, optimizer.params())
-    engine.step = 0
 
 
 def outputs(estimator: Any, X: Any) -> Any:
