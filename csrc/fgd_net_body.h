@@ -1014,6 +1014,10 @@ static void TYPE(operate)(fgd_run *run, const fgd_batch *batch, fgd_op op, size_
         break;
     case FGD_OP_PRE_ACTIVATION:
         TYPE(pre_activation)(net, t, l, &cols, TYPE(all_units)(layer), dropout, layer->delta, NULL);
+        /* Sums of few samples fill pads as well, which stay in delta: an input that is not finite
+         * made them NaN. */
+        for (size_t r = layer->fan_out; r < layer->padded; r++)
+            memset((REAL *)layer->delta + r * net->ldb, 0, n * sizeof(REAL));
         break;
     case FGD_OP_FORWARD: TYPE(forward)(net, t, l, &cols, dropout, 1); break;
     case FGD_OP_ACTIVATE:

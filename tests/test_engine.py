@@ -2,6 +2,7 @@
 every number of threads, step by step or in one call.
 """
 
+import copy
 import hashlib
 import multiprocessing
 import os
@@ -688,6 +689,84 @@ def test_custom_loss_that_uses_its_own_network_is_refused(use):
     assert digest(engine) == before
     engine.custom_loss = lambda a, y: (((a - y) ** 2).sum(axis=1) / 2, a - y)
     assert np.isfinite(case.fit(engine)).all()
+
+
+def test_what_looks_at_a_step_must_not_use_its_network():
+    """As a signal's handler might that runs then: the work buffers hold the step."""
+    case = Case()
+    engine = case.engine()
+    batch = case.X[:16], case.y[:16], None
+
+    def use(*args):
+        with pytest.raises(RuntimeError, match="in the middle of a step"):
+            engine.predict(case.X, np.empty((150, 7), np.float32))
+        with pytest.raises(RuntimeError, match="in the middle of a step"):
+            engine.evaluate(case.X, case.y, None)
+        used.append(args[0])
+
+    used = []
+    engine.checked_step(*batch, 0.1, use)
+    assert {"forward", "loss", "backward", "weight_grad", "update"} <= set(used)
+    used.clear()
+    engine.look(*batch, use)
+    assert "gradient" in used
+    twin = case.engine()
+    twin.train_step(*batch, 0.1)
+    assert digest(engine) == digest(twin)
+    engine.predict(case.X, np.empty((150, 7), np.float32))
+
+
+@pytest.mark.parametrize("call", ["evaluate", "predict"])
+def test_a_handler_cannot_change_what_a_long_call_is_at(call):
+    """Targets of another kind have another loss; a call without memory leaves no work buffers."""
+    case = Case(loss="cross_entropy", output="softmax")
+    engine = case.engine()
+    X, y = np.tile(case.X, (4000, 1)), np.tile(np.arange(150) % 7, 4000)
+    rows = np.eye(7, dtype=np.float32)[y[:8]]
+
+    def handler(*args):
+        try:
+            engine.evaluate(X[:8], rows, None)
+        except RuntimeError:
+            refused.append(args)
+
+    def result():
+        if call == "evaluate":
+            return engine.evaluate(X, y, None)
+        out = np.empty((len(X), 7), np.float32)
+        assert engine.predict(X, out)
+        return out.tobytes()
+
+    expected, refused = result(), []
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        for delay in np.linspace(0.002, 0.2, 60):
+            signal.setitimer(signal.ITIMER_REAL, delay)
+            assert result() == expected
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            if len(refused) > 2:
+                break
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert refused
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "silu"])
+def test_an_input_that_overflows_leaves_nothing_in_the_work_buffers(activation, dtype):
+    """Sums of few samples fill rows of work buffers that belong to no unit."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(4, 20)).astype(dtype), rng.normal(size=(4, 1)).astype(dtype)
+    layers = [fastgd.Dense(200, "relu"), fastgd.Dense(203, activation), fastgd.Dense(1)]
+    sgd = fastgd.SGD(1e-3)
+    net = fastgd.Network(layers, "squared_error", sgd, n_inputs=20, dtype=dtype)
+    twin = copy.deepcopy(net)
+    net.train_step(X, y)
+    net.gradient_flow(X * (np.finfo(dtype).max / 8), y)
+    net.train_step(X, y)
+    for _ in range(2):
+        twin.train_step(X, y)
+    assert (net.predict(X) == twin.predict(X)).all()
 
 
 def test_divergence_of_a_weight_names_its_step():

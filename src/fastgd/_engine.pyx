@@ -376,15 +376,12 @@ cdef class Data:
 cdef int is_interrupted(void *context) noexcept with gil:
     # Asked in the middle of a long step: whether a signal's handler has raised.
     cdef Engine engine = <Engine>context
-    engine.in_step = True
     try:
-        PyErr_CheckSignals()
+        engine.let_handlers_run()
     except BaseException as error:
         if engine.interruption is None:
             engine.interruption = error
         return 1
-    finally:
-        engine.in_step = False
     return 0
 
 
@@ -813,9 +810,19 @@ cdef class Engine:
     cdef int check_not_in_step(self) except -1:
         # Within a step the work buffers hold its batch.
         if self.in_step:
-            raise RuntimeError("the network is in the middle of a step: a custom loss must not "
-                               "train, predict, evaluate or set weights of the network that it "
-                               "belongs to")
+            raise RuntimeError("the network is in the middle of a step: a custom loss, or the "
+                               "handler of a signal that comes then, must not train, predict, "
+                               "evaluate or set weights of the network")
+        return 0
+
+    cdef int let_handlers_run(self) except -1:
+        # In the middle of a call whose work buffers, loss and weights they must not change.
+        cdef bint before = self.in_step
+        self.in_step = True
+        try:
+            PyErr_CheckSignals()
+        finally:
+            self.in_step = before
         return 0
 
     cdef int use_data(self, Data data) except -1:
@@ -1292,15 +1299,19 @@ cdef class Engine:
             self.use_data(data)
             self.reserve(data.n, 1, True)
             memset(&progress, 0, sizeof(progress))
-            self.operate_unclipped(data, watch, &progress)
-            if progress.outcome != k.FGD_TRAINED:
-                return float("nan")
-            for l in range(self.net.n_layers):
-                layer = &self.net.layers[l]
-                watch("gradient", l, {"W": self.weight(l), "b": self.bias(l)},
-                      {"dW": self.view(self, layer.dw, layer, True),
-                       "db": self.view(self, layer.db, layer, False)
-                       if layer.use_bias else None})
+            self.in_step = True  # until the last look
+            try:
+                self.operate_unclipped(data, watch, &progress)
+                if progress.outcome != k.FGD_TRAINED:
+                    return float("nan")
+                for l in range(self.net.n_layers):
+                    layer = &self.net.layers[l]
+                    watch("gradient", l, {"W": self.weight(l), "b": self.bias(l)},
+                          {"dW": self.view(self, layer.dw, layer, True),
+                           "db": self.view(self, layer.db, layer, False)
+                           if layer.use_bias else None})
+            finally:
+                self.in_step = False
             return progress.last_loss
         finally:
             self.lock.leave()
@@ -1331,18 +1342,22 @@ cdef class Engine:
         # After a part of a step; Ctrl-C ends it.
         if not is_done:
             raise self.failure(k.FGD_INTERRUPTED, 0, 0)
-        self.in_step = True
-        try:
-            PyErr_CheckSignals()
-        finally:
-            self.in_step = False
-        return 0
+        return self.let_handlers_run()
 
     # One step operation by operation on the calling thread: for verification, for losses that
-    # Python computes, and (without update) for gradients.
+    # Python computes, and (without update) for gradients.  All Python code of it is within the step.
     cdef int operate_step(self, Data data, const int64_t *order, size_t first, size_t n,
                           double lr, verify, bint update,
                           k.fgd_progress *progress) except -1:
+        cdef bint before = self.in_step
+        self.in_step = True
+        try:
+            return self.operate_all(data, order, first, n, lr, verify, update, progress)
+        finally:
+            self.in_step = before
+
+    cdef int operate_all(self, Data data, const int64_t *order, size_t first, size_t n, double lr,
+                         verify, bint update, k.fgd_progress *progress) except -1:
         cdef k.fgd_batch batch
         cdef k.fgd_update_params params
         cdef size_t last = self.net.n_layers - 1, l
@@ -1442,11 +1457,7 @@ cdef class Engine:
         cdef size_t last = self.net.n_layers - 1
         cdef k.Matrix matrix
         output = self.look_at(k.FGD_BUFFER_A, last, batch.n).copy()
-        self.in_step = True
-        try:
-            values, grad = self.custom_loss(output, data.y[rows])
-        finally:
-            self.in_step = False
+        values, grad = self.custom_loss(output, data.y[rows])
         values = np.asarray(values, dtype=np.float64)
         grad = np.asarray(grad)
         if grad.shape != output.shape:
@@ -1733,7 +1744,7 @@ cdef class Engine:
             first += n
             if k.seconds_now() - polled > SLICE_SECONDS:
                 polled = k.seconds_now()
-                PyErr_CheckSignals()
+                self.let_handlers_run()
         return True
 
     def evaluate(self, X, y, sample_weight, outputs=None):
@@ -1742,6 +1753,7 @@ cdef class Engine:
         cdef k.Matrix losses, weights = None
         self.lock.enter()
         try:
+            self.check_not_in_step()
             data = Data(X, y, sample_weight, self.input_scale)
             self.use_data(data)
             if self.loss_kind == "custom":
