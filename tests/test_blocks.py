@@ -204,6 +204,21 @@ def test_evaluate_and_predict_read_blocks(X, y, weight):
     np.testing.assert_array_equal(net.predict(Blocks(lists)), net.predict(X))
 
 
+def test_block_that_changes_after_its_check_is_refused(X, y, monkeypatch):
+    """The engine leaves outputs unwritten then."""
+    net = network()
+    net.fit(X, y, verbose=0)
+    outputs = net._outputs
+
+    def late(block, *more):
+        block[1, 0] = np.nan
+        return outputs(block, *more)
+
+    monkeypatch.setattr(net, "_outputs", late)
+    with pytest.raises(ValueError, match=r"X\[1, 0\] is nan"):
+        net.predict(Blocks(cut([3] * 9, X.astype("float32")), buffer_rows=70))
+
+
 def test_validation_data_are_blocks_too(X, y):
     nets = []
     for given in ((X[:90], y[:90]), Blocks(cut([11] * 3, X[:90], y[:90]))):

@@ -361,6 +361,54 @@ def test_dtypes_of_X_for_every_activation(dtype, activation):
     assert_close([model.predict(given.tolist())], [found], 1e-15)
 
 
+@pytest.mark.parametrize("layout", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("kind", ["multiclass", "multi-output"])
+def test_numbers_beyond_the_dtype_are_named(kind, solver, layout):
+    X, y = make_data(kind)
+    large = X.copy()
+    large[3, 1] = -1e39
+    given = layout(large)
+    model = ours(kind, solver=solver, dtype="float32").fit(X, y)
+    before = copy.deepcopy(model.coefs_)
+    calls = [lambda: model.fit(given, y), lambda: model.predict(given)]
+    if solver == "adam":
+        model.partial_fit(X, y).partial_fit(X, y)
+        before = copy.deepcopy(model.coefs_)
+        calls.append(lambda: model.partial_fit(given, y))
+    if kind == "multiclass":
+        calls += [lambda: model.predict_proba(given), lambda: model.score(given, y)]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"X\[3, 1\] is -1e\+39, beyond the range of float32"):
+            call()
+    if solver == "adam":
+        with pytest.raises(ValueError, match=r"X_val\[3, 1\] is -1e\+39, beyond the range"):
+            model.fit(X, y, X_val=given, y_val=y)
+    if kind == "multi-output":
+        far = y.copy()
+        far[2, 1] = 1e39
+        for call in (model.fit, model.partial_fit) if solver == "adam" else (model.fit,):
+            with pytest.raises(ValueError, match=r"y\[2, 1\] is 1e\+39, beyond the range"):
+                call(X, far)
+        if solver == "adam":
+            with pytest.raises(ValueError, match=r"y_val\[2, 1\] is 1e\+39, beyond the range"):
+                model.fit(X, y, X_val=X, y_val=far)
+    for W, old in zip(model.coefs_, before, strict=True):
+        np.testing.assert_array_equal(W, old)
+
+
+@pytest.mark.parametrize("activation", ["gelu", ["tanh"]])
+def test_long_doubles_beyond_float64_are_named(activation):
+    X, y = make_data("regression")
+    model = ours("regression", activation=activation).fit(X, y)
+    given = X.astype(np.longdouble)
+    if np.finfo(given.dtype).max == np.finfo(X.dtype).max:
+        pytest.skip("long double is float64 here")
+    given[1, 2] = np.longdouble("1e400")
+    with pytest.raises(ValueError, match=r"X\[1, 2\] is 1e\+400, beyond the range of float64"):
+        model.predict(given)
+
+
 def test_number_of_threads_changes_nothing():
     X, y = make_data("multiclass", n=600, n_features=40)
     one, two = (

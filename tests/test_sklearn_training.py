@@ -12,6 +12,7 @@ import warnings
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn import config_context
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import _multilayer_perceptron
@@ -655,6 +656,48 @@ def test_dtypes_that_activations_of_its_own_predict(settings, dtype):
         assert error(wanted, found) <= BOUND[weights]
     with pytest.raises(TypeError):
         model.predict(np.zeros(X.shape, "datetime64[s]"))
+
+
+def with_large_number(X):
+    """Return X in float64 with a number that float32 does not hold."""
+    X = X.astype(np.float64)
+    X[3, 1] = 1e39
+    return X
+
+
+@pytest.mark.parametrize("layout", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("kind", ["multiclass", "multi-output"])
+def test_numbers_beyond_the_dtype_of_the_weights_are_predicted(kind, layout):
+    """scikit-learn computes in the dtype of X, where they fit."""
+    X, y = make_data(kind)
+    X = X.astype(np.float32)
+    models = both(kind, activation="tanh")
+    assert_same_steps(models, [fit(X, y)], X, BOUND["float32"])
+    given = layout(with_large_number(X))
+    names = ["predict", "predict_proba"] if kind == "multiclass" else ["predict"]
+    for name in names:
+        wanted, found = (getattr(model, name)(given) for model in models)
+        assert found.dtype == wanted.dtype
+        assert error(wanted, found) <= BOUND["float32"]
+    wanted, found = (model.score(given, y) for model in models)
+    assert abs(wanted - found) <= BOUND["float32"] * abs(wanted)
+
+
+def test_not_a_number_that_scikit_learn_lets_pass_is_predicted():
+    X, y = make_data("multi-output")
+    models = both("multi-output")
+    assert_same_steps(models, [fit(X, y)], X)
+    given = X.copy()
+    given[2, 0] = np.nan
+    with config_context(assume_finite=True):
+        wanted, found = (model.predict(given) for model in models)
+        own = OURS["regressor"](**SETTINGS, dtype="float64")
+        with pytest.warns(ConvergenceWarning):
+            own.fit(X, y)
+        with pytest.raises(ValueError, match="X has values that are not finite in float64"):
+            own.predict(given)
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted))
+    assert error(np.delete(wanted, 2, 0), np.delete(found, 2, 0)) <= BOUND["float64"]
 
 
 def correct_tanh(z):

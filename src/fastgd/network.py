@@ -937,7 +937,7 @@ class Network:
             found = self._engine.short_predict(X)  # type: ignore[union-attr]
             if found is not None:
                 return found
-        engine = self._live()
+        self._live()
         settings = active.settings
         threads = threads_in_force(n_threads)
         if is_blocks(X):
@@ -946,31 +946,25 @@ class Network:
             return self._predict_blocks(X)
         checked = self._features(X, values=False)
         self._check_weights()
-        out = np.empty((len(checked), self.n_outputs), self.dtype)
         self._use_threads(threads)
-        if not engine.predict(checked, out):
-            features(
-                checked,
-                self._n_inputs,
-                self.dtype,
-                scale=self._input_scale,
-                columns=self._names_of(X) if is_table(X) else None,
-            )
-            raise ValueError("X has changed while it was read: some values were not finite")
+        out = self._outputs(checked, self._names_of(X) if is_table(X) else None)
         self._short_predict = settings
         return out
 
     def _predict_blocks(self, blocks: Blocks) -> Array:
         from .blocks import Windows
 
-        engine = self._live()
-        parts = []
         with Windows(self, blocks, blocks.buffer_rows, with_target=False) as windows:
-            for data in windows.one_pass():
-                out = np.empty((len(data.X), self.n_outputs), self.dtype)
-                engine.predict(data.X, out)
-                parts.append(out)
+            parts = [self._outputs(data.X) for data in windows.one_pass()]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _outputs(self, X: Array, columns: Sequence[str] | None = None) -> Array:
+        """Return the outputs of X, or name its first value that is not finite in the dtype."""
+        out = np.empty((len(X), self.n_outputs), self.dtype)
+        if self._live().predict(X, out):
+            return out
+        features(X, self._n_inputs, self.dtype, scale=self._input_scale, columns=columns)
+        raise ValueError("X has changed while it was read: some values were not finite")
 
     @overload
     def evaluate(

@@ -156,6 +156,7 @@ class FastMLP(CallbackSupport):
         n_outputs = self.n_outputs_
         validation = None if given is None else self._checked_validation(*given)
         self._random_state = check_random_state(self.random_state)
+        self._check_range(data, validation, is_first)
         if not is_first:
             data = data._replace(y=self._for_all_outputs(data.y))
         if is_first:
@@ -171,6 +172,20 @@ class FastMLP(CallbackSupport):
         if not all(np.isfinite(array).all() for array in arrays):
             raise ValueError(_stochastic.NOT_FINITE)
         return self
+
+    def _check_range(self, data: Data, validation: Validation | None, is_first: bool) -> None:
+        """Refuse numbers that the dtype of the training does not hold."""
+        if self.dtype is not None or is_first:
+            dtype = self._network_dtype(data.X)
+        else:
+            dtype = _live.dtype_of(self)
+        if self.dtype is None and self.solver == "lbfgs":
+            dtype = np.dtype(np.float64)
+        _live.check_range("X", data.X, dtype)
+        _live.check_range("y", data.y, dtype)
+        if validation is not None:
+            _live.check_range("X_val", validation.data.X, dtype)
+            _live.check_range("y_val", validation.data.y, dtype)
 
     def _for_all_outputs(self, target: Any) -> Any:
         # One column beside several outputs stands for each of them in scikit-learn's losses.
@@ -303,14 +318,25 @@ class FastMLP(CallbackSupport):
                     return found
             if named or not _fast_path.features(X, self.n_features_in_):
                 X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        # Of longdouble, dates and other dtypes, and of numbers that the network's dtype does not
+        # hold, what NumPy makes of them.
+        is_numpys = self.dtype is None and _originals.computes(self)
         if not _fast_path.is_native(X.dtype):
-            if self.dtype is None and _originals.computes(self):
-                # Of longdouble, dates and other dtypes, what NumPy makes of them.
+            if is_numpys:
                 return super()._forward_pass_fast(X, check_input=False)  # type: ignore[misc]
             own = self.coefs_[0].dtype
-            X = X.astype(own if np.can_cast(X.dtype, own) else np.float64, casting="same_kind")
+            own = own if np.can_cast(X.dtype, own) else np.dtype(np.float64)
+            _live.check_range("X", X, own)
+            X = X.astype(own, casting="same_kind")
         X = X.tocsr() if _live.is_sparse(X) else X
-        return _live.outputs(self, X)
+        found = _live.outputs(self, X)
+        if found is None and is_numpys:
+            return super()._forward_pass_fast(X, check_input=False)  # type: ignore[misc]
+        if found is None:
+            own = self.coefs_[0].dtype
+            _live.check_range("X", X, own)
+            raise ValueError(f"X has values that are not finite in {own}")
+        return found
 
     # ---- other forms -----------------------------------------------------------------------
 

@@ -20,7 +20,9 @@ from . import _conversion, _settings
 
 __all__ = [
     "Live",
+    "check_range",
     "dense",
+    "dtype_of",
     "is_sparse",
     "keep_account",
     "live_network",
@@ -153,11 +155,17 @@ def _fitting(
     return None
 
 
+def dtype_of(estimator: Any) -> np.dtype[Any]:
+    """Return the dtype of a network that shows the estimator's arrays."""
+    arrays = (*estimator.coefs_, *estimator.intercepts_)
+    is_single = all(array.dtype == np.float32 for array in arrays)
+    return np.dtype(np.float32 if is_single else np.float64)
+
+
 def _network(estimator: Any, dtype: np.dtype[Any] | None) -> Network:
     coefs, intercepts = estimator.coefs_, estimator.intercepts_
     if dtype is None:
-        is_single = all(array.dtype == np.float32 for array in (*coefs, *intercepts))
-        dtype = np.dtype(np.float32 if is_single else np.float64)
+        dtype = dtype_of(estimator)
     activations = _conversion.activations_of(estimator)
     layers = [
         # Drawing first weights would be in vain.
@@ -255,18 +263,35 @@ def restart_optimizer(estimator: Any, network: Network) -> None:
 
 
 def outputs(estimator: Any, X: Any) -> Any:
-    """Return the outputs (n_samples, n_outputs_) for X that is checked already, dense or CSR."""
+    """Return the outputs (n_samples, n_outputs_) for X that is checked already, dense or CSR.
+
+    None if X in the network's dtype is not finite.
+    """
     network = live_network(estimator)
     engine = network._live()
     network._check_weights()
     network._use_threads(_settings.n_threads_of(estimator))
     out = np.empty((X.shape[0], network.n_outputs), network.dtype)
     for rows in row_blocks(X):
-        engine.predict(real_array("X", dense(X, rows)), out[rows])
+        if not engine.predict(real_array("X", dense(X, rows)), out[rows]):
+            return None
     if estimator.dtype is not None:
         return out
     # As NumPy's product of X and the weights.
     return out.astype(np.result_type(X.dtype, network.dtype), copy=False)
+
+
+def check_range(name: str, array: Any, dtype: np.dtype[Any]) -> None:
+    """Refuse numbers of an array, dense or CSR, that are beyond the range of a narrower dtype."""
+    numbers = array.data if is_sparse(array) else array
+    if numbers.dtype.kind != "f" or numbers.dtype.itemsize <= dtype.itemsize or not numbers.size:
+        return
+    most = np.finfo(dtype).max
+    # NaN, which scikit-learn can be told to let pass, is not greater.
+    if max(numbers.max(), -numbers.min()) > most:
+        place = tuple(int(indices[0]) for indices in (abs(array) > most).nonzero())
+        where = f"{name}[{', '.join(map(str, place))}]"
+        raise ValueError(f"{where} is {array[place]!s}, beyond the range of {dtype}")
 
 
 #: sparse rows are made dense in blocks of at most this many bytes

@@ -570,6 +570,8 @@ def partial_fit_plainly(estimator: Any, X: Any, y: Any) -> bool:
     live, n = estimator._live, len(X)
     if live.ready != readiness(estimator, n) or not live.shows(estimator):
         return False
+    _live.check_range("X", X, live.network.dtype)
+    _live.check_range("y", y, live.network.dtype)
     if not isinstance(estimator.random_state, Integral):
         estimator._random_state = check_random_state(estimator.random_state)
         draw_unused(estimator, n, int(estimator.shuffle))
