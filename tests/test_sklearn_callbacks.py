@@ -199,6 +199,48 @@ def test_ctrl_c_is_the_end_of_a_fit():
     assert recorder.calls[-2:] == ["fit end", "close"]
 
 
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("hook", ["on_batch_end", "on_epoch_end", "on_fit_end"])
+def test_training_from_a_hook_is_refused_and_changes_nothing(hook, solver):
+    def train(self, *given):
+        for call in (
+            lambda: self.network.fit(X, Y, verbose=0),
+            lambda: model.fit(X, Y),
+            lambda: model.partial_fit(X, Y) if solver == "adam" else model.fit(X, NAMES),
+        ):
+            with pytest.raises(RuntimeError, match="being fitted"):
+                call()
+            refused.append(hook)
+
+    refused = []
+    kind = type("Train", (fastgd.Callback,), {hook: train})
+    model, calm = (classifier(solver=solver, callbacks=found) for found in (kind(), None))
+    for fitted in (model, calm):
+        fitted.fit(X, Y)
+    assert bool(refused) == (solver == "adam" or hook != "on_batch_end")
+    for name in ("n_iter_", "loss_", "classes_") + ("t_", "loss_curve_") * (solver == "adam"):
+        np.testing.assert_array_equal(getattr(model, name), getattr(calm, name))
+    for left, right in zip(model.coefs_, calm.coefs_, strict=True):
+        np.testing.assert_array_equal(left, right)
+    # The end of the fit is the end of that.
+    model.set_params(callbacks=None).fit(X, Y)
+
+
+def test_plain_step_is_refused_while_the_network_is_fitted():
+    class Step(fastgd.Callback):
+        def on_epoch_end(self, epoch, logs):
+            with pytest.raises(RuntimeError, match="being fitted"):
+                model.partial_fit(X, Y)
+
+    model = classifier(batch_size="auto").fit(X, Y)
+    for _ in range(2):
+        model.partial_fit(X, Y)
+    before = model.t_, model.n_iter_, model.loss_, list(model.loss_curve_)
+    network = model._live.network
+    network.fit(X, Y, callbacks=[Step()], verbose=0)
+    assert (model.t_, model.n_iter_, model.loss_, model.loss_curve_) == before
+
+
 def test_copies_and_pickles_hold_no_network():
     model = classifier(callbacks=[Recorder()]).fit(X, Y)
     assert not hasattr(model.callbacks[0], "network")

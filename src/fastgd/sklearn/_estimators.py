@@ -149,6 +149,7 @@ class FastMLP(CallbackSupport):
         given: tuple[Any, Any, Any] | None = None,
     ) -> Any:
         """Fit; given: validation data as it came."""
+        _live.check_idle(self)
         hidden = _settings.hidden_sizes(self.hidden_layer_sizes)
         _settings.check(self, len(hidden))
         is_first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)

@@ -96,6 +96,11 @@ class Objective:
 def fit(estimator: Any, data: Data) -> None:
     """Minimise from the estimator's weights on, in float64 unless the parameter dtype differs."""
     network = _live.trained_network(estimator, np.dtype(estimator.dtype or np.float64))
+    with network._fitting:
+        _fit(estimator, network, data)
+
+
+def _fit(estimator: Any, network: Network, data: Data) -> None:
     network._use_threads(_settings.n_threads_of(estimator))
     objective = Objective(estimator, network, data)
     _keep_layout(estimator, objective)

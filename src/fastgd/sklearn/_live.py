@@ -20,6 +20,7 @@ from . import _conversion, _settings
 
 __all__ = [
     "Live",
+    "check_idle",
     "check_range",
     "dense",
     "dtype_of",
@@ -181,6 +182,14 @@ def _network(estimator: Any, dtype: np.dtype[Any] | None) -> Network:
         assert bias is not None
         bias[...] = b
     return network
+
+
+def check_idle(estimator: Any) -> None:
+    """Refuse to train an estimator whose network is being trained, as from one of its callbacks."""
+    live: Live | None = estimator.__dict__.get("_live")
+    if live is not None and live.network is not None:
+        with live.network._fitting:
+            pass
 
 
 def trained_network(estimator: Any, dtype: np.dtype[Any] | None = None) -> Network:

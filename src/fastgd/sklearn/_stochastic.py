@@ -95,6 +95,18 @@ def fit(
 ) -> None:
     """Train the estimator, whose first weights have been drawn."""
     network = _live.trained_network(estimator, estimator.dtype and np.dtype(estimator.dtype))
+    with network._fitting:
+        _fit(estimator, network, data, incremental, is_first, validation)
+
+
+def _fit(
+    estimator: Any,
+    network: Network,
+    data: Data,
+    incremental: bool,
+    is_first: bool,
+    validation: Validation | None,
+) -> None:
     if not incremental or not hasattr(estimator, "_optimizer"):
         estimator._optimizer = _settings.schedule_of(estimator)
         _live.restart_optimizer(estimator, network)
@@ -572,17 +584,18 @@ def partial_fit_plainly(estimator: Any, X: Any, y: Any) -> bool:
         return False
     _live.check_range("X", X, live.network.dtype)
     _live.check_range("y", y, live.network.dtype)
-    if not isinstance(estimator.random_state, Integral):
-        estimator._random_state = check_random_state(estimator.random_state)
-        draw_unused(estimator, n, int(estimator.shuffle))
     schedule = estimator._optimizer
-    lr = float(schedule.learning_rate)
-    began = time.perf_counter()
-    try:
-        loss = live.network._live().train_step(X, y, None, lr)
-    except Divergence:
-        raise ValueError(NOT_FINITE) from None
-    seconds = time.perf_counter() - began
+    with live.network._fitting:
+        if not isinstance(estimator.random_state, Integral):
+            estimator._random_state = check_random_state(estimator.random_state)
+            draw_unused(estimator, n, int(estimator.shuffle))
+        lr = float(schedule.learning_rate)
+        began = time.perf_counter()
+        try:
+            loss = live.network._live().train_step(X, y, None, lr)
+        except Divergence:
+            raise ValueError(NOT_FINITE) from None
+        seconds = time.perf_counter() - began
     estimator.n_iter_ = 0
     end_epoch(estimator, loss, n)
     estimator.history_ = History()

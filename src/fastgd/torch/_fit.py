@@ -162,7 +162,8 @@ def fit(
         orders=_orders(len(data.X), generator) if shuffle else None,
     )
     try:
-        training.run()
+        with network._fitting:
+            training.run()
     finally:
         with _uninterrupted():
             plan.take_from(engine)
