@@ -187,6 +187,34 @@ def test_callbacks_are_closed_after_an_exception():
         assert "fit end" not in recorder.calls
 
 
+def test_callbacks_are_closed_though_closing_one_fails():
+    class Bad(Recorder):
+        def close(self):
+            super().close()
+            raise OSError("disk full")
+
+    recorders = [Recorder(), Bad(), Recorder()]
+    with pytest.raises(OSError, match="disk full"):
+        classifier(callbacks=recorders).fit(X, Y)
+    for recorder in recorders:
+        assert recorder.calls[-1] == "close"
+        assert not hasattr(recorder, "network")
+
+
+def test_fit_of_a_callback_that_has_seen_a_resumed_one_begins_at_0(tmp_path):
+    class First(fastgd.Callback):
+        def on_fit_begin(self):
+            seen.append(self.first_epoch)
+
+    seen = []
+    path, callback = tmp_path / "model", First()
+    network = classifier().fit(X, Y).to_network()
+    network.fit(X, Y, epochs=3, callbacks=[fastgd.Checkpoint(path)], verbose=0)
+    fastgd.load(path).fit(X, Y, epochs=4, callbacks=[callback], resume=True, verbose=0)
+    classifier(callbacks=[callback]).fit(X, Y)
+    assert seen == [3, 0]
+
+
 def test_ctrl_c_is_the_end_of_a_fit():
     class Interrupt(Recorder):
         def on_epoch_end(self, epoch, logs):

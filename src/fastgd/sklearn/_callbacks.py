@@ -6,6 +6,7 @@ The loop itself is not here; it drives the object that `watchers` returns, or no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from ..callbacks import Callback, ProgressBar, overrides
@@ -97,6 +98,7 @@ class Watchers:
             callback.network = self._network
             callback.n_epochs = self._n_epochs
             callback.steps_per_epoch = self._steps
+            callback.first_epoch = 0  # it may have been in a fit that was resumed
             callback.on_fit_begin()
 
     def epoch_begin(self, epoch: int) -> None:
@@ -138,11 +140,12 @@ class Watchers:
 
     def close(self) -> None:
         """Call at the very end in every case."""
-        for callback in self._callbacks:
-            callback.close()
-            # The callbacks are parameters of the estimator: its copies and pickles would hold the
-            # network as well.
-            vars(callback).pop("network", None)
+        with ExitStack() as stack:  # all of them, whatever one raises
+            for callback in reversed(self._callbacks):
+                # The callbacks are parameters of the estimator: its copies and pickles would hold
+                # the network as well.
+                stack.callback(vars(callback).pop, "network", None)
+                stack.callback(callback.close)
 
 
 class _ScikitLearn(Callback):
