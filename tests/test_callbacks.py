@@ -475,6 +475,23 @@ def test_a_monitor_of_validation_data_says_to_give_some():
         network().fit(X, Y, callbacks=fastgd.EarlyStopping("val_loss"), verbose=0)
 
 
+def test_only_a_schedule_of_plateaus_knows_what_auto_is(tmp_path):
+    for callback in (
+        fastgd.EarlyStopping("auto"),
+        fastgd.Checkpoint(tmp_path / "model", monitor="auto", save_best_only=True),
+    ):
+        net = network()
+        with pytest.raises(ValueError, match=r"monitors 'auto', .*choose from loss, lr, seconds"):
+            net.fit(X, Y, callbacks=callback, verbose=0)
+        assert net.step == 0
+    plateau = fastgd.schedules.ReduceOnPlateau(0.1, patience=1, min_delta=1e9)
+    for schedule in (plateau, fastgd.schedules.WarmUp(fastgd.schedules.WarmUp(plateau, 1), 1)):
+        net = network()
+        net.optimizer.lr = schedule
+        history = net.fit(X, Y, epochs=4, verbose=0).history
+        assert history["lr"][-1] < history["lr"][1]
+
+
 def test_a_program_that_starts_notebooks_is_none(stderr, monkeypatch):
     """Such as nbclient, which imports a part of ipykernel."""
     stream = stderr(io.StringIO())

@@ -463,6 +463,21 @@ def test_dtype_that_changes_under_warm_start():
     assert len(model.loss_curve_) == 7
 
 
+def test_schedule_of_plateaus_finds_what_it_monitors():
+    X, y = make_data("regression")
+    plateau = fastgd.schedules.ReduceOnPlateau(0.1, factor=0.5, patience=1, min_delta=1e9)
+    for schedule in (plateau, fastgd.schedules.WarmUp(plateau, 1)):
+        model = ours("regression", lr_schedule=schedule, max_iter=4).fit(X, y)
+        assert model.history_.history["lr"][-3:] == [0.1, 0.05, 0.025]
+    unknown = fastgd.schedules.ReduceOnPlateau(0.1, monitor="val_loss")
+    with pytest.raises(ValueError, match=r"ReduceOnPlateau monitors 'val_loss', which this fit"):
+        ours("regression", lr_schedule=unknown).fit(X, y)
+    for callback in (fastgd.EarlyStopping("auto"), fastgd.Checkpoint("model", "auto", True)):
+        model = ours("regression", callbacks=[callback])
+        with pytest.raises(ValueError, match=r"monitors 'auto', which this fit does not record"):
+            model.fit(X, y)
+
+
 # ---- validation ----------------------------------------------------------------------------------
 
 

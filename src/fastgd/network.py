@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from . import _kernels, losses, metrics, optimizers
+from . import _kernels, losses, metrics, optimizers, schedules
 from . import callbacks as _callbacks
 from ._engine import BUSY, Claim, Divergence, Engine
 from ._errors import ValidationError
@@ -1450,7 +1450,8 @@ def check_monitors(lr: object, callbacks: Sequence[Callback], names: Sequence[st
     """Refuse a schedule or callback that waits for a value which the fit does not record."""
     for owner in (lr, *callbacks):
         monitor = getattr(owner, "monitor", None)
-        if monitor not in (None, "auto", *names):
+        known = [*names, "auto"] if schedules.knows_auto(owner) else names
+        if monitor is not None and monitor not in known:
             hint = ""
             if str(monitor).startswith("val_") and "val_loss" not in names:
                 hint = ", or give validation data"

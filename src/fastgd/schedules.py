@@ -411,6 +411,13 @@ class ReduceOnPlateau(Schedule):
         self._cooling = integer("cooling", state["cooling"], 0)
 
 
+def knows_auto(lr: object) -> bool:
+    """Return whether a learning rate finds out by itself which value "auto" is to monitor."""
+    while isinstance(lr, WarmUp):
+        lr = lr.schedule
+    return isinstance(lr, ReduceOnPlateau)
+
+
 LearningRate: TypeAlias = float | Schedule | Callable[[int], float]
 
 BUILT_IN: dict[str, type[Schedule]] = {

@@ -24,6 +24,7 @@ from .._engine import Divergence, shuffle_in_turn
 from .._training import Data, run_verified
 from ..config import active
 from ..history import History
+from ..network import check_monitors
 from . import _fast_path, _live, _originals, _settings
 from ._callbacks import watchers
 
@@ -150,7 +151,6 @@ class Training:
         optimizer = network.optimizer
         self.own_lr = estimator.lr_schedule is not None or not isinstance(estimator.solver, str)
         self.shown_lr = optimizer.lr
-        monitor = getattr(optimizer.lr, "monitor", None)
         self.scorer: Any = None
         self.score_weights: dict[str, Any] = {}
         # Of a subclass.
@@ -163,11 +163,7 @@ class Training:
             weight = validation.data.sample_weight
             if weight is not None and (self.scorer is None or _takes_weights(self.scorer)):
                 self.score_weights = {"sample_weight": weight}
-        if monitor not in (None, *names):
-            raise ValueError(
-                f"lr_schedule monitors {monitor!r}, which this fit does not record; choose from "
-                f"{', '.join(names)}"
-            )
+        check_monitors(optimizer.lr, (), names)
         # partial_fit is one epoch of someone else's loop.
         self.watch = None
         if not incremental:
@@ -184,7 +180,7 @@ class Training:
         self.one_by_one = bool(
             estimator.verbose
             or validation is not None
-            or monitor is not None
+            or getattr(optimizer.lr, "monitor", None) is not None
             or incremental
             or (self.watch is not None and self.watch.every_epoch)
         )
