@@ -506,6 +506,20 @@ def test_auto_without_any_stderr_is_silent(stderr):
     assert network().fit(X, Y, epochs=2).epoch == [0, 1]
 
 
+@pytest.mark.parametrize("verbose", [1, 2, "auto"])
+def test_closed_stderr_is_none(stderr, verbose):
+    stderr(io.StringIO()).close()
+    assert len(network().fit(X, Y, epochs=3, verbose=verbose).epoch) == 3
+
+
+@pytest.mark.parametrize("verbose", [1, 2, "auto"])
+def test_stderr_may_have_only_write(stderr, verbose):
+    parts = []
+    stderr(SimpleNamespace(write=parts.append))
+    network().fit(X, Y, epochs=3, verbose=verbose)
+    assert "epoch 3/3" in "".join(parts)
+
+
 def test_display_does_not_change_the_bits(stderr):
     nets = []
     for verbose in (0, 1, 2, "auto"):

@@ -675,7 +675,8 @@ class ProgressBar(Callback):
         self._bar: Any = None
 
     def on_fit_begin(self) -> None:
-        if sys.stderr is None:  # as under pythonw: there is nowhere to show it
+        stream = _stderr()
+        if stream is None:
             return
         steps = self.steps_per_epoch
         self._bar = _bar_class()(
@@ -684,7 +685,7 @@ class ProgressBar(Callback):
             unit="step",
             unit_scale=True,
             dynamic_ncols=True,
-            file=sys.stderr,
+            file=stream,
         )
         self._describe(self.first_epoch)
 
@@ -723,27 +724,38 @@ class EpochLines(Callback):
         self._next = 0.0
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
-        now = time.monotonic()
-        if sys.stderr is None:  # where print would write to stdout
+        now, stream = time.monotonic(), _stderr()
+        if stream is None:  # where print would write to stdout
             return
         if now < self._next and epoch + 1 < self.n_epochs and not self.network.stop_training:
             return
         self._next = now + self._pause
         values = "  ".join(f"{name} {value:.6g}" for name, value in logs.items())
-        print(f"epoch {epoch + 1}/{self.n_epochs}  {values}", file=sys.stderr, flush=True)
+        print(f"epoch {epoch + 1}/{self.n_epochs}  {values}", file=stream)
+        if hasattr(stream, "flush"):
+            stream.flush()
 
 
 def reporters(verbose: object) -> list[Callback]:
     """Return the callbacks that fit's ``verbose`` stands for."""
     if verbose == "auto":
-        if _is_in_notebook() or (sys.stderr is not None and sys.stderr.isatty()):
+        stream = _stderr()
+        if _is_in_notebook() or (hasattr(stream, "isatty") and stream.isatty()):
             return [ProgressBar()]
-        return [] if sys.stderr is None else [EpochLines(pause=1.0)]
+        return [] if stream is None else [EpochLines(pause=1.0)]
     if isinstance(verbose, str) or integer("verbose", verbose, 0) > 2:
         raise ValueError(f"unknown verbose {verbose!r}; choose from 0, 1, 2, 'auto'")
     if verbose == 0:
         return []
     return [ProgressBar() if verbose == 1 else EpochLines()]
+
+
+def _stderr() -> Any:
+    """Return sys.stderr, of which programs' own may have no more than write; None if it is none.
+
+    There is none under pythonw, and none to write to where a program has closed it.
+    """
+    return None if getattr(sys.stderr, "closed", False) else sys.stderr
 
 
 def overrides(callback: Callback, hook: str) -> bool:
