@@ -227,6 +227,7 @@ GOOD_CLASSES = {
     "binary": lambda y: y > 0,
     "int8": lambda y: y.astype("int8"),
     "uint8": lambda y: y.astype("uint8"),
+    "uint64_of_64_bits": lambda y: y.astype("uint64") + np.uint64(2**63),
     "negative": lambda y: y - 1,
     "sparse_numbers": lambda y: 1000 * y,
     "read_only": frozen,

@@ -212,3 +212,28 @@ def test_classes_have_the_byte_order_of_the_machine():
         with pytest.warns(UserWarning, match="Maximum iterations"):
             model = build(random_state=0, max_iter=2).fit(X["classifier"], y)
         assert model.classes_.dtype == model.predict(X["classifier"]).dtype == np.dtype("=i8")
+
+
+@pytest.mark.parametrize("classes", [[2**63, 2**63 + 1], [0, 2**64 - 1], [0, 2**53, 2**63]])
+def test_labels_beyond_int64(classes):
+    y = np.array(classes, dtype=np.uint64)[np.arange(32) % len(classes)]
+    models = [mlp["classifier"](max_iter=2, random_state=0) for mlp in (ORIGINAL, OURS)]
+    for model in models:
+        for _ in range(3):
+            model.partial_fit(X["classifier"], y, classes=np.array(classes, dtype=np.uint64))
+            model.partial_fit(X["classifier"], y)
+    for wanted, found in zip(*(model.coefs_ for model in models), strict=True):
+        assert error(wanted, found) <= 1e-9
+    np.testing.assert_array_equal(*(model.predict(X["classifier"]) for model in models))
+
+
+def test_label_beyond_int64_is_no_negative_one():
+    """-1 and 2**64 - 1 have the same bits."""
+    y = np.arange(32) % 2 - 1
+    outcomes = []
+    for mlp in (ORIGINAL, OURS):
+        model = mlp["classifier"](random_state=0)
+        model.partial_fit(X["classifier"], y, classes=[-1, 0]).partial_fit(X["classifier"], y)
+        outcomes.append(attempt(model.partial_fit, X["classifier"], y.astype(np.uint64)))
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][0] is not None

@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_MOST = np.iinfo(np.int64).max
 _PLAIN = frozenset((bool, int, float, str, tuple, type(None)))
 
 
@@ -79,6 +80,9 @@ def first_classes(y: Any, n: int) -> tuple[LabelBinarizer, Any] | None:
 def class_numbers(y: Any, n: int, classes: Any) -> Any:
     """Return each sample's number of its class, all of which are known."""
     if not _integers(y, n) or classes.dtype.kind not in "iu" or len(classes) < 2:
+        return None
+    # Labels and classes meet as int64.
+    if any(array.dtype == np.uint64 and int(array.max()) > _MOST for array in (y, classes)):
         return None
     first = int(classes[0])
     if int(classes[-1]) - first == len(classes) - 1:
