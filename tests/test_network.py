@@ -683,6 +683,22 @@ def test_r2_of_a_constant_target():
     assert metrics.r2(y, y + 1) == 0
 
 
+def test_metric_with_the_name_of_a_validation_value_is_refused():
+    def val_loss(y, output):
+        return 42.0
+
+    def val_mse(y, output):
+        return 42.0
+
+    X, y = blobs()
+    for given, name in ((val_loss, "val_loss"), ([val_mse, "mse"], "val_mse")):
+        net = network()
+        with pytest.raises(ValueError, match=f"metric '{name}' has the name of .* rename it"):
+            net.fit(X, y, metrics=given, validation_data=(X, y), verbose=0)
+        assert net.step == 0
+    assert network().evaluate(X, y, metrics=val_mse)["val_mse"] == 42
+
+
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [

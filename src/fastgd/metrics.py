@@ -111,7 +111,8 @@ def get(metrics: Metrics) -> dict[str, MetricFunction]:
     ----------
     metrics : str or callable, or a sequence of them
         Names "accuracy", "mse", "mae", "r2", or functions called as ``f(y, output)``, and with
-        ``sample_weight=`` as well if there are weights; they appear under their ``__name__``.
+        ``sample_weight=`` as well if there are weights; they appear under their ``__name__``, and
+        under "val_" and that name for validation data.
 
     Examples
     --------
@@ -133,6 +134,11 @@ def get(metrics: Metrics) -> dict[str, MetricFunction]:
         if name in found or name in ("loss", "lr", "seconds"):
             raise ValueError(f"two values would be called {name!r}; rename the metric")
         found[name] = function
+    for name in ("loss", *found):
+        if f"val_{name}" in found:
+            raise ValueError(
+                f"the metric 'val_{name}' has the name of {name!r} of validation data; rename it"
+            )
     return found
 
 
