@@ -238,6 +238,20 @@ def test_network_reduces_lr_on_plateau():
     assert schedule(0) == 1e-6
 
 
+def test_schedule_that_is_assigned_is_copied():
+    X, y = data()
+    schedule = ReduceOnPlateau(1e-6, factor=0.5, patience=1, min_delta=10.0)
+    nets = [network(0.1), network(0.1)]
+    for net in nets:
+        net.optimizer.lr = schedule
+    nets[0].fit(X, y, epochs=3, verbose=0)
+    rates = [net.optimizer.learning_rates(0, 1)[0] for net in nets]
+    assert [*rates, schedule(0)] == [2.5e-7, 1e-6, 1e-6]
+    # An optimizer that is made from one has its own as well.
+    assert fastgd.SGD(schedule).lr == schedule
+    assert fastgd.SGD(schedule).lr is not schedule
+
+
 def test_warm_up_around_plateau_is_watched_by_a_fit():
     X, y = data()
     net = network(WarmUp(ReduceOnPlateau(1e-6, patience=1, min_delta=10.0), steps=1))

@@ -31,8 +31,8 @@ class Optimizer(Spec):
     ----------
     lr : float or schedule or callable
         The learning rate; may be assigned at any time and counts from the next epoch or
-        train_step on. Everything else is fixed: assign another optimiser to
-        ``network.optimizer`` instead.
+        train_step on. A schedule is copied, since it may have a state. Everything else is fixed:
+        assign another optimiser to ``network.optimizer`` instead.
 
     Notes
     -----
@@ -76,6 +76,8 @@ class Optimizer(Spec):
     @lr.setter
     def lr(self, lr: LearningRate) -> None:
         lr = schedules.get(lr)
+        if isinstance(lr, Schedule):
+            lr = copy.deepcopy(lr)
         # For train_step: the learning rate if it is one number for all steps, else None.
         self.__dict__.update(_lr=lr, fixed_lr=lr if self._is_fixed(lr) else None)
 
@@ -116,8 +118,7 @@ class Optimizer(Spec):
     def own_copy(self) -> Optimizer:
         """Return a copy whose learning rate and its state are not shared."""
         other = copy.copy(self)
-        lr = self.lr
-        other.lr = copy.deepcopy(lr) if isinstance(lr, Schedule) else lr
+        other.lr = self.lr
         return other
 
     def _plain(self) -> dict[str, Any]:
