@@ -683,6 +683,40 @@ def test_r2_of_a_constant_target():
     assert metrics.r2(y, y + 1) == 0
 
 
+class OfWidth(fastgd.Network):
+    """A subclass whose arguments are its own."""
+
+    def __init__(self, width):
+        super().__init__([Dense(width), Dense(3)], "cross_entropy", n_inputs=5)
+        self.width = width
+        self.names = ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))]
+)
+def test_copies_of_a_subclass(copied):
+    X, y = blobs()
+    net = OfWidth(3)
+    net.fit(X, y, verbose=0)
+    net.owner = net.names
+    twin = copied(net)
+    assert type(twin) is OfWidth
+    assert (twin.width, twin.names, twin.step) == (3, ["a", "b"], net.step)
+    assert twin.owner is twin.names
+    for a, b in zip(net.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    twin.fit(X, y, verbose=0)
+    assert twin.step > net.step
+
+
+def test_validate_of_a_subclass_copies_nothing_of_its_own():
+    X, y = blobs()
+    net = OfWidth(3)
+    net.lock = threading.Lock()
+    assert net.validate(X, y).operations
+
+
 def test_metric_with_the_name_of_a_validation_value_is_refused():
     def val_loss(y, output):
         return 42.0

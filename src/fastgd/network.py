@@ -10,6 +10,7 @@ import copy
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -381,11 +382,14 @@ class Network:
             "numbers": None
             if self._engine is None
             else (self.step, self.epoch, {k: v.copy() for k, v in self._arrays().items()}),
+            # Of subclasses and of users.
+            "others": {k: v for k, v in self.__dict__.items() if k not in _own_names()},
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        arguments = state["arguments"]
-        self.__init__(**arguments)  # type: ignore[misc]
+        # Not that of a subclass, which may take other arguments.
+        Network.__init__(self, **state["arguments"])
+        self.__dict__.update(state.get("others", {}))  # absent from older pickles
         self._feature_names = state.get("feature_names")  # absent from older pickles
         self.metadata, self.history = state["metadata"], state["history"]
         self._resume = state["resume"]
@@ -1111,7 +1115,8 @@ class Network:
         from ._verify import measure, verify
 
         data = self._check(X, y, sample_weight).rows(slice(_VALIDATED_SAMPLES))
-        twin = copy.deepcopy(self)
+        twin = Network.__new__(Network)
+        twin.__setstate__(copy.deepcopy(self.__getstate__() | {"others": {}}))
         if twin._engine is None:
             twin._build(data.X.shape[1])
         twin._check_weights()
@@ -1326,6 +1331,12 @@ class Network:
         from ._onnx_writer import to_onnx
 
         to_onnx(self, path, input_dtype=input_dtype, metadata=metadata)
+
+
+@cache
+def _own_names() -> frozenset[str]:
+    """Return the names of the attributes that each network has."""
+    return frozenset(vars(Network([Dense(1)], "squared_error")))
 
 
 _building = fork_safe_lock()
