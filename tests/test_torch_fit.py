@@ -2,6 +2,7 @@
 
 import copy
 import os
+import pickle
 import signal
 import threading
 import time
@@ -416,6 +417,40 @@ def test_callbacks_see_the_weights_in_training():
     assert watch.steps == 3 * 5
     assert not np.array_equal(watch.weights[1], watch.weights[2])
     assert np.array_equal(watch.weights[2], module[0].weight.detach().numpy().T)
+
+
+def test_callbacks_evaluate_with_metrics_and_take_copies():
+    class Look(fastgd.Callback):
+        def on_epoch_end(self, epoch, logs):
+            found = self.network.evaluate(X.numpy(), Y.numpy(), metrics="accuracy")
+            classes = self.network.predict(X.numpy()).argmax(axis=1)
+            assert found["accuracy"] == (classes == Y.numpy()).mean()
+            assert abs(found["loss"] - logs["val_loss"]) <= 1e-12
+            for copied in (copy.deepcopy(self.network), pickle.loads(pickle.dumps(self.network))):
+                assert type(copied) is fastgd.Network
+                assert (copied.predict(X.numpy()) == self.network.predict(X.numpy())).all()
+            assert self.network.validate(X.numpy(), Y.numpy()).operations
+            seen.append(epoch)
+
+    seen = []
+    module = stack(nn.Tanh())
+    options = {"callbacks": [Look()], "validation_data": (X, Y)}
+    fit(module, X, Y, LOSS, optim.Adam(module.parameters()), 2, 15, **options)
+    assert seen == [0, 1]
+
+
+def test_a_callback_cannot_train():
+    class Trains(fastgd.Callback):
+        def on_epoch_end(self, epoch, logs):
+            for call in (self.network.fit, self.network.train_step):
+                with pytest.raises(RuntimeError, match="being fitted"):
+                    call(X.numpy(), Y.numpy())
+
+    pair = twins(stack(nn.Tanh()), lambda m: optim.Adam(m.parameters()))
+    (mine, optimizer), (theirs, other) = pair
+    fit(mine, X, Y, LOSS, optimizer, 2, 15, callbacks=Trains())
+    train(theirs, X, Y, LOSS, other, 2, 15)
+    assert far_apart(pair, 1e-11) == []
 
 
 def test_a_callback_that_fails_leaves_module_and_optimizer_in_agreement():

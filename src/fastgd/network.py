@@ -1046,8 +1046,7 @@ class Network:
         if not isinstance(data, Data):
             return self._evaluate_blocks(data, functions, prefix)
         outputs = np.empty((len(data.X), self.n_outputs), self.dtype) if functions else None
-        loss, weight = self._loss_sums(data, outputs)
-        values = {f"{prefix}loss": loss / weight}
+        values = {f"{prefix}loss": self._reduced(*self._loss_sums(data, outputs))}
         if outputs is not None:
             values |= metrics.evaluate(functions, data.y, outputs, data.sample_weight, prefix)
         return values
@@ -1068,12 +1067,16 @@ class Network:
                     seen.append((data.kept(), outputs))
                 sums = self._loss_sums(data, outputs)
                 loss, weight = loss + sums[0], weight + sums[1]
-        values = {f"{prefix}loss": loss / weight}
+        values = {f"{prefix}loss": self._reduced(loss, weight)}
         if functions:
             data = Data.joined([part for part, _ in seen])
             outputs = np.concatenate([outputs for _, outputs in seen])
             values |= metrics.evaluate(functions, data.y, outputs, data.sample_weight, prefix)
         return values
+
+    def _reduced(self, loss: float, weight: float) -> float:
+        """Return the loss of all samples from the sums of their losses and weights."""
+        return loss / weight
 
     def _loss_sums(self, data: Data, outputs: Array | None) -> tuple[float, float]:
         """Return the sums of the samples' losses and of their weights."""

@@ -206,10 +206,12 @@ class Trainee(Network):
             "the optimizer of fastgd.torch.fit is PyTorch's: give another one to another call"
         )
 
-    def _evaluate(self, data: Any, functions: Any, prefix: str = "") -> dict[str, float]:
-        total, weight = self._live().evaluate(*data)
-        divisor = 1.0 if self.objective.is_sum else weight
-        return {f"{prefix}loss": self.objective.scale * float(total) / float(divisor)}
+    def _reduced(self, loss: float, weight: float) -> float:
+        return self.objective.scale * loss / (1.0 if self.objective.is_sum else weight)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # A copy is a network like any other, which trains in no module's place.
+        return object.__new__, (Network,), self.__getstate__() | {"others": {}}
 
 
 def _as_torch(activation: str | Activation) -> str | Activation:
