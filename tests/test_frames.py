@@ -15,6 +15,7 @@ import pytest
 import fastgd
 from block_extras import has, needs_extra
 from fastgd import Dense, Network, _kernels, load
+from fastgd._frames import check_names, plain_names
 from fastgd._validate import is_table
 
 NAMES = ["age", "height", "weight"]
@@ -224,6 +225,23 @@ def test_columns_that_differ_are_named_and_what_is_expected(library, X, y):
             with pytest.raises(ValueError, match=f"{problem}.*{expected}"):
                 call()
         assert all(np.array_equal(a, b) for a, b in zip(before, net.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda names: check_names("X", names[1:] + names[:1], names), "in another order"),
+        (lambda names: check_names("X", names[1:], names), "lacks the column 'c0'"),
+        (lambda names: plain_names("columns", [*names, "c7"]), "names 'c7' several times"),
+    ],
+)
+def test_very_many_names_are_compared_in_time(call, message):
+    """Without comparing all with all."""
+    names = [f"c{i}" for i in range(10_000)]
+    began = time.process_time()
+    with pytest.raises(ValueError, match=message):
+        call(names)
+    assert time.process_time() - began < 0.5
 
 
 @needs_narwhals

@@ -128,8 +128,9 @@ def check_names(
     """Refuse columns that are not those expected in their order, and say which are not."""
     if tuple(found) == tuple(expected):
         return
-    missing = [label for label in expected if label not in set(found)]
-    added = [label for label in found if label not in set(expected)]
+    there, known = set(found), set(expected)
+    missing = [label for label in expected if label not in there]
+    added = [label for label in found if label not in known]
     problems = [f"lacks {_columns(missing)}"] * bool(missing)
     problems += [f"has {_columns(added)} beyond those that {of}"] * bool(added)
     if not problems:
@@ -383,9 +384,9 @@ def plain_names(parameter: str, given: object) -> list[str]:
         or not all(isinstance(one, str) for one in names)
     ):
         raise TypeError(f"{parameter} must be names of columns, not {given!r}")
-    twice = {label for label in names if list(names).count(label) > 1}
+    twice = sorted(label for label, count in Counter(names).items() if count > 1)
     if twice:
-        raise ValueError(f"{parameter} names {_listed(sorted(twice))} several times")
+        raise ValueError(f"{parameter} names {_listed(twice)} several times")
     return list(names)
 
 
