@@ -317,6 +317,36 @@ def test_npz_that_claims_more_than_it_holds_is_refused(tmp_path, content, messag
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize(
+    ("method", "packed", "unpacked", "extra", "message"),
+    [
+        (zipfile.ZIP_STORED, 10**8, 10**8, 0, "X takes 100000000 bytes, more than the file has"),
+        (zipfile.ZIP_DEFLATED, 10**8, 10**8, 0, "X takes 100000000 bytes, more than the file has"),
+        (zipfile.ZIP_STORED, 2000, 10**6, 0, "X claims 1000000 bytes, more than the file can hold"),
+        (zipfile.ZIP_STORED, 3000, 3000, 500, "the file ends within an array"),
+    ],
+)
+def test_npz_whose_directory_claims_more_than_the_file_has_is_refused(
+    tmp_path, method, packed, unpacked, extra, message
+):
+    path = tmp_path / "a.npz"
+    array = npy((unpacked - 100, 1), "|u1", bytes(2000))
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("X.npy", (bytes(extra) + array).ljust(3000))
+    content = bytearray(path.read_bytes())
+    content[28:30] = struct.pack("<H", extra)  # bytes between the member's name and its content
+    entry = content.rindex(b"PK\x01\x02")
+    content[entry + 20 : entry + 28] = struct.pack("<II", packed, unpacked)
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=rf"a\.npz: {message}"):
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
 def test_npz_of_other_methods_of_compression_is_refused(tmp_path):
     """Their ratio has no bound."""
     file = io.BytesIO()

@@ -181,7 +181,7 @@ def _read_idx_pair(name: str, labels: str | None) -> Arrays:
 # names that are not there, members that end too early or have other bytes than they should, headers
 # that are no Python
 _NPZ_ERRORS = (
-    ValueError, OSError, EOFError, MemoryError, RuntimeError, LookupError, SyntaxError,
+    ValueError, OSError, MemoryError, RuntimeError, LookupError, SyntaxError,
     tokenize.TokenError, zlib.error, struct.error, zipfile.BadZipFile,
 )  # fmt: skip
 
@@ -191,7 +191,12 @@ def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     about = archive.getinfo(f"{name}.npy")
     if about.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{name} is compressed by another method than deflate")
-    if about.file_size > MAX_DEFLATE_RATIO * about.compress_size + 1024:
+    assert archive.fp is not None
+    size = os.fstat(archive.fp.fileno()).st_size
+    if about.header_offset + about.compress_size > size:
+        raise ValueError(f"{name} takes {about.compress_size} bytes, more than the file has")
+    ratio = 1 if about.compress_type == zipfile.ZIP_STORED else MAX_DEFLATE_RATIO
+    if about.file_size > ratio * about.compress_size + 1024:
         raise ValueError(f"{name} claims {about.file_size} bytes, more than the file can hold")
     with archive.open(about) as stream:
         version = np.lib.format.read_magic(stream)
@@ -236,6 +241,8 @@ def _read_npz(name: str, target: str | None) -> Arrays:
                 raise ValueError(f"holds no array {y_name!r} (its arrays: {listing})")
             X = _member(file.zip, x_name)
             y = None if y_name is None else _member(file.zip, y_name)
+    except EOFError:  # zipfile's has no text
+        raise ValueError(f"{name}: the file ends within an array") from None
     except _NPZ_ERRORS as error:
         raise ValueError(f"{name}: {_one_line(error)}") from None
     if X.ndim < 2 or X.dtype.kind not in "biuf":
