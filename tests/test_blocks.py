@@ -457,6 +457,10 @@ def test_parquet_that_cannot_be_used_is_refused_before_anything_is_read(X, y, tm
         Blocks(empty, "y")
     with pytest.raises(FileNotFoundError):
         Blocks(tmp_path / "nothing.parquet", "y")
+    os.mkfifo(empty / "pipe.parquet")
+    with pytest.raises(ValueError, match=r"pipe\.parquet is not a regular file$"):
+        Blocks(empty)
+    os.unlink(empty / "pipe.parquet")
     (empty / "bad.parquet").write_bytes(b"no Parquet")
     with pytest.raises(ValueError, match=r"bad\.parquet: "):
         Blocks(empty, "y")

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import struct
 import time
 import tracemalloc
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from block_extras import needs_extra
+from fastgd._idx import read_idx
 from fastgd.tables import Arrays, Table, read
 
 needs_pyarrow = needs_extra("pyarrow", "data")
@@ -276,6 +278,27 @@ def test_labels_go_with_idx_only(tmp_path):
     np.savez(tmp_path / "a.npz", X=np.zeros((3, 2)))
     with pytest.raises(ValueError, match="not an IDX file"):
         read(tmp_path / "a.npz", labels=tmp_path / "y")
+
+
+def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path):
+    images = write(tmp_path / "images", idx(np.zeros((3, 2, 4), np.uint8)))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    calls = [
+        lambda: read(pipe),
+        lambda: read(images, labels=pipe),
+        lambda: read(tmp_path),
+        lambda: read_idx(pipe),
+        lambda: read_idx("/dev/zero"),
+        lambda: read("/dev/zero"),
+    ]
+    with os.fdopen(os.open(pipe, os.O_RDWR), "r+b", 0) as file:
+        file.write(b"\x7fELF".ljust(4096, b"\0"))
+        for call in calls:
+            with pytest.raises(ValueError, match="is not a regular file"):
+                call()
+    with pytest.raises(ValueError, match="pipe is not a regular file"):
+        read(pipe)
 
 
 def test_missing_file_is_an_oserror(tmp_path):

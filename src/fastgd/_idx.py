@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ._files import open_regular
+
 # Third byte of the magic number -> element type; all are stored big-endian.
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MAX_DIMENSIONS = 8
@@ -46,11 +48,11 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     OSError
         The file cannot be opened or read.
     ValueError
-        The file is not IDX, is truncated, is longer than it says, or is damaged.
+        The file is not IDX, is truncated, is longer than it says, is damaged, or no regular file.
         The message names the file.
     """
     name = os.fspath(path)
-    with open(path, "rb") as raw:
+    with open_regular(path) as raw:
         limit = os.fstat(raw.fileno()).st_size
         compressed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ._files import open_regular
 from ._stored_rows import StoredRows, existing_folder
 from ._training import Data
 from ._validate import (
@@ -407,7 +408,8 @@ class _ParquetSource(_Source):
         self.n_rows = 0
         labels: list[str] = []
         for file in self.files:
-            with open(file, "rb") as opened:  # first of all, so that its own error is the message
+            # first of all, so that its own error is the message
+            with open_regular(file) as opened:
                 try:
                     about = self._pq.ParquetFile(opened)
                 except (pa.ArrowException, OSError) as error:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ._files import open_regular
 from ._idx import MAX_DEFLATE_RATIO, read_idx
 from ._imports import needed
 
@@ -118,7 +119,8 @@ def read(
     OSError
         A file cannot be opened.
     ValueError
-        A file is not what it should be; the message names the file and, for CSV, the line.
+        A file is not what it should be, or no regular file, such as a pipe; the message names the
+        file and, for CSV, the line.
     ImportError
         CSV or Parquet without pyarrow; the message holds the command that installs it.
 
@@ -135,7 +137,7 @@ def read(
     ((3, 2), array([0, 1, 2]))
     """
     name = os.fspath(path)
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         start = file.read(512)
     if not start:
         raise ValueError(f"{name}: the file is empty")
