@@ -420,6 +420,25 @@ def test_the_index_of_a_pandas_frame_is_no_feature(X, y, tmp_path, named):
             assert net.feature_names == ("a", "id")
 
 
+@needs_parquet
+@pytest.mark.parametrize(
+    "noted",
+    [b"[1]", b"5", b"null", b'{"index_columns":null}', b'{"index_columns":{"a":1}}',
+     b'{"index_columns":[["a"],3]}', b"[" * 100_000, b"[", b"\xff"],
+)  # fmt: skip
+def test_what_pandas_could_not_have_noted_of_a_table_counts_not(X, y, tmp_path, noted):
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    columns = {name: X[:, i] for i, name in enumerate("abc")}
+    table = pa.table(columns | {"y": y}).replace_schema_metadata({"pandas": noted})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    for data in ((Blocks(tmp_path / "a.parquet", "y"),), (table.drop_columns("y"), table["y"])):
+        net = network()
+        net.fit(*data, verbose=0)
+        assert net.feature_names == ("a", "b", "c")
+
+
 @needs_narwhals
 @pytest.mark.parametrize("name", ["column_names", "num_rows", "schema", "columns", "shape"])
 def test_columns_may_be_called_as_attributes_are(X, y, name):

@@ -88,9 +88,20 @@ def is_of_pyarrow(table: object) -> bool:
 def labels_of_schema(schema: Any) -> list[str]:
     """Return the names of the columns but those that hold the index of a pandas frame."""
     names: list[str] = schema.names
-    index = (schema.pandas_metadata or {}).get("index_columns", ()) if schema.metadata else ()
-    left_out = {label for label in index if isinstance(label, str)}
+    left_out = _index_labels(schema) if schema.metadata else None
     return [label for label in names if label not in left_out] if left_out else names
+
+
+def _index_labels(schema: Any) -> set[str]:
+    """Return the names that pandas notes for an index; what it could not have noted counts not."""
+    try:
+        about = schema.pandas_metadata
+    except (ValueError, RecursionError):  # no JSON, no UTF-8, too deep
+        return set()
+    index = about.get("index_columns") if isinstance(about, dict) else None
+    return (
+        {label for label in index if isinstance(label, str)} if isinstance(index, list) else set()
+    )
 
 
 def _without_index(table: Any) -> Any:
