@@ -772,6 +772,23 @@ def test_loading_takes_memory_in_proportion_to_the_file(name, path):
     assert peak < (4 if name == "weights" else 40) * len(content) + 2**20
 
 
+@pytest.mark.parametrize(
+    ("beginning", "message"),
+    [(b"", "not a safetensors file"), (b"\xff" * 7 + b"\0{", "it is not a safetensors file"),
+     (b"\0" * 3 + b"\x05" + b"\0" * 4 + b"{", "truncated within its header")],
+)  # fmt: skip
+def test_a_file_that_begins_as_none_of_fastgd_is_not_read_to_its_end(beginning, message, path):
+    path.write_bytes(beginning)
+    os.truncate(path, 2**26)  # takes no room on the disk
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError, match=message):
+            fastgd.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
 def test_files_that_claim_much_load_in_little_memory(parts, path):
     """The operating system refuses what goes beyond 300 MB, also memory that is never touched."""
     config, tensors = parts

@@ -22,6 +22,7 @@ import numpy as np
 
 from . import activations, losses, optimizers, schedules
 from ._errors import ModelFileError
+from ._files import open_regular
 from ._validate import Array, boolean, integer
 from ._version import __version__
 from .history import History
@@ -389,10 +390,13 @@ def load(
     True
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
-        raise ModelFileError(f"{path} is not a regular file")
-    content = path.read_bytes()
+    file = open_regular(path, ModelFileError)
     try:
+        with file:
+            # Before all of it is read, which need not fit into memory.
+            _check_beginning(file.read(9), os.fstat(file.fileno()).st_size)
+            file.seek(0)
+            content = file.read()
         return _network(content, loss, lr)
     except ModelFileError as error:
         raise ModelFileError(f"cannot load {path}: {shown(error)}") from error.__cause__
@@ -425,13 +429,7 @@ def _network(
 
 def _open(content: bytes) -> tuple[str, dict[str, Array]]:
     """Return the configuration's text and the tensors of a file whose checksum is right."""
-    if len(content) < 8:
-        raise ModelFileError(f"it has only {len(content)} bytes; it is empty or truncated")
-    size = int.from_bytes(content[:8], "little")
-    if size > _HEADER_LIMIT or content[8:9] != b"{":
-        raise ModelFileError("it is not a safetensors file, such as fastgd writes")
-    if size > len(content) - 8:
-        raise ModelFileError("it is truncated within its header")
+    size = _check_beginning(content[:9], len(content))
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
 
@@ -454,6 +452,18 @@ def _open(content: bytes) -> tuple[str, dict[str, Array]]:
     if _digest(about["config"], tensors) != about["sha256"]:
         raise ModelFileError("its checksum is wrong: it was damaged or changed")
     return about["config"], tensors
+
+
+def _check_beginning(start: bytes, n_bytes: int) -> int:
+    """Return the size of the header, from the first nine bytes of a file and the number of all."""
+    if len(start) < 8:
+        raise ModelFileError(f"it has only {len(start)} bytes; it is empty or truncated")
+    size = int.from_bytes(start[:8], "little")
+    if size > _HEADER_LIMIT or start[8:] != b"{":
+        raise ModelFileError("it is not a safetensors file, such as fastgd writes")
+    if size > n_bytes - 8:
+        raise ModelFileError("it is truncated within its header")
+    return size
 
 
 def _parse(text: str) -> dict[str, Any]:
