@@ -1028,6 +1028,21 @@ def test_save_accepts_every_kind_of_path(tmp_path, monkeypatch):
         assert_same(net, fastgd.load("x" * 250))
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["模" * 84, "x" + "模" * 80, "é" * 127, os.fsdecode(b"\xff" * 250)],
+    ids=["three bytes each", "cut within one", "two bytes each", "no characters"],
+)
+def test_a_name_may_be_as_long_as_names_can_be(name, tmp_path):
+    """In bytes, also where these are no characters."""
+    net = network()
+    path = tmp_path / name
+    for _ in range(2):
+        net.save(path)
+    assert_same(net, fastgd.load(path))
+    assert os.listdir(tmp_path) == [name]
+
+
 def test_readers_never_see_half_a_file(path):
     """A second process reads all the time while this one saves."""
     net = network()

@@ -14,6 +14,7 @@ import math
 import os
 import re
 import stat
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,7 +179,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     if not path.parent.is_dir():
         reason = f"there is no folder {path.parent}"
         raise FileNotFoundError(errno.ENOENT, reason, os.fspath(path))
-    beginning = f".{path.name[:100]}."
+    # A name may be as long as names can be, which is counted in bytes: no half of a character.
+    name = os.fsencode(path.name)[:100].decode(sys.getfilesystemencoding(), "ignore")
+    beginning = f".{name}."
     try:
         _remove_abandoned(path.parent, beginning)
         while not _replace(path, beginning, content):
