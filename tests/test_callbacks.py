@@ -402,6 +402,25 @@ def test_csv_log_appends_or_replaces(tmp_path):
         assert sum(line.startswith("epoch,") for line in lines) == 1
 
 
+@pytest.mark.parametrize("append", [False, True])
+def test_csv_log_of_a_fit_that_fails_before_its_first_line_leaves_the_old_one(append, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("epoch,loss\n0,1.0\n")
+
+    class Fail(fastgd.Callback):
+        def on_fit_begin(self):
+            raise ZeroDivisionError
+
+    net = network()
+    with pytest.raises(ZeroDivisionError):
+        net.fit(X, Y, callbacks=[fastgd.CSVLog(path, append), Fail()], verbose=0)
+    assert path.read_text() == "epoch,loss\n0,1.0\n"
+
+
+def test_csv_log_may_be_no_file():
+    network().fit(X, Y, epochs=2, callbacks=[fastgd.CSVLog("/dev/null")], verbose=0)
+
+
 def test_csv_log_is_complete_after_each_epoch_and_closed_after_an_exception(tmp_path):
     path = tmp_path / "log.csv"
     log = fastgd.CSVLog(path)

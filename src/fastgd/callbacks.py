@@ -323,7 +323,7 @@ class CSVLog(Callback):
         The file; its first line names the columns.
     append : bool
         Continue a file that an earlier fit began, without a second line of names, as a resumed
-        fit does. Otherwise the file is replaced when the fit begins.
+        fit does. Otherwise the file is replaced after the first epoch.
 
     Examples
     --------
@@ -348,11 +348,14 @@ class CSVLog(Callback):
 
     def on_fit_begin(self) -> None:
         self._named = self.append and os.path.exists(self.path) and os.path.getsize(self.path) > 0
-        self._file = open(self.path, "a" if self.append else "w", newline="", encoding="utf-8")  # noqa: SIM115
+        # An old log stays until there is a line to replace it by: the fit may not come so far.
+        self._file = open(self.path, "a", newline="", encoding="utf-8")  # noqa: SIM115
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         assert self._file is not None
         if not self._named:
+            if not self.append and os.fstat(self._file.fileno()).st_size:
+                self._file.truncate(0)
             self._file.write(",".join(["epoch", *logs]) + "\n")
             self._named = True
         self._file.write(",".join([str(epoch), *map(repr, map(float, logs.values()))]) + "\n")
