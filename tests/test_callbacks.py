@@ -1,6 +1,7 @@
 """Callbacks: when they are called, the built-in ones, and what fit shows of itself."""
 
 import io
+import os
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -335,11 +336,24 @@ def test_early_stopping_restores_nothing_after_an_exception():
 # ---- Checkpoint -----------------------------------------------------------------------------
 
 
-def test_checkpoint_without_its_folder_is_refused_before_training(tmp_path):
+@pytest.mark.parametrize(
+    ("place", "error", "message"),
+    [
+        ("absent/model.safetensors", FileNotFoundError, "there is no folder .*absent"),
+        ("link", FileNotFoundError, "there is no folder .*absent"),
+        ("", IsADirectoryError, "cannot write to .*: it is a folder"),
+        ("pipe", OSError, "pipe: it is not a regular file"),
+    ],
+)
+def test_checkpoint_that_could_not_be_written_is_refused_before_training(
+    place, error, message, tmp_path
+):
+    os.symlink(tmp_path / "absent" / "model", tmp_path / "link")
+    os.mkfifo(tmp_path / "pipe")
     net = network()
     before = net.get_weights()
-    checkpoint = fastgd.Checkpoint(tmp_path / "absent" / "model.safetensors")
-    with pytest.raises(FileNotFoundError, match=r"there is no folder .*absent"):
+    checkpoint = fastgd.Checkpoint(tmp_path / place)
+    with pytest.raises(error, match=message):
         net.fit(X, Y, callbacks=[checkpoint], verbose=0)
     assert net.step == 0
     for array, old in zip(net.get_weights(), before, strict=True):

@@ -349,6 +349,7 @@ def mistakes(tmp_path, digits):
     """Files to fail with."""
     (tmp_path / "text.bin").write_bytes(b"\x7fELF\0\0")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "no" / "model")
     np.savez(tmp_path / "no_y.npz", X=np.zeros((9, 2)))
     np.savez(tmp_path / "few.npz", X=np.eye(2), y=[0, 1])
     np.savez(tmp_path / "wide.npz", X=np.eye(9), y=np.arange(9) % 2)
@@ -365,7 +366,7 @@ def mistakes(tmp_path, digits):
     ("line", "message"),
     [
         ("train absent.csv", "absent.csv: No such file"),
-        ("train folder", "folder: Is a directory"),
+        ("train folder", "folder is not a regular file"),
         ("train text.bin", "text.bin: neither CSV"),
         ("train no_y.npz", "no_y.npz: there are no labels"),
         ("train few.npz --validation-split 0.9", "too few"),
@@ -379,6 +380,7 @@ def mistakes(tmp_path, digits):
         ("train train.npz --early-stopping 2 --validation-split 0", "--early-stopping needs"),
         ("train train.npz --out folder", "folder: is not a file"),
         ("train train.npz --out no/model", "no/model: there is no folder no"),
+        ("train train.npz --out link --quiet", "link: there is no folder "),
         ("train train.npz --plot no/p.png", "no/p.png: there is no folder no"),
         ("train train.npz --plot fit.txt", "fit.txt: the name must end in .png, .svg, .pdf"),
         ("train train.npz --predictions no/p.csv", "no/p.csv: there is no folder no"),

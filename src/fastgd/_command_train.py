@@ -334,9 +334,9 @@ def checked_output(path: str, *others: str | None) -> str:
 
     others: files that the command reads, or writes besides; none of them may be the same.
     """
-    target = Path(path)
     if os.path.realpath(path) in {os.path.realpath(other) for other in others if other}:
         raise ValueError(f"{path}: is read, or also written, by this command; choose another name")
+    target = Path(os.path.realpath(path) if os.path.islink(path) else path)
     if target.exists() and not target.is_file():
         raise ValueError(f"{path}: is not a file that could be replaced")
     folder = target.parent

@@ -285,10 +285,10 @@ class Checkpoint(Callback):
         self._resumed = False
 
     def on_fit_begin(self) -> None:
+        from .io import replaceable
+
         # Better now than after the first epoch.
-        folder = os.path.dirname(self.path) or os.curdir
-        if not os.path.isdir(folder):
-            raise FileNotFoundError(f"there is no folder {folder!r} for the checkpoint")
+        folder = os.fspath(replaceable(self.path).parent)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(f"no permission to write the checkpoint into {folder!r}")
         if not (self._resumed and self.first_epoch):

@@ -170,15 +170,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     A process that is killed on the way leaves a temporary file, which the next one to write this
     path removes.
     """
-    path = Path(os.path.realpath(path))
-    if path.is_dir():
-        raise IsADirectoryError(f"cannot write to {path}: it is a folder")
-    # Replacing would take the place of a device such as /dev/null, for everybody.
-    if path.exists() and not path.is_file():
-        raise OSError(f"cannot write to {path}: it is not a regular file")
-    if not path.parent.is_dir():
-        reason = f"there is no folder {path.parent}"
-        raise FileNotFoundError(errno.ENOENT, reason, os.fspath(path))
+    path = replaceable(path)
     # A name may be as long as names can be, which is counted in bytes: no half of a character.
     name = os.fsencode(path.name)[:100].decode(sys.getfilesystemencoding(), "ignore")
     beginning = f".{name}."
@@ -190,6 +182,20 @@ def write_atomically(path: Path, content: bytes) -> None:
         # Name the file that was asked for, which the operation itself may not know.
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     _sync_folder(path.parent)
+
+
+def replaceable(path: str | os.PathLike[str]) -> Path:
+    """Return the file that a path stands for, or refuse what could not be written and replaced."""
+    path = Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write to {path}: it is a folder")
+    # Replacing would take the place of a device such as /dev/null, for everybody.
+    if path.exists() and not path.is_file():
+        raise OSError(f"cannot write to {path}: it is not a regular file")
+    if not path.parent.is_dir():
+        reason = f"there is no folder {path.parent}"
+        raise FileNotFoundError(errno.ENOENT, reason, os.fspath(path))
+    return path
 
 
 def _replace(path: Path, beginning: str, content: bytes) -> bool:
