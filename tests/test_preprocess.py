@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 
 import numpy as np
 import pytest
@@ -157,6 +158,20 @@ def test_config_survives_json_and_encodes_the_same():
     np.testing.assert_array_equal(again.targets(data)[0], encoder.targets(data)[0])
     outputs = np.random.default_rng(0).random((6, 1)).astype(np.float32)
     np.testing.assert_array_equal(again.decode(outputs), encoder.decode(outputs))
+
+
+@pytest.mark.parametrize(("n_columns", "length"), [(40, 6000), (5000, 60)])
+def test_a_column_of_another_name_is_asked_about_in_time(n_columns, length):
+    """Names of the same letters take the longest to compare; long ones are not shown in full."""
+    random = np.random.default_rng(0)
+    letters = [chr(0x4E00 + i % 125) for i in range(length)]
+    target, *names = ("".join(random.permutation(letters)) for _ in range(1 + n_columns))
+    table = Table("a.csv", {name: np.arange(3.0) for name in names})
+    began = time.process_time()
+    with pytest.raises(ValueError, match=r"a\.csv: no column '") as caught:
+        Preprocessor.fit(table, target=target)
+    assert time.process_time() - began < 2
+    assert len(str(caught.value)) < 21 * 110 + 100
 
 
 def test_text_columns_include_a_target_of_text():

@@ -5,6 +5,7 @@ the header of a model file. All is computed in float64 and rounded once to the n
 """
 
 import difflib
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,11 @@ MAX_CATEGORIES = 100
 MAX_INTEGER_CLASSES = 20
 # Standard deviations from the centre at which an input is cut off.
 FARTHEST = 1e6
+# Characters of a name that a message shows at most
+_SHOWN = 100
+# Names that are looked at for one that was meant: their characters and their number at most
+_COMPARED = 60
+_MOST_COMPARED = 1000
 
 
 class Preprocessor:
@@ -397,7 +403,12 @@ def _is_scale(center: float, scale: float) -> bool:
 def _listing(names: Iterable[str], limit: int = 20) -> str:
     names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(map(repr, names[:limit])) + more
+    return ", ".join(map(_short, names[:limit])) + more
+
+
+def _short(name: str) -> str:
+    """Quote a name for a message, or the beginning of a long one."""
+    return repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}...")
 
 
 def _is_missing(values: np.ndarray) -> np.ndarray:
@@ -417,7 +428,8 @@ def _target_values(data: Table | Arrays, target: str | None) -> np.ndarray:
         )
     if target not in data.columns:
         raise ValueError(
-            f"{data.source}: no column {target!r} for the target{_similar([target], data.columns)} "
+            f"{data.source}: no column {_short(target)} for the target"
+            f"{_similar([target], data.columns)} "
             f"(its columns: {_listing(data.columns)})"
         )
     return data.columns[target]
@@ -434,7 +446,11 @@ def _check_columns(data: Table, names: Iterable[str]) -> None:
 
 def _similar(absent: list[str], names: Iterable[str]) -> str:
     """Ask whether the first name that is absent was meant to be one of the others."""
-    plain = {name.strip().lower(): name for name in names}
+    # Comparing two names can take the cube of their length.
+    short = (name for name in names if len(name) <= _COMPARED)
+    plain = {name.strip().lower(): name for name in itertools.islice(short, _MOST_COMPARED)}
+    if len(absent[0]) > _COMPARED:
+        return ""
     found = difflib.get_close_matches(absent[0].strip().lower(), plain, 1)
     return f"; did you mean {plain[found[0]]!r}?" if found else ""
 
