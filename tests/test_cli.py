@@ -371,6 +371,7 @@ def mistakes(tmp_path, digits):
         ("train no_y.npz", "no_y.npz: there are no labels"),
         ("train few.npz --validation-split 0.9", "too few"),
         ("train train.npz --target cost", "'cost'"),
+        ("train \x1b[2Jä", "fastgd train: \\x1b[2Jä: No such file"),
         ("train train.npz --loss huber", "--loss huber does not go with classification"),
         ("train train.npz --task regression --loss log_loss", "--loss log_loss does not go"),
         ("train train.npz --test-labels y", "--test-labels needs --test"),

@@ -299,10 +299,10 @@ def test_the_summary_names_the_features(library, X, y, capsys):
     assert net.summary().endswith("\nfeatures age, height, weight")
     assert capsys.readouterr().out.endswith("features age, height, weight\n")
     assert "features age, height, weight" in net._repr_html_()
-    many = named(library, np.hstack([X] * 4), ["a b", *map(str, range(11))])
+    many = named(library, np.hstack([X] * 4), ["a b", "\x1b[2J", *map(str, range(10))])
     other = network()
     other.fit(many, y, verbose=0)
-    assert other.summary().endswith("\nfeatures 'a b', 0, 1, 2, 3, 4, 5, 6 and 4 more")
+    assert other.summary().endswith("\nfeatures 'a b', '\\x1b[2J', 0, 1, 2, 3, 4, 5 and 4 more")
     capsys.readouterr()
 
 

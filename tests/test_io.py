@@ -841,6 +841,12 @@ def test_load_needs_a_file(tmp_path):
         fastgd.load("/dev/zero")
 
 
+def test_what_a_message_quotes_of_a_file_is_shown_as_text(parts, path):
+    config, tensors = parts
+    config["history"]["values"] = {"\x1b]0;pwned\x07ä": [0.0] * 1000}
+    assert "more values of \\x1b]0;pwned\\x07ä than" in refused(sealed(config, tensors), path)
+
+
 def test_old_message_names_the_file_once(path):
     assert refused(b"x" * 100, path).count(str(path)) == 1
 

@@ -220,6 +220,32 @@ def test_npz_mistakes_name_the_file_and_the_array(tmp_path, arrays, message):
     assert str(path) in str(caught.value)
 
 
+def test_npz_whose_arrays_have_strange_names_or_many_is_shown_as_text(tmp_path):
+    path = tmp_path / "a.npz"
+    npz_of(path, {"\x1b]0;pwned\x07.npy": b"", "b\nc.npy": b"", "d" * 999 + ".npy": b""})
+    with pytest.raises(ValueError, match="holds no array named") as caught:
+        read(path)
+    end = f"(its arrays: '\\x1b]0;pwned\\x07', 'b\\nc', {'d' * 100})"
+    assert str(caught.value).endswith(end)
+    npz_of(path, {f"a{i}.npy": b"" for i in range(1000)})
+    with pytest.raises(ValueError, match=r"a19 and 980 more\)$"):
+        read(path)
+
+
+@needs_pyarrow
+def test_what_a_message_quotes_of_a_file_is_shown_as_text(tmp_path):
+    path = write(tmp_path / "a.csv", "a,b\n1,2\n\x1b]0;pwned\x07,3\n")
+    import pyarrow.csv
+
+    def fails(*arguments):
+        raise pyarrow.ArrowInvalid("what is quoted: \x1b]0;pwned\x07 ä\nmore")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pyarrow.csv, "read_csv", fails)
+        with pytest.raises(ValueError, match=r": what is quoted: \\x1b]0;pwned\\x07 ä$"):
+            read(path)
+
+
 def test_npz_target_that_is_not_there_lists_the_arrays(tmp_path):
     np.savez(tmp_path / "a.npz", X=np.zeros((3, 2)), y=np.zeros(3))
     with pytest.raises(ValueError, match=r"no array 'cost' \(its arrays: X, y\)"):

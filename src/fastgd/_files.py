@@ -1,4 +1,4 @@
-"""Open files to read: regular ones only, and without waiting. Writing them is `io`'s."""
+"""Open files to read, regular ones only, and quote what they hold. Writing them is `io`'s."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import stat
 from io import BufferedReader
 
-__all__ = ["open_regular"]
+__all__ = ["open_regular", "printable"]
 
 
 def open_regular(
@@ -29,3 +29,10 @@ def open_regular(
 def _without_waiting(path: str, flags: int) -> int:
     """Open a file; a pipe that nobody writes to is opened as well."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def printable(text: str) -> str:
+    """Return text of a file as a terminal may show it: its control characters are escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

@@ -407,6 +407,9 @@ _SIMPLE = re.compile(r"[^\s,]+")
 
 def names_line(names: Sequence[str]) -> str:
     """Return the names of the features in one line, the first of many."""
-    shown = [label if _SIMPLE.fullmatch(label) else repr(label) for label in names[:_MOST_NAMES]]
+    shown = [
+        label if _SIMPLE.fullmatch(label) and label.isprintable() else repr(label)
+        for label in names[:_MOST_NAMES]
+    ]
     more = len(names) - len(shown)
     return f"features {', '.join(shown)}{f' and {more} more' if more else ''}"

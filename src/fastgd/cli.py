@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from . import __version__, activations, losses, optimizers
+from ._files import printable
 
 __all__ = ["main"]
 
@@ -436,5 +437,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{os.fspath(error.filename)}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+        return printable(f"{os.fspath(error.filename)}: {error.strerror}")
+    return printable(" ".join(str(error).split())) or type(error).__name__

@@ -23,7 +23,7 @@ import numpy as np
 
 from . import activations, losses, optimizers, schedules
 from ._errors import ModelFileError
-from ._files import open_regular
+from ._files import open_regular, printable
 from ._validate import Array, boolean, integer
 from ._version import __version__
 from .history import History
@@ -412,9 +412,10 @@ def load(
 
 
 def shown(error: Exception) -> str:
-    """Return a message whose length does not depend on how much of a file it quotes."""
+    """Return a message that can be shown, whatever it quotes of a file, and however much."""
     text = str(error)
-    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]} ..."
+    more = " ..." if len(text) > _LONGEST_MESSAGE else ""
+    return printable(text[:_LONGEST_MESSAGE]) + more
 
 
 def _network(

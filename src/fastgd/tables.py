@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ._files import open_regular
+from ._files import open_regular, printable
 from ._idx import MAX_DEFLATE_RATIO, read_idx
 from ._imports import needed
 
@@ -31,8 +31,9 @@ __all__ = ["Arrays", "Table", "read"]
 MISSING = ("", "?", "na", "n/a", "#n/a", "nan", "-nan", "null", "none")
 X_NAMES = ("X", "x", "data", "images", "x_train")
 Y_NAMES = ("y", "Y", "target", "labels", "y_train")
-# Names of columns that a message lists at most
+# Names that a message lists at most, and their characters
 _MOST_NAMES = 20
+_SHOWN = 100
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,8 @@ def _read_npz(name: str, target: str | None) -> Arrays:
         with open(name, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             x_name = next((key for key in X_NAMES if key in file.files and key != target), None)
             y_name = target or next((key for key in Y_NAMES if key in file.files), None)
-            listing = ", ".join(file.files) or "none"
+            plain = [key if key.isprintable() else repr(key) for key in file.files]
+            listing = _listed(plain) or "none"
             if x_name is None:
                 names = ", ".join(X_NAMES)
                 raise ValueError(f"holds no array named {names} (its arrays: {listing})")
@@ -352,9 +354,12 @@ def _check_names(name: str, columns: list[str]) -> None:
         raise ValueError(f"{name}: there are no columns")
     twice = sorted(column for column, count in Counter(columns).items() if count > 1)
     if twice:
-        more = f" and {len(twice) - _MOST_NAMES} more" if len(twice) > _MOST_NAMES else ""
-        listing = ", ".join(map(repr, twice[:_MOST_NAMES]))
-        raise ValueError(f"{name}: column names occur twice: {listing}{more}")
+        raise ValueError(f"{name}: column names occur twice: {_listed(list(map(repr, twice)))}")
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(name[:_SHOWN] for name in names[:_MOST_NAMES]) + more
 
 
 def _from_text(pa: Any, column: Any, keep: bool, comma: bool) -> np.ndarray:
@@ -429,4 +434,4 @@ def _to_numpy(pa: Any, column: Any) -> np.ndarray:
 
 
 def _one_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0] or type(error).__name__
+    return printable(str(error).strip().split("\n", 1)[0]) or type(error).__name__
