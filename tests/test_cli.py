@@ -430,6 +430,10 @@ def test_mistakes_give_one_line_and_code_2(run, mistakes, tmp_path, line, messag
         ("train a --drop id,,date", "'id,,date' is not a list of columns such as id,date"),
         ("train a --clip-norm 0", "'0' is not a number above 0"),
         ("train a --epochs 0", "'0' is not a whole number from 1"),
+        (f"train a --epochs {10**400}", "is not a whole number from 1 to 9.22337e+18"),
+        (f"train a --seed {10**400}", "is not a whole number from 0 to 1.84467e+19"),
+        ("train a --drop 'a\nb'", r"'a\nb' is not a list of columns such as id,date"),
+        (f"train a --drop {'a' * 131_073}", "is not a list of columns such as id,date"),
         ("train a --batch-size 1.5", "'1.5' is not a whole number from 1"),
         ("train a --validation-split 1", "'1' is not a number from 0 to below 1"),
         ("train a --dropout -0.1", "'-0.1' is not a number from 0 to below 1"),
@@ -729,6 +733,8 @@ def changed_validation():
         ("train.npz --resume unknown", "unknown: malformed settings of an interrupted training"),
         ("train.npz --resume empty", "empty: malformed settings of an interrupted training"),
         ("train.npz --resume value", "value: malformed settings of an interrupted training"),
+        ("train.npz --resume much", "much: malformed settings of an interrupted training"),
+        ("train.npz --resume unfit", "unfit: its preprocessing does not fit its network"),
     ],
 )
 def test_resume_refuses_what_it_cannot_go_on_with(run, digits, interrupt, line, message):
@@ -743,8 +749,12 @@ def test_resume_refuses_what_it_cannot_go_on_with(run, digits, interrupt, line, 
         "unknown": training | {"options": kept | {"rate": "3"}},
         "empty": training | {"options": {}},
         "value": training | {"options": kept | {"hidden": "x"}},
+        "much": training | {"options": kept | {"epochs": "9" * 400}},
     }.items():
         net.save(name, metadata=net.metadata | {"training": other})
+    encoding = net.metadata["preprocessing"]
+    encoding = encoding | {"classes": [*encoding["classes"], 10]}
+    net.save("unfit", metadata=net.metadata | {"preprocessing": encoding})
     before = Path("model.safetensors").read_bytes()
     code, _, err = run(f"train {line} --quiet")
     assert code == 2

@@ -280,6 +280,30 @@ def test_malformed_configuration_is_refused_or_works(encoder, junk):
         assert isinstance(loaded.text_columns, list)
 
 
+@pytest.mark.parametrize(
+    ("encoder", "key", "value"),
+    [
+        (CLASSES, "classes", {"u": 1, "v": 2}),
+        (CLASSES, "classes", "uv"),
+        (CLASSES, "classes", ["u", "\ud800"]),
+        (CLASSES, "target", "\ud800"),
+        (CLASSES, "columns", {"u": 1, "v": 2}),
+        (IMAGES, "center", "u"),
+        (IMAGES, "scale", {"1": 1}),
+    ],
+)
+def test_lists_and_text_of_a_configuration_are_lists_and_text(encoder, key, value):
+    with pytest.raises(ValueError, match="malformed preprocessing"):
+        Preprocessor(encoder.config | {key: value})
+
+
+@pytest.mark.parametrize("values", ["uv", {"u": 1, "v": 2}])
+def test_values_of_a_column_are_a_list(values):
+    column = {"name": "c", "kind": "text", "values": values, "other": False}
+    with pytest.raises(ValueError, match="malformed preprocessing"):
+        Preprocessor(FITTED.config | {"columns": [column]})
+
+
 @given(
     hnp.arrays(
         np.float64,

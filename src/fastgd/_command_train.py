@@ -168,13 +168,14 @@ def _interrupted(options: argparse.Namespace) -> tuple[Network, Preprocessor]:
             f"{path}: holds no interrupted training; fastgd train --checkpoint N keeps one, and a "
             "network whose training has ended is trained further by fastgd.load and fit in Python"
         )
+    encoder = encoder_of(path, net)
+    assert encoder is not None
     malformed = ValueError(f"{path}: malformed settings of an interrupted training")
     training = net.metadata["training"]
     try:
-        encoder = Preprocessor(net.metadata["preprocessing"])
         if training.keys() != {"options", "data"} or training["options"].keys() != set(_KEPT):
             raise malformed
-    except (ValueError, AttributeError):
+    except AttributeError:
         raise malformed from None
     # Read as they were when they were typed, so that they are checked in the same way.
     typed = [

@@ -49,6 +49,10 @@ _DATA_HELP = (
 )
 
 
+# What whole numbers are counted in, but for seeds
+_MOST = 2**63 - 1
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser that reports a mistake in one line."""
 
@@ -66,6 +70,8 @@ def _number(
 ) -> Callable[[str], int | float]:
     """Make a function that reads a number from low (or above it) to high (or below it)."""
     noun = "a whole number" if kind is int else "a number"
+    if kind is int:
+        high = _MOST if high == math.inf else high
     limits = f"{'above' if above else 'from'} {low:g}"
     if high < math.inf:
         limits += f" {'to below' if below else 'to'} {high:g}"
@@ -76,7 +82,7 @@ def _number(
         except ValueError:
             value = kind(low) - 1
         inside = low < value if above else low <= value
-        if not (inside and (value < high if below else value <= high) and math.isfinite(value)):
+        if not (inside and (value < high if below else value <= high) and value < math.inf):
             raise argparse.ArgumentTypeError(f"{text!r} is not {noun} {limits}")
         return value
 
@@ -98,7 +104,10 @@ def _sizes(text: str) -> list[int]:
 
 def _names(text: str) -> list[str]:
     """Read names of columns: id,date; one that holds a comma stands in double quotes."""
-    names = next(csv.reader([text]), [])
+    try:
+        names = next(csv.reader([text]), [])
+    except csv.Error:  # a line end, or more characters than csv takes
+        names = []
     if not names or not all(names):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of columns such as id,date")
     return names

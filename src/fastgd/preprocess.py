@@ -7,6 +7,7 @@ the header of a model file. All is computed in float64 and rounded once to the n
 import difflib
 import itertools
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -83,15 +84,17 @@ class Preprocessor:
         valid = config["task"] in ("classification", "regression")
         if config["task"] == "classification":
             classes = config["classes"]
-            valid &= len(classes) >= 2 and all(isinstance(c, str | int | float) for c in classes)
+            valid &= isinstance(classes, list) and len(classes) >= 2
+            valid &= all(isinstance(c, int | float) or _is_text(c) for c in classes)
         else:
             valid &= _is_scale(config["target_center"], config["target_scale"])
-        valid &= config["target"] is None or isinstance(config["target"], str)
+        valid &= config["target"] is None or _is_text(config["target"])
         if "columns" in config:
-            valid &= len(config["columns"]) >= 1
+            valid &= isinstance(config["columns"], list) and len(config["columns"]) >= 1
             for column in config["columns"]:
                 valid &= isinstance(column["name"], str)
                 if column["kind"] == "text":
+                    valid &= isinstance(column["values"], list)
                     valid &= all(v is None or isinstance(v, str) for v in column["values"])
                     valid &= isinstance(column["other"], bool) and len(column["values"]) >= 1
                 else:
@@ -101,6 +104,7 @@ class Preprocessor:
         else:
             centers, scales = config["center"], config["scale"]
             n_features = config["n_features"]
+            valid &= isinstance(centers, list) and isinstance(scales, list)
             valid &= isinstance(n_features, int) and not isinstance(n_features, bool)
             valid &= n_features >= 1 and len(centers) == len(scales)
             valid &= len(centers) in (1, config["n_features"])
@@ -394,6 +398,14 @@ class Preprocessor:
             return classes[outputs.argmax(axis=1)]
         center, scale = self.config["target_center"], self.config["target_scale"]
         return outputs[:, 0].astype(np.float64) * scale + center
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _is_text(value: object) -> bool:
+    """Return whether a value can be written as UTF-8, which surrogates cannot."""
+    return isinstance(value, str) and not _SURROGATE.search(value)
 
 
 def _is_scale(center: float, scale: float) -> bool:
