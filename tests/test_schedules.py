@@ -147,6 +147,11 @@ def test_schedule_repr_and_equality():
         (lambda: Constant("0.1"), TypeError, "lr must be a number"),
         (lambda: Step(0.1, 0), ValueError, "every must be at least 1"),
         (lambda: Step(0.1, 2.5), TypeError, "every must be an integer"),
+        (lambda: Step(0.1, 2**63), ValueError, f"every must be at most {2**63 - 1}, not {2**63}"),
+        (lambda: Exponential(0.1, 0.5, 10**400), ValueError, f"every must be at most {2**63 - 1}"),
+        (lambda: Cosine(0.1, 10**400), ValueError, f"steps must be at most {2**63 - 1}"),
+        (lambda: OneCycle(0.1, 10**400), ValueError, f"steps must be at most {2**63 - 1}"),
+        (lambda: WarmUp(0.1, 10**400), ValueError, f"steps must be at most {2**63 - 1}"),
         (lambda: Step(0.1, 2, factor=0), ValueError, "factor must be greater than 0"),
         (lambda: Cosine(0.1, 0), ValueError, "steps must be at least 1"),
         (lambda: Cosine(0.1, 5, final=-1), ValueError, "final must be at least 0"),
@@ -164,6 +169,22 @@ def test_schedule_repr_and_equality():
 def test_schedule_refuses_bad_settings(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+MOST = 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [Step(0.1, MOST), Exponential(0.1, 0.5, MOST), Cosine(0.1, MOST), OneCycle(0.1, MOST),
+     WarmUp(0.1, MOST)],
+)  # fmt: skip
+def test_schedules_go_on_for_as_many_steps_as_can_be_counted(schedule):
+    rates = schedule(np.array([0, 1, 2**62]))
+    assert np.isfinite(rates).all()
+    assert (rates > 0).all()
+    net = network(schedule)
+    net.fit(*data(), verbose=0)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -0.1])

@@ -31,6 +31,9 @@ __all__ = [
     "get",
 ]
 
+# What steps are counted in
+_MOST_STEPS = 2**63 - 1
+
 Steps: TypeAlias = "NDArray[np.float64]"
 
 
@@ -124,7 +127,7 @@ class Step(Schedule):
 
     def __init__(self, lr: float, every: int, factor: float = 0.1) -> None:
         self.lr: float = real("lr", lr, above=0)
-        self.every: int = integer("every", every)
+        self.every: int = integer("every", every, maximum=_MOST_STEPS)
         self.factor: float = real("factor", factor, above=0)
 
     def _at(self, steps: Steps) -> NDArray[np.float64]:
@@ -156,7 +159,7 @@ class Exponential(Schedule):
     def __init__(self, lr: float, factor: float, every: int = 1) -> None:
         self.lr: float = real("lr", lr, above=0)
         self.factor: float = real("factor", factor, above=0)
-        self.every: int = integer("every", every)
+        self.every: int = integer("every", every, maximum=_MOST_STEPS)
 
     def _at(self, steps: Steps) -> NDArray[np.float64]:
         return np.asarray(self.lr * self.factor ** (steps / self.every))
@@ -184,7 +187,7 @@ class Cosine(Schedule):
 
     def __init__(self, lr: float, steps: int, final: float = 0.0) -> None:
         self.lr: float = real("lr", lr, above=0)
-        self.steps: int = integer("steps", steps)
+        self.steps: int = integer("steps", steps, maximum=_MOST_STEPS)
         self.final: float = real("final", final, minimum=0)
 
     def _at(self, steps: Steps) -> NDArray[np.float64]:
@@ -254,7 +257,7 @@ class OneCycle(Schedule):
         final_div_factor: float = 1e4,
     ) -> None:
         self.lr: float = real("lr", lr, above=0)
-        self.steps: int = integer("steps", steps, 2)
+        self.steps: int = integer("steps", steps, 2, _MOST_STEPS)
         self.pct_start: float = real("pct_start", pct_start, minimum=0, below=1)
         self.div_factor: float = real("div_factor", div_factor, minimum=1)
         self.final_div_factor: float = real("final_div_factor", final_div_factor, minimum=1)
@@ -294,7 +297,7 @@ class WarmUp(Schedule):
 
     def __init__(self, schedule: LearningRate, steps: int) -> None:
         self.schedule: LearningRate = get(schedule)
-        self.steps: int = integer("steps", steps)
+        self.steps: int = integer("steps", steps, maximum=_MOST_STEPS)
         self.monitor: str | None = getattr(self.schedule, "monitor", None)
 
     def _at(self, steps: Steps) -> NDArray[np.float64]:
