@@ -338,6 +338,24 @@ def test_callback_goes_on_in_a_resumed_fit(rng, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "change", [lambda report: report.update(loss=10**400),
+               lambda report: report["values"].update(z_mean=[10**400, 0.0])]
+)  # fmt: skip
+def test_callback_refuses_reports_that_no_float_holds(change, rng, tmp_path):
+    X, y = data(rng)
+    path = tmp_path / "model.safetensors"
+    net = network("relu")
+    net.fit(
+        X, y, callbacks=[fastgd.GradientFlow(1, warn=False), fastgd.Checkpoint(path)], verbose=0
+    )
+    net = fastgd.load(path)
+    change(net._resume["callbacks"][0]["state"]["reports"][0])
+    with pytest.raises(ValueError, match="the state of GradientFlow cannot be restored: Overflow"):
+        net.fit(X, y, 2, callbacks=[fastgd.GradientFlow(1)], verbose=0, resume=True)
+    assert net.epoch == 1
+
+
+@pytest.mark.parametrize(
     ("make", "error", "message"),
     [
         (lambda: fastgd.GradientFlow(every=0), ValueError, "every must be at least 1, not 0"),

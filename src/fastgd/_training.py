@@ -415,7 +415,9 @@ def restore_callbacks(
             callback.network = network
             try:
                 callback.load_state_dict(state["state"])
-            except (ValueError, TypeError, LookupError, AttributeError) as error:
+            except (
+                ValueError, TypeError, LookupError, AttributeError, OverflowError,
+            ) as error:  # fmt: skip
                 raise ValueError(
                     f"the state of {name} cannot be restored: {error!r}. Fit without resume=True "
                     "to begin anew"
