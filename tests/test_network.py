@@ -74,6 +74,10 @@ def test_history_has_an_entry_for_each_epoch():
 
 def test_history_without_epochs_has_a_repr():
     assert repr(fastgd.History()) == "History(0 epochs)"
+    history = fastgd.History()
+    history.extend(0, {"loss": [0.5]})
+    history.history["cost"] = []  # as a file may have it
+    assert repr(history) == "History(1 epochs; last: loss=0.5)"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

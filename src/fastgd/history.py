@@ -142,5 +142,7 @@ class History:
         return draw_history(self.history, names, axes, log)
 
     def __repr__(self) -> str:
-        last = ", ".join(f"{name}={values[-1]:.6g}" for name, values in self.history.items())
+        last = ", ".join(
+            f"{name}={values[-1]:.6g}" for name, values in self.history.items() if values
+        )
         return f"History({len(self.epoch)} epochs{'; last: ' + last if last else ''})"
