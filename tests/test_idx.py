@@ -61,6 +61,7 @@ GOOD = idx_bytes(np.arange(12, dtype="u1").reshape(3, 4))
         (gzip.compress(GOOD)[:-9], "damaged gzip"),
         (gzip.compress(GOOD)[:12] + b"\xff\xff\xff" + gzip.compress(GOOD)[15:], "damaged gzip"),
         (b"\x1f\x8bnot gzip", "damaged gzip"),
+        (b"\0\0\x08\x03" + struct.pack(">3I", 0, 2**32 - 1, 2**32 - 1), "no array can have the"),
     ],
 )
 def test_read_idx_refuses_a_damaged_file_and_names_it(tmp_path, data, message):

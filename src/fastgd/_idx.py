@@ -86,5 +86,8 @@ def _read(stream: BinaryIO | gzip.GzipFile, name: str, limit: int) -> np.ndarray
         raise ValueError(f"{name}: truncated IDX data: {len(data)} bytes of {need}")
     if stream.read(1):
         raise ValueError(f"{name}: IDX data goes on after the {need} bytes of shape {shape}")
-    array = np.frombuffer(data, dtype).reshape(shape)
+    try:
+        array = np.frombuffer(data, dtype).reshape(shape)
+    except ValueError:  # beside an axis of no elements the others may be any number
+        raise ValueError(f"{name}: no array can have the IDX shape {shape}") from None
     return array.astype(dtype.newbyteorder("="), copy=False)
