@@ -419,6 +419,22 @@ def test_very_many_columns_are_read_in_time(tmp_path):
 
 
 @needs_pyarrow
+@pytest.mark.parametrize(
+    ("n_columns", "value", "is_read"), [(10_000, "1", True), (10_001, "1", False),
+                                        (10_001, "1" * 100, True)]
+)  # fmt: skip
+def test_csv_files_of_little_else_than_columns_are_refused(tmp_path, n_columns, value, is_read):
+    """Each takes memory, however little of it is in the file."""
+    names = ",".join(f"c{i}" for i in range(n_columns))
+    path = write(tmp_path / "a.csv", f"{names}\n{','.join([value] * n_columns)}\n")
+    if is_read:
+        assert len(read(path).columns) == n_columns
+        return
+    with pytest.raises(ValueError, match=r"a\.csv: 10,001 columns in [0-9,]+ bytes; more than 10,"):
+        read(path)
+
+
+@needs_pyarrow
 def test_a_message_about_equal_names_does_not_list_thousands(tmp_path):
     names = [f"c{i}" for i in range(1000)]
     (tmp_path / "a.csv").write_text(",".join(names + names) + "\n" + ",".join("1" * 2000) + "\n")

@@ -31,6 +31,10 @@ __all__ = ["Arrays", "Table", "read"]
 MISSING = ("", "?", "na", "n/a", "#n/a", "nan", "-nan", "null", "none")
 X_NAMES = ("X", "x", "data", "images", "x_train")
 Y_NAMES = ("y", "Y", "target", "labels", "y_train")
+# pyarrow takes some 10 KB for a column of CSV, however few bytes it has in the file: columns of any
+# file, and the bytes for each from which there may be more.
+_MOST_COLUMNS = 10_000
+_COLUMN_BYTES = 100
 # Names that a message lists at most, and their characters
 _MOST_NAMES = 20
 _SHOWN = 100
@@ -322,6 +326,12 @@ def _csv_header(name: str, compressed: bool) -> tuple[list[str], str]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{name}: not UTF-8 text ({_one_line(error)})") from None
     _check_names(name, [column.strip() for column in header])
+    size = os.path.getsize(name)
+    if len(header) > max(_MOST_COLUMNS, size // _COLUMN_BYTES):
+        raise ValueError(
+            f"{name}: {len(header):,} columns in {size:,} bytes; more than {_MOST_COLUMNS:,} are "
+            f"read where the file has {_COLUMN_BYTES} bytes for each. Parquet and NPZ take any"
+        )
     numbers = [is_number(column) for column in header]
     if all(numbers) and header != [str(i) for i in range(len(header))]:
         raise ValueError(f"{name}: line 1 holds numbers where the column names should be")
