@@ -772,6 +772,38 @@ def test_loading_takes_memory_in_proportion_to_the_file(name, path):
     assert peak < (4 if name == "weights" else 40) * len(content) + 2**20
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the peak")
+@pytest.mark.parametrize(
+    "beside",
+    [
+        '"a":[' + ",".join(['{"":[]}'] * 200_000) + "]",
+        '"a":[' + ",".join(["[" * 300 + "]" * 300] * 2_500) + "]",
+        '"a":{"dtype":"F32","shape":[' + ",".join(['{"":[]}'] * 200_000) + '],"data_offsets":[]}',
+        ",".join(f'"{i}":{json.dumps(entry(0, 0, (0,)))}' for i in range(25_000)),
+    ],
+    ids=["tables", "lists", "shape", "tensors"],
+)
+def test_the_header_takes_memory_in_proportion_to_it(beside, path):
+    """Also what safetensors, which is no Python, takes of it."""
+    content = framed(json.dumps(ABOUT)[:-1].encode() + b"," + beside.encode() + b"}")
+    path.write_bytes(content)
+    code = """
+        import re, sys, fastgd, safetensors.numpy
+        from pathlib import Path
+        def size(name):
+            status = Path("/proc/self/status").read_text()
+            return int(re.search(name + r":\\s+(\\d+) kB", status)[1]) * 1024
+        before = size("VmRSS")
+        try:
+            fastgd.load(sys.argv[1])
+        except fastgd.ModelFileError:
+            print(size("VmHWM") - before)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 60 * len(content) + 2**22
+
+
 @pytest.mark.parametrize(
     ("beginning", "message"),
     [(b"", "not a safetensors file"), (b"\xff" * 7 + b"\0{", "it is not a safetensors file"),

@@ -444,11 +444,25 @@ def _open(content: bytes) -> tuple[str, dict[str, Array]]:
     from safetensors.numpy import load as from_bytes
 
     try:
-        header = _parse(content[8 : 8 + size].decode())
+        about = _about(content[8 : 8 + size])
         tensors = from_bytes(content)
+    except ModelFileError:
+        raise
     except (SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ModelFileError(f"it is damaged or truncated: {error}") from error
-    about = header.get("__metadata__")
+    if _digest(about["config"], tensors) != about["sha256"]:
+        raise ModelFileError("its checksum is wrong: it was damaged or changed")
+    return about["config"], tensors
+
+
+def _about(content: bytes) -> dict[str, str]:
+    """Return what a header says of the file itself.
+
+    The rest must be of the form of safetensors, whose own reader would take much memory for what is
+    not before it found that out.
+    """
+    header = _parse(content.decode())
+    about = header.pop("__metadata__", None)
     if not isinstance(about, dict) or "format" not in about:
         raise ModelFileError("it is a safetensors file, but not one of fastgd")
     if about["format"] != _FORMAT:
@@ -459,9 +473,10 @@ def _open(content: bytes) -> tuple[str, dict[str, Array]]:
     _keys("header", about, {"format", "config", "sha256"})
     if not all(isinstance(value, str) for value in about.values()):
         raise ModelFileError("its header holds something other than text")
-    if _digest(about["config"], tensors) != about["sha256"]:
-        raise ModelFileError("its checksum is wrong: it was damaged or changed")
-    return about["config"], tensors
+    for entry in header.values():
+        if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+            raise ModelFileError("it is damaged or truncated: a tensor is not described as one")
+    return about
 
 
 def _check_beginning(start: bytes, n_bytes: int) -> int:
