@@ -182,9 +182,13 @@ def test_an_older_pickle_has_no_names():
 @pytest.mark.parametrize("names", [["a"], ["a", "a", "b"], ["a", "b", 3], "abc", {"a": 1}])
 def test_a_file_whose_names_do_not_fit_is_refused(X, y, tmp_path, names, monkeypatch):
     net = fitted("polars", X, y)
-    monkeypatch.setattr(json, "dumps", _with_names(json.dumps, names))
     path = tmp_path / "model.safetensors"
-    net.save(path)
+    with monkeypatch.context() as forging:
+        forging.setattr(json, "dumps", _with_names(json.dumps, names))
+        with pytest.raises(ValueError, match=r"not saved, .* feature_names are not one name for"):
+            net.save(path)
+        forging.setattr(fastgd.io, "_described", lambda *_: None)
+        net.save(path)
     with pytest.raises(fastgd.ModelFileError, match="feature_names are not one name for each"):
         load(path)
 

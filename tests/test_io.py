@@ -137,24 +137,47 @@ def test_metadata_stay_with_the_network(path):
     assert fastgd.load(path).metadata == {}
 
 
-@pytest.mark.parametrize(
-    ("metadata", "error"),
-    [
-        ({"a": object()}, TypeError),
-        ({"a": np.float32(1)}, TypeError),
-        ({"a": float("nan")}, ValueError),
-        ([1, 2], TypeError),
-        ("text", TypeError),
-    ],
-)
-def test_metadata_must_be_json(metadata, error, path):
-    net = network()
-    net.save(path)
+def assert_refused_before_writing(net, path, error, message, **settings):
+    network().save(path)
     before = path.read_bytes()
-    with pytest.raises(error):
-        net.save(path, metadata=metadata)
+    with pytest.raises(error, match=message):
+        net.save(path, **settings)
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("as_attribute", [False, True])
+@pytest.mark.parametrize(
+    ("metadata", "error", "message"),
+    [
+        ({"a": object()}, TypeError, "made of JSON values: Object of type object"),
+        ({"a": np.float32(1)}, TypeError, "made of JSON values: Object of type float32"),
+        ({"a": np.arange(3)}, TypeError, "made of JSON values: Object of type ndarray"),
+        ({"a": float("nan")}, ValueError, "made of JSON values: Out of range"),
+        ({"1": 1, 1: 2}, ValueError, "made of JSON values: a key is repeated"),
+        ([1, 2], TypeError, r"a dict, not \[1, 2\]"),
+        ("text", TypeError, "a dict, not 'text'"),
+        (3, TypeError, "a dict, not 3"),
+    ],
+)
+def test_metadata_must_be_json(metadata, error, message, as_attribute, path):
+    net = network()
+    settings = {"metadata": metadata}
+    if as_attribute:
+        net.metadata, settings = metadata, {}
+    name = "network.metadata" if as_attribute else "metadata"
+    assert_refused_before_writing(net, path, error, f"^{name} must be {message}", **settings)
+
+
+def test_metadata_none_is_no_metadata(path):
+    net = network()
+    net.metadata = None
+    assert_refused_before_writing(net, path, TypeError, "network.metadata must be a dict, not None")
+
+
+def test_metadata_come_back_as_json_has_them(path):
+    network().save(path, metadata={1: (2, True)})
+    assert fastgd.load(path).metadata == {"1": [2, True]}
 
 
 def test_history_with_numbers_that_are_not_finite(path):
@@ -921,6 +944,69 @@ def test_failed_save_leaves_everything_as_it_was(name, old, path, monkeypatch):
         assert path.read_bytes() == before
     net.save(path)
     assert_same(net, fastgd.load(path))
+
+
+CHANGED = {
+    "an epoch below zero": (
+        lambda net: net.history.epoch.__setitem__(0, -1),
+        ValueError,
+        "not saved, since its file could not be loaded: .* epoch must be at least 0, not -1",
+    ),
+    "text in a history": (
+        lambda net: net.history.history["loss"].__setitem__(0, "low"),
+        TypeError,
+        "network.history has 'low' among its loss, which is no number",
+    ),
+    "schedules changed until they are too many": (
+        lambda net: setattr(net.optimizer.lr, "schedule", nested(8)),
+        ValueError,
+        "not saved, since its file could not be loaded: its schedules are nested more than 8 deep",
+    ),
+}
+
+
+def nested(n_schedules):
+    schedule = 0.1
+    for _ in range(n_schedules - 1):
+        schedule = schedules.WarmUp(schedule, 1)
+    return schedule
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_what_load_would_refuse_does_not_replace_a_file(name, path):
+    change, error, message = CHANGED[name]
+    net = network(fastgd.SGD(nested(2)))
+    net.fit(X, Y, verbose=0)
+    change(net)
+    assert_refused_before_writing(net, path, error, message)
+
+
+def test_numbers_of_numpy_in_a_history_are_saved(path):
+    net = network()
+    net.fit(X, Y, verbose=0)
+    net.history.history |= {"mine": [np.float32(2)], "count": [3], "odd": [np.float32("nan")]}
+    net.save(path)
+    found = fastgd.load(path).history.history
+    assert (found["mine"], found["count"]) == ([2.0], [3.0])
+    assert np.isnan(found["odd"][0])
+
+
+def test_as_many_schedules_are_nested_as_a_file_may_hold(path):
+    net = network(fastgd.SGD(nested(8)))
+    net.fit(X, Y, callbacks=[fastgd.Checkpoint(path)], verbose=0)
+    assert fastgd.load(path).optimizer == net.optimizer
+    with pytest.raises(ValueError, match=r"schedule makes 9 schedules, .* at most 8"):
+        nested(9)
+
+
+def test_a_state_that_json_does_not_hold_is_named(path):
+    class Own(fastgd.Callback):
+        def state_dict(self):
+            return {"seen": np.float32(1)}
+
+    with pytest.raises(TypeError, match=r"^state_dict\(\) of .*Own must be made of JSON values"):
+        network().fit(X, Y, callbacks=[Own(), fastgd.Checkpoint(path)], verbose=0)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("name", ["layers.1.weight", "optimizer.exp_avg_sq.0.bias"])

@@ -16,7 +16,7 @@ import numpy as np
 from ._onnx_formulas import Formulas
 from ._validate import Array, choice
 from ._version import __version__
-from .io import json_copy, plain_loss, write_atomically
+from .io import metadata_of, plain_loss, write_atomically
 
 if TYPE_CHECKING:
     from .network import Network
@@ -62,7 +62,7 @@ def to_onnx(
     wanted = network.dtype.name
     if input_dtype is not None:
         wanted = choice("input_dtype", input_dtype, _INPUT_DTYPES)
-    kept = network.metadata if metadata is None else json_copy(metadata)
+    kept = metadata_of(network, metadata)
     properties = {name: json.dumps(value, allow_nan=False) for name, value in kept.items()}
     if LOSS_KEY in properties:
         raise ValueError(f"metadata must not have the key {LOSS_KEY!r}: it holds the loss")

@@ -15,7 +15,8 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,10 +44,10 @@ _TENSORS = "tensors"
 _LONGEST_MESSAGE = 2000
 # Steps and epochs
 _MOST_COUNTED = 2**63 - 1
-# Warm-ups of warm-ups: what nests more deeply may be read, and then not be used or written.
-_MOST_SCHEDULES = 8
 # The end of a temporary file's name: process, random number.
 _TEMPORARY = re.compile(r"\d+\.[0-9a-f]{8}\.tmp")
+# Left out where they say nothing, so that older versions read the file.
+_OPTIONAL: dict[str, Any] = {"input_scale": 1.0, "feature_names": None}
 _CONFIG_KEYS = {
     "fastgd",
     "n_inputs",
@@ -107,7 +108,7 @@ def save(
     2
     """
     include = boolean("include_optimizer", include_optimizer)
-    kept = network.metadata if metadata is None else json_copy(metadata)
+    kept = metadata_of(network, metadata)
     # Another thread may be training the network: its next step waits.
     with network._live().lock:
         content = _content(network, include, kept)
@@ -141,7 +142,6 @@ def _content(network: Network, include: bool, metadata: Mapping[str, Any]) -> by
         "metadata": metadata,
     }
     if network.input_scale != 1:
-        # Left out otherwise, so that older versions read the file.
         config["input_scale"] = network.input_scale
     if network.feature_names is not None:
         config["feature_names"] = list(network.feature_names)
@@ -157,6 +157,14 @@ def _content(network: Network, include: bool, metadata: Mapping[str, Any]) -> by
             f"history and metadata take {size:,} bytes; a model file holds {_HEADER_LIMIT:,}. Set "
             "network.history to None, or save with include_optimizer=False"
         )
+    try:
+        # What a file cannot hold is replaced by anything that is allowed there.
+        loss = network.loss if config["loss"] == {"name": "custom"} else None
+        stand_in = None if _is_stored(config["optimizer"]["lr"]) else 1.0
+        _described(text, tensors, loss, stand_in)
+    except ModelFileError as error:
+        message = f"the network is not saved, since its file could not be loaded: {error}"
+        raise ValueError(message) from error
     header = {"format": _FORMAT, "config": text, "sha256": _digest(text, tensors)}
     from safetensors.numpy import save as to_bytes
 
@@ -301,10 +309,26 @@ def _plain_history(history: History | None) -> dict[str, Any] | None:
     whole = history._copy()
     # JSON has no NaN and no infinity, which a user's metric may well return.
     values = {
-        name: [value if math.isfinite(value) else repr(value) for value in column]
+        name: [value if math.isfinite(value) else repr(value) for value in _floats(name, column)]
         for name, column in whole.history.items()
     }
     return {"epoch": whole.epoch, "values": values}
+
+
+def _floats(name: str, column: Sequence[object]) -> list[float]:
+    for value in column:
+        if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
+            raise TypeError(f"network.history has {value!r} among its {name}, which is no number")
+    return [float(value) for value in column]  # type: ignore[arg-type]
+
+
+def _is_stored(plain: Any) -> bool:
+    """Return whether a file holds all of a learning rate; see `schedules.plain`."""
+    while isinstance(plain, dict):
+        if plain["name"] == "custom":
+            return False
+        plain = plain.get("schedule")
+    return True
 
 
 def _plain_resume(
@@ -322,17 +346,28 @@ def _plain_resume(
                     tensors[f"callbacks.{i}.{key}.{j}"] = np.ascontiguousarray(array)
                 value = {_TENSORS: len(value)}
             state[key] = value
+        state = json_copy(state, f"state_dict() of {callback['name']}")
         states.append({"name": callback["name"], "state": state})
     counts = {name: resume[name] for name in ("done", "stopped", "steps") if name in resume}
     return counts | {"callbacks": states}
 
 
-def json_copy(metadata: object) -> dict[str, Any]:
-    """Return metadata as a file would give them back, or refuse what JSON cannot hold."""
-    if not isinstance(metadata, Mapping):
-        raise TypeError(f"metadata must be a dict, not {metadata!r}")
-    copied: dict[str, Any] = json.loads(json.dumps(dict(metadata), allow_nan=False))
-    return copied
+def metadata_of(network: Network, given: object) -> dict[str, Any]:
+    """Return a copy of the metadata that a file is to hold: those given, else the network's."""
+    if given is None:
+        return json_copy(network.metadata, "network.metadata")
+    return json_copy(given, "metadata")
+
+
+def json_copy(value: object, name: str) -> dict[str, Any]:
+    """Return a dict as a file would give it back, or refuse what JSON cannot hold."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict, not {value!r}")
+    try:
+        return _parse(json.dumps(dict(value), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} must be made of JSON values: {error}") from error
 
 
 def _digest(config: str, tensors: Mapping[str, Array]) -> str:
@@ -422,15 +457,26 @@ def _network(
     content: bytes, loss: str | Loss | CustomLoss | None, lr: LearningRate | None
 ) -> Network:
     text, tensors = _open(content)
+    network, config = _described(text, tensors, loss, lr)
+    with _as_refusals():
+        network._build(config["n_inputs"])
+        views = network._arrays(optimizer=config["has_optimizer_state"])
+        wanted = {name: view.shape for name, view in views.items()}
+        _check_tensors(tensors, wanted, config["dtype"])
+        extra = {name for name in tensors if not name.startswith("callbacks.")} - set(wanted)
+        if extra:
+            raise ModelFileError(f"it holds tensors that do not belong there: {sorted(extra)[:5]}")
+        network._load_numbers(config["step"], config["epoch"], tensors)
+    return network
+
+
+@contextlib.contextmanager
+def _as_refusals() -> Iterator[None]:
+    """Whatever a constructor, a cast or a missing key finds wrong is wrong in the file."""
     try:
-        config = _parse(text)
-        config.setdefault("input_scale", 1.0)
-        config.setdefault("feature_names", None)
-        _keys("configuration", config, _CONFIG_KEYS | {"input_scale", "feature_names"})
-        return _build(config, tensors, loss, lr)
+        yield
     except ModelFileError:
         raise
-    # Whatever a constructor, a cast or a missing key finds wrong is wrong in the file.
     except (
         ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError,
     ) as error:  # fmt: skip
@@ -530,62 +576,58 @@ def _keys(what: str, found: object, wanted: set[str]) -> None:
         raise ModelFileError(f"its {what} {' and '.join(problems)}")
 
 
-def _build(
-    config: Mapping[str, Any],
+def _described(
+    text: str,
     tensors: Mapping[str, Array],
     loss: str | Loss | CustomLoss | None,
     lr: LearningRate | None,
-) -> Network:
+) -> tuple[Network, dict[str, Any]]:
+    """Return a network that has no weights yet, and the checked configuration of a file.
+
+    `save` asks it as well: a file that load would refuse must not take the place of a good one.
+    """
     from .network import Network
 
-    if not isinstance(config["fastgd"], str):
-        raise ModelFileError("its configuration does not name a version")
-    n_inputs = integer("n_inputs", config["n_inputs"])
-    dtype = config["dtype"]
-    if dtype not in ("float32", "float64"):
-        raise ModelFileError("its dtype is neither float32 nor float64")
-    layers = [_layer(plain) for plain in config["layers"]]
-    # Before any memory is asked for: the tensors must be there in the sizes that are claimed.
-    wanted: dict[str, tuple[int, ...]] = {}
-    fan_in = n_inputs
-    for i, layer in enumerate(layers):
-        wanted[f"layers.{i}.weight"] = fan_in, layer.units
-        if layer.use_bias:
-            wanted[f"layers.{i}.bias"] = (layer.units,)
-        fan_in = layer.units
-    _check_tensors(tensors, wanted, dtype)
+    with _as_refusals():
+        config = _OPTIONAL | _parse(text)
+        _keys("configuration", config, _CONFIG_KEYS | set(_OPTIONAL))
+        if not isinstance(config["fastgd"], str):
+            raise ModelFileError("its configuration does not name a version")
+        n_inputs = integer("n_inputs", config["n_inputs"])
+        dtype = config["dtype"]
+        if dtype not in ("float32", "float64"):
+            raise ModelFileError("its dtype is neither float32 nor float64")
+        layers = [_layer(plain) for plain in config["layers"]]
+        # Before any memory is asked for: the tensors must be there in the sizes that are claimed.
+        wanted: dict[str, tuple[int, ...]] = {}
+        fan_in = n_inputs
+        for i, layer in enumerate(layers):
+            wanted[f"layers.{i}.weight"] = fan_in, layer.units
+            if layer.use_bias:
+                wanted[f"layers.{i}.bias"] = (layer.units,)
+            fan_in = layer.units
+        _check_tensors(tensors, wanted, dtype)
 
-    network = Network(
-        layers,
-        loss_of(config["loss"], loss),
-        _optimizer(config["optimizer"], lr),
-        None,
-        dtype,
-        integer("seed", config["seed"], 0),
-        input_scale=config["input_scale"],
-    )
-    resume = _resume(config["resume"], tensors)
-    history = _history(config["history"])
-    if not isinstance(config["metadata"], dict):
-        raise ModelFileError("its metadata are not a table")
-    step = integer("step", config["step"], 0, _MOST_COUNTED)
-    epoch = integer("epoch", config["epoch"], 0, _MOST_COUNTED)
-    _schedule_state(network.optimizer.lr, config["schedule_state"], lr is not None)
-
-    network._build(n_inputs)
-    network._feature_names = _feature_names(config["feature_names"], n_inputs)
-    has_state = boolean("has_optimizer_state", config["has_optimizer_state"])
-    views = network._arrays(optimizer=has_state)
-    wanted = {name: view.shape for name, view in views.items()}
-    _check_tensors(tensors, wanted, dtype)
-    extra = {name for name in tensors if not name.startswith("callbacks.")} - set(wanted)
-    if extra:
-        raise ModelFileError(f"it holds tensors that do not belong there: {sorted(extra)[:5]}")
-    network._load_numbers(step, epoch, tensors)
-    network.metadata = config["metadata"]
-    network.history = history
-    network._resume = resume
-    return network
+        network = Network(
+            layers,
+            loss_of(config["loss"], loss),
+            _optimizer(config["optimizer"], lr),
+            None,
+            dtype,
+            integer("seed", config["seed"], 0),
+            input_scale=config["input_scale"],
+        )
+        network._resume = _resume(config["resume"], tensors)
+        network.history = _history(config["history"])
+        if not isinstance(config["metadata"], dict):
+            raise ModelFileError("its metadata are not a table")
+        network.metadata = config["metadata"]
+        network._feature_names = _feature_names(config["feature_names"], n_inputs)
+        integer("step", config["step"], 0, _MOST_COUNTED)
+        integer("epoch", config["epoch"], 0, _MOST_COUNTED)
+        boolean("has_optimizer_state", config["has_optimizer_state"])
+        _schedule_state(network.optimizer.lr, config["schedule_state"], lr is not None)
+    return network, config
 
 
 def _feature_names(plain: object, n_inputs: int) -> tuple[str, ...] | None:
@@ -669,8 +711,8 @@ def _optimizer(plain: Mapping[str, Any], given: LearningRate | None) -> optimize
 
 
 def _learning_rate(plain: object, depth: int = 1) -> LearningRate:
-    if depth > _MOST_SCHEDULES:
-        raise ModelFileError(f"its schedules are nested more than {_MOST_SCHEDULES} deep")
+    if depth > schedules.MOST_NESTED:
+        raise ModelFileError(f"its schedules are nested more than {schedules.MOST_NESTED} deep")
     if isinstance(plain, int | float):
         return schedules.get(plain)
     settings = dict(plain)  # type: ignore[call-overload]

@@ -1243,7 +1243,8 @@ class Network:
             history, with which training goes on to the same bits. Otherwise a loaded network
             begins anew from the weights.
         metadata : dict, optional
-            JSON values of your own, in place of ``network.metadata``.
+            JSON values of your own, in place of ``network.metadata``. They come back as JSON has
+            them: keys are strings, and tuples lists. Arrays need ``.tolist()``.
 
         Raises
         ------
@@ -1254,8 +1255,9 @@ class Network:
         TypeError, ValueError
             If metadata is not made of JSON values.
         ValueError
-            If a weight, or a value of the optimiser's state, is not finite, or if the history (of
-            more than a million epochs) and the metadata are more than a file holds.
+            If a weight, or a value of the optimiser's state, is not finite, if the history (of
+            more than a million epochs) and the metadata are more than a file holds, or if `load`
+            would refuse the file. The old file stays.
 
         Notes
         -----
@@ -1297,8 +1299,8 @@ class Network:
             "uint8"; by default the network's own. Others are cast to the network's dtype first, as
             `predict` does, so that with input_scale=1/255 a model takes images as bytes.
         metadata : dict, optional
-            JSON values of your own, in place of ``network.metadata``: the model's metadata_props
-            hold each as JSON under its key, and the loss under "fastgd.loss".
+            JSON values of your own, as in `save`: the model's metadata_props hold each as JSON
+            under its key, and the loss under "fastgd.loss".
 
         Raises
         ------

@@ -35,6 +35,8 @@ __all__ = [
 _MOST_STEPS = 2**63 - 1
 
 Steps: TypeAlias = "NDArray[np.float64]"
+#: warm-ups of warm-ups, down to what the last of them follows: each is a call within the others
+MOST_NESTED = 8
 
 
 class Schedule(Spec):
@@ -281,6 +283,7 @@ class WarmUp(Schedule):
     ----------
     schedule : float or schedule or callable
         What follows.
+        A warm-up is allowed as well, up to eight schedules in all.
     steps : int
         The length of the rise.
 
@@ -297,6 +300,14 @@ class WarmUp(Schedule):
 
     def __init__(self, schedule: LearningRate, steps: int) -> None:
         self.schedule: LearningRate = get(schedule)
+        depth, inner = 2, self.schedule
+        while isinstance(inner, WarmUp):
+            depth, inner = depth + 1, inner.schedule
+        if depth > MOST_NESTED:
+            raise ValueError(
+                f"schedule makes {depth} schedules, one within the other; at most {MOST_NESTED} "
+                "can be nested"
+            )
         self.steps: int = integer("steps", steps, maximum=_MOST_STEPS)
         self.monitor: str | None = getattr(self.schedule, "monitor", None)
 
