@@ -381,6 +381,17 @@ def test_every_loss_and_output_passes(loss, output, dtype):
     assert max(net.validate(X, y).shares) <= 1
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("factor", [0, 1, 2, 1e3, 1e20])
+def test_poisson_passes_where_outputs_are_zero(factor, dtype):
+    """There the logarithm is that of eps, however small, or of the smallest normal number."""
+    eps = factor * float(np.finfo(dtype).tiny)
+    layers = [fastgd.Dense(6, "tanh"), fastgd.Dense(3, "relu")]
+    net = fastgd.Network(layers, fastgd.Poisson(eps=eps), "sgd", 5, dtype)
+    assert (net.predict(X) == 0).any()
+    assert max(net.validate(X, rng.uniform(size=(40, 3))).shares) <= 1
+
+
 @pytest.mark.parametrize("hidden", ACTIVATIONS)
 def test_every_hidden_activation_passes_a_watched_fit(hidden):
     with fastgd.config(validate="always"):

@@ -392,12 +392,13 @@ def _loss_bound(
     return terms, of_term, slope, of_slope, by_z
 
 
-def _in_range(arithmetic: _Arithmetic, kind: str, output: str, a: Array) -> Array:
+def _in_range(arithmetic: _Arithmetic, kind: str, param: float, output: str, a: Array) -> Array:
     """Hold outputs where the losses hold them, by the dtype's own limits."""
     if kind == "log_loss" and output != "sigmoid":
         return np.clip(a, arithmetic.eps, 1 - arithmetic.eps)
     if kind == "poisson" and output != "exp":
-        return np.maximum(a, arithmetic.tiny)
+        # It is a + param that is held.
+        return np.maximum(a, arithmetic.tiny - param)
     return a
 
 
@@ -418,7 +419,7 @@ def _measure_loss(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> list
     deltas = Comparison("delta")
     for rows in _row_blocks(z.shape):
         z64 = arithmetic.load(z[rows])
-        a64 = _in_range(arithmetic, kind, output, arithmetic.load(a[rows]))
+        a64 = _in_range(arithmetic, kind, loss_param, output, arithmetic.load(a[rows]))
         target = y[rows] if labels else arithmetic.load(y[rows].astype(delta.dtype))
         target = target if labels else target.reshape(z64.shape)
         if kind == "cross_entropy":
