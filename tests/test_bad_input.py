@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastgd
-from fastgd import Dense, Network
+from fastgd import Dense, Network, activations, kernels, reference
 
 X = np.random.default_rng(0).normal(size=(12, 4))
 LABELS = np.arange(12) % 3
@@ -298,6 +298,95 @@ def test_none_means_no_callbacks_and_no_metrics():
     history = net.fit(X, LABELS, callbacks=None, metrics=None, verbose=0)
     assert sorted(history.history) == ["loss", "lr", "seconds"]
     assert net.evaluate(X, LABELS, metrics=None) == net.evaluate(X, LABELS)
+
+
+def with_activation(make):
+    return lambda value: {"layers": [Dense(5, make(value)), Dense(1)]}
+
+
+def with_optimizer(make):
+    return lambda value: {"optimizer": make(value)}
+
+
+# What Network is made with for a value, and whether that may be large.
+SETTINGS = {
+    "LeakyReLU: alpha": (with_activation(activations.LeakyReLU), True),
+    "ELU: alpha": (with_activation(activations.ELU), True),
+    "Softplus: threshold": (with_activation(activations.Softplus), True),
+    "HardSigmoid: slope": (with_activation(activations.HardSigmoid), True),
+    "SGD: clip_value": (with_optimizer(lambda v: fastgd.SGD(clip_value=v)), True),
+    "SGD: clip_norm": (with_optimizer(lambda v: fastgd.SGD(clip_norm=v)), True),
+    "SGD: weight_decay": (with_optimizer(lambda v: fastgd.SGD(weight_decay=v)), True),
+    "Adam: eps": (with_optimizer(lambda v: fastgd.Adam(eps=v)), True),
+    "Adagrad: eps": (with_optimizer(lambda v: fastgd.Adagrad(eps=v)), True),
+    "Huber: delta": (lambda v: {"loss": fastgd.Huber(v)}, True),
+    "Poisson: eps": (
+        lambda v: {"layers": [Dense(1, "relu")], "loss": fastgd.Poisson(v)},
+        True,
+    ),
+    "LogLoss: clip": (lambda v: {"layers": [Dense(1)], "loss": fastgd.LogLoss(v)}, False),
+    r"layers\[1\]: l1": (lambda v: {"layers": [Dense(5), Dense(1, l1=v)]}, True),
+    r"layers\[0\]: l2": (lambda v: {"layers": [Dense(5, l2=v), Dense(1)]}, True),
+}
+
+
+def made_with(case, value, dtype, **settings):
+    return Network(
+        **{"layers": [Dense(5, "tanh"), Dense(1)], "loss": "squared_error"}
+        | SETTINGS[case][0](value)
+        | {"dtype": dtype}
+        | settings
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", SETTINGS)
+def test_settings_that_a_dtype_does_not_hold_are_refused(case, dtype):
+    """Denormals count as zero, which for some means that there is no such setting."""
+    tiny = float(np.finfo(dtype).tiny)
+    beyond = [(0.999 * tiny, "small"), (tiny / 2**20, "small"), (5e-324, "small")]
+    if dtype == "float32" and SETTINGS[case][1]:
+        beyond += [(1e39, "large"), (1e300, "large")]
+    for value, what in beyond:
+        message = f"{case}={value!r} is too {what} for {dtype}, whose normal".replace("+", r"\+")
+        for n_inputs in (4, None):
+            with pytest.raises(ValueError, match=message):
+                made_with(case, value, dtype, n_inputs=n_inputs)
+    # The smallest that there is does what it should.
+    made_with(case, tiny, dtype, seed=1).validate(X, VALUES[:, 0])
+
+
+def test_an_optimizer_that_does_not_fit_the_dtype_is_not_taken():
+    net = network()
+    net.train_step(X, LABELS)
+    before, optimizer = state(net), net.optimizer
+    for new in (fastgd.SGD(0.1, 0.9, clip_value=1e-40), fastgd.Adam(eps=1e39)):
+        with pytest.raises(
+            ValueError, match=r"for float32, whose normal numbers go from 1\.18e-38"
+        ):
+            net.optimizer = new
+    assert net.optimizer is optimizer
+    assert state(net) == before
+
+
+@pytest.mark.parametrize("module", [kernels, reference])
+def test_kernels_refuse_settings_that_the_dtype_does_not_hold(module):
+    a = np.ones((2, 2), np.float32)
+    leaky, poisson = activations.LeakyReLU(1e-40), fastgd.Poisson(1e-40)
+    for call in (
+        lambda: module.forward(a, a, None, leaky),
+        lambda: module.activation(leaky, a),
+        lambda: module.activation_grad(leaky, a, a=a),
+        lambda: module.backward(a, a, leaky, a=a),
+        lambda: module.loss("squared_error", a, a, output=leaky),
+        lambda: module.loss(poisson, a, a, output="relu"),
+        lambda: module.sgd_update(a, None, a, a, lr=0.1, clip_value=1e-40),
+        lambda: module.adam_update(a, None, a, a, {}, lr=0.1, eps=1e-40),
+    ):
+        with pytest.raises(ValueError, match="=1e-40 is too small for float32, whose normal"):
+            call()
+    assert (a == 1).all()
+    module.sgd_update(a.copy(), None, a, a, lr=1e-40, scale=1e-40)
 
 
 def test_weights_that_are_no_list_are_refused():

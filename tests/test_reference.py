@@ -6,6 +6,7 @@ Nothing here runs compiled kernels, except the examples in the docstrings.
 import ast
 import math
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import mpmath
@@ -673,18 +674,33 @@ def test_activations_by_name_and_object():
 
 
 @pytest.mark.parametrize(
-    ("cls", "alpha"),
-    [(activations.LeakyReLU, -0.1), (activations.LeakyReLU, math.nan), (activations.ELU, 0.0),
-     (activations.ELU, math.inf)],
-)  # fmt: skip
-def test_activation_parameters_are_checked(cls, alpha):
-    with pytest.raises(ValueError, match="alpha must be finite"):
-        cls(alpha)
+    ("cls", "value", "error", "problem"),
+    [
+        (activations.LeakyReLU, -0.1, ValueError, "alpha must be at least 0, not -0.1"),
+        (activations.LeakyReLU, math.nan, ValueError, "alpha must be finite, not nan"),
+        (activations.LeakyReLU, 10**400, ValueError, "alpha must be finite, not inf"),
+        (activations.LeakyReLU, "a", TypeError, "alpha must be a number, not 'a'"),
+        (activations.LeakyReLU, True, TypeError, "alpha must be a number, not True"),
+        (activations.ELU, 0.0, ValueError, "alpha must be greater than 0, not 0.0"),
+        (activations.ELU, math.inf, ValueError, "alpha must be finite, not inf"),
+        (activations.ELU, None, TypeError, "alpha must be a number, not None"),
+        (activations.Softplus, np.array(0.1), TypeError, "threshold must be a number, not array"),
+        (activations.HardSigmoid, 1j, TypeError, "slope must be a number, not 1j"),
+    ],
+)
+def test_activation_parameters_are_checked(cls, value, error, problem):
+    with pytest.raises(error, match=f"^{cls.__name__}: {problem}"):
+        cls(value)
+
+
+def test_activation_parameters_are_floats():
+    for value in (np.float64(0.5), np.float16(0.5), Fraction(1, 2)):
+        assert repr(activations.LeakyReLU(value)) == "LeakyReLU(alpha=0.5)"
 
 
 def test_reference_needs_numpy_only():
     folder = Path(reference.__file__).parent
-    own = {"reference", "_validate_arrays", "_pairing", "activations"}
+    own = {"reference", "_validate_arrays", "_pairing", "_numbers", "_spec", "activations"}
     for name in own:
         for node in ast.walk(ast.parse((folder / f"{name}.py").read_text())):
             if isinstance(node, ast.ImportFrom) and node.level:

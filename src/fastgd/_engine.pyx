@@ -17,6 +17,7 @@ from fastgd cimport _kernels as k
 
 import numpy as np
 
+from fastgd._numbers import held
 from fastgd._threads import fork_safe_lock
 
 # A run of steps returns to Python this often, to look for Ctrl-C and to report progress.
@@ -684,11 +685,10 @@ cdef class Engine:
             self.net.layers[i].b_s2 = (<StateBlock>b_s2).data
 
     cdef int check_optimizer_params(self, dict params) except -1:
-        # Denormals count as zero, and zeroed pads would give 0 / 0.
-        eps = params.get("eps", 1e-8)
-        if eps < np.finfo(self.dtype).tiny:
-            raise ValueError(f"eps={eps!r} is too small for {self.dtype}: expected at least "
-                             f"{np.finfo(self.dtype).tiny:.3g}, the smallest normal number")
+        if params.get("eps", 1.0) == 0:  # zeroed pads would give 0 / 0
+            raise ValueError("optimizer: eps must be greater than 0, not 0")
+        # The learning rate of an own update may be anything, as those that steps are given.
+        held("optimizer", {key: params[key] for key in params if key != "lr"}, self.dtype)
         return 0
 
     cdef void take_optimizer_params(self, k.fgd_update_params *filled, dict kept,

@@ -6,6 +6,7 @@ A function is known by its values at some thousand places; how it was written do
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from functools import lru_cache, reduce
 from typing import Any
@@ -129,9 +130,11 @@ def _candidates(found: Array) -> list[Activation]:
         if name not in ("softmax", "leaky_relu", "elu")
     ]
     slope, depth = -at[-1.0], -at[-1e6]
-    if math.isfinite(slope) and slope >= 0:
+    # Zero is relu's, and denormals count as zero.
+    least = sys.float_info.min
+    if math.isfinite(slope) and slope >= least:
         candidates.append(activations.LeakyReLU(shortest(slope)))
-    if math.isfinite(depth) and depth > 0:
+    if math.isfinite(depth) and depth >= least:
         candidates.append(activations.ELU(shortest(depth)))
     return candidates
 

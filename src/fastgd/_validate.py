@@ -7,16 +7,15 @@ and data are copied only when their dtype must be converted.
 
 from __future__ import annotations
 
-import math
 import operator
 import sys
 from collections.abc import Iterable, Sequence
-from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 
 from . import _kernels
+from ._numbers import real
 from ._pairing import check_classes
 
 if TYPE_CHECKING:
@@ -66,50 +65,6 @@ def integer(name: str, value: object, minimum: int = 1, maximum: int | None = No
     if maximum is not None and number > maximum:
         raise ValueError(f"{name} must be at most {maximum}, not {number}")
     return number
-
-
-def real(
-    name: str,
-    value: object,
-    *,
-    minimum: float | None = None,
-    above: float | None = None,
-    maximum: float | None = None,
-    below: float | None = None,
-) -> float:
-    """Return a finite Python float within the given bounds; booleans are refused."""
-    # float itself needs no look at the abstract class, which is slow.
-    if type(value) is not float and (
-        isinstance(value, bool | np.bool_) or not isinstance(value, Real)
-    ):
-        raise TypeError(f"{name} must be a number, not {value!r}")
-    try:
-        number = float(value)
-    except OverflowError:  # an integer of more than 308 digits
-        number = math.inf
-    wanted = [
-        text
-        for text, broken in (
-            ("finite", not math.isfinite(number)),
-            (f"at least {minimum:g}" if minimum is not None else "", not _ge(number, minimum)),
-            (f"greater than {above:g}" if above is not None else "", not _gt(number, above)),
-            (f"at most {maximum:g}" if maximum is not None else "", not _ge(maximum, number)),
-            (f"less than {below:g}" if below is not None else "", not _gt(below, number)),
-        )
-        if broken
-    ]
-    if wanted:
-        given = repr(value) if math.isfinite(number) or type(value) is float else number
-        raise ValueError(f"{name} must be {wanted[0]}, not {given}")
-    return number
-
-
-def _ge(a: float | None, b: float | None) -> bool:
-    return a is None or b is None or a >= b
-
-
-def _gt(a: float | None, b: float | None) -> bool:
-    return a is None or b is None or a > b
 
 
 def boolean(name: str, value: object) -> bool:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from . import activations
+from ._numbers import held, real
 from ._pairing import canonical_output, check_classes, check_pairing, fitting_outputs
+from ._spec import Spec
 
 Array = np.ndarray[Any, Any]
 
@@ -73,32 +75,6 @@ def check_shape(name: str, got: tuple[int, ...], shape: tuple[int | str, ...]) -
         raise ValueError(f"{name} must have shape {_shape_text(shape)}, not {got}")
 
 
-def number(
-    name: str,
-    value: Any,
-    *,
-    at_least: float = -math.inf,
-    above: float = -math.inf,
-    at_most: float = math.inf,
-    below: float = math.inf,
-) -> float:
-    """Return a finite float within bounds, or say what is wrong with it."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, not {value!r}")
-    x = float(value)
-    if not math.isfinite(x):
-        raise ValueError(f"{name} must be finite, not {value!r}")
-    for wrong, text in (
-        (x < at_least, f">= {at_least:g}"),
-        (x <= above, f"> {above:g}"),
-        (x > at_most, f"<= {at_most:g}"),
-        (x >= below, f"< {below:g}"),
-    ):
-        if wrong:
-            raise ValueError(f"{name} must be {text}, not {value!r}")
-    return x
-
-
 def whole(name: str, value: Any, at_least: int = 0) -> int:
     """Return an int of at least a minimum, or say what is wrong with it."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
@@ -124,11 +100,17 @@ def output(name: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], li
         array(name, out, shape, dtype, writable=True, like=like)
 
 
+def _check_held(act: activations.Activation, dtype: np.dtype[Any]) -> None:
+    if settings := vars(act):
+        held(type(act).__name__, settings, dtype)
+
+
 def forward(
     X: Any, W: Any, b: Any, activation: Any, out: Any, z_out: Any
 ) -> tuple[Array, Array, Array | None, activations.Activation]:
     act = activations.get(activation)
     X = array("X", X, ("n_samples", "fan_in"))
+    _check_held(act, X.dtype)
     W = array("W", W, (X.shape[1], "fan_out"), X.dtype)
     if b is not None:
         b = array("b", b, (W.shape[1],), X.dtype)
@@ -143,6 +125,7 @@ def forward(
 def activation(name: Any, z: Any, out: Any) -> tuple[activations.Activation, Array]:
     act = activations.get(name)
     z = array("z", z, ("n_samples", "units") if act.name == "softmax" else None)
+    _check_held(act, z.dtype)
     output("out", out, z.shape, z.dtype, "z")
     return act, z
 
@@ -169,6 +152,7 @@ def activation_grad(
 ) -> tuple[activations.Activation, Array, Array | None, Array | None]:
     act = activations.get(name)
     da = array("da", da, ("n_samples", "units") if act.name == "softmax" else None)
+    _check_held(act, da.dtype)
     z, a = consumed(act, z, a, da.shape, da.dtype, "da")
     output("out", out, da.shape, da.dtype, "da")
     return act, da, z, a
@@ -179,6 +163,7 @@ def backward(
 ) -> tuple[Array, Array, activations.Activation, Array | None, Array | None]:
     act = activations.get(activation)
     delta = array("delta", delta, ("n_samples", "fan_out"))
+    _check_held(act, delta.dtype)
     W = array("W", W, ("fan_in", delta.shape[1]), delta.dtype, like="delta")
     shape = delta.shape[0], W.shape[0]
     z, a = consumed(act, z, a, shape, delta.dtype, "delta")
@@ -216,6 +201,9 @@ def loss(
     act = activations.get(canonical_output(kind) if canonical else output)
     check_pairing(kind, act.name)
     z = array("z", z, ("n_samples", "units"))
+    _check_held(act, z.dtype)
+    if isinstance(name, Spec):
+        held(type(name).__name__, name._plain(), z.dtype)
     y = targets(kind, y, z)
     if sample_weight is not None:
         sample_weight = array("sample_weight", sample_weight, (len(z),))
@@ -370,22 +358,24 @@ def refuse_divergence(diverged: bool) -> None:
 def update_params(dtype: np.dtype[Any], **given: Any) -> dict[str, Any]:
     """Check the numbers of an update; those that an optimiser does not have are left out."""
     bounds: dict[str, dict[str, float]] = {
-        "lr": {"above": 0}, "scale": {}, "weight_decay": {"at_least": 0}, "l1": {"at_least": 0},
-        "l2": {"at_least": 0}, "momentum": {"at_least": 0, "at_most": 1},
-        "dampening": {"at_least": 0, "at_most": 1},
-        "beta1": {"at_least": 0, "below": 1}, "beta2": {"at_least": 0, "below": 1},
-        "alpha": {"at_least": 0, "at_most": 1}, "eps": {"at_least": float(np.finfo(dtype).tiny)},
+        "lr": {"above": 0}, "scale": {}, "weight_decay": {"minimum": 0}, "l1": {"minimum": 0},
+        "l2": {"minimum": 0}, "momentum": {"minimum": 0, "maximum": 1},
+        "dampening": {"minimum": 0, "maximum": 1},
+        "beta1": {"minimum": 0, "below": 1}, "beta2": {"minimum": 0, "below": 1},
+        "alpha": {"minimum": 0, "maximum": 1}, "eps": {"above": 0},
     }  # fmt: skip
     checked: dict[str, Any] = {}
     for name, value in given.items():
         if name in bounds:
-            checked[name] = number(name, value, **bounds[name])
+            checked[name] = real(name, value, **bounds[name])
         elif name == "clip_value":
-            checked[name] = None if value is None else number(name, value, above=0)
+            checked[name] = None if value is None else real(name, value, above=0)
         elif name == "variant":
             checked[name] = choice(name, value, ("torch", "sklearn"))
         else:
             checked[name] = bool(value)  # nesterov
+    # A learning rate may fall below what the dtype holds, and a factor may be anything.
+    held("update", {key: checked[key] for key in checked if key not in ("lr", "scale")}, dtype)
     if checked.get("nesterov") and not checked.get("momentum"):
         raise ValueError("nesterov=True needs momentum > 0")
     if checked.get("dampening") and (checked["nesterov"] or checked["variant"] == "sklearn"):

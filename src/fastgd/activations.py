@@ -5,8 +5,9 @@ The arithmetic is not here: it is in the compiled kernels and in ``fastgd.refere
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
+
+from ._numbers import real
 
 __all__ = [
     "ELU", "GELU", "SELU", "Activation", "Exp", "HardSigmoid", "Identity", "LeakyReLU", "Mish",
@@ -109,13 +110,11 @@ class LeakyReLU(Activation):
     alpha: float
 
     def __init__(self, alpha: float = 0.01) -> None:
-        if not (math.isfinite(alpha) and alpha >= 0):
-            raise ValueError(f"LeakyReLU: alpha must be finite and >= 0, got {alpha!r}")
-        self.__dict__["alpha"] = alpha
+        self.__dict__["alpha"] = real("LeakyReLU: alpha", alpha, minimum=0)
 
     @property
     def param(self) -> float:
-        return float(self.alpha)
+        return self.alpha
 
 
 class ELU(Activation):
@@ -138,13 +137,11 @@ class ELU(Activation):
     alpha: float
 
     def __init__(self, alpha: float = 1.0) -> None:
-        if not (math.isfinite(alpha) and alpha > 0):
-            raise ValueError(f"ELU: alpha must be finite and > 0, got {alpha!r}")
-        self.__dict__["alpha"] = alpha
+        self.__dict__["alpha"] = real("ELU: alpha", alpha, above=0)
 
     @property
     def param(self) -> float:
-        return float(self.alpha)
+        return self.alpha
 
 
 class SELU(Activation):
@@ -234,13 +231,11 @@ class Softplus(Activation):
     threshold: float
 
     def __init__(self, threshold: float = 0.0) -> None:
-        if not (math.isfinite(threshold) and threshold >= 0):
-            raise ValueError(f"Softplus: threshold must be finite and >= 0, got {threshold!r}")
-        self.__dict__["threshold"] = threshold
+        self.__dict__["threshold"] = real("Softplus: threshold", threshold, minimum=0)
 
     @property
     def param(self) -> float:
-        return float(self.threshold)
+        return self.threshold
 
 
 class Softsign(Activation):
@@ -308,13 +303,11 @@ class HardSigmoid(Activation):
     slope: float
 
     def __init__(self, slope: float = 0.0) -> None:
-        if not (math.isfinite(slope) and slope >= 0):
-            raise ValueError(f"HardSigmoid: slope must be finite and >= 0, got {slope!r}")
-        self.__dict__["slope"] = slope
+        self.__dict__["slope"] = real("HardSigmoid: slope", slope, minimum=0)
 
     @property
     def param(self) -> float:
-        return float(self.slope)
+        return self.slope
 
 
 class Exp(Activation):

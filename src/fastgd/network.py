@@ -19,6 +19,7 @@ from . import _kernels, losses, metrics, optimizers, schedules
 from . import callbacks as _callbacks
 from ._engine import BUSY, Claim, Divergence, Engine
 from ._errors import ValidationError
+from ._numbers import held
 from ._pairing import canonical_output, check_pairing
 from ._threads import fork_safe_lock
 from ._training import (
@@ -146,6 +147,7 @@ class Network:
         self._layers = _resolve(layers, self._loss_name)
         self._optimizer = optimizers.get(optimizer).own_copy()
         self._dtype = _dtype(dtype)
+        self._check_held(self._optimizer)
         if seed is None:
             seed = int.from_bytes(os.urandom(8), "little")
         self._seed = integer("seed", seed, 0, 2**64 - 1)
@@ -168,6 +170,16 @@ class Network:
         check_sizes([layer.units for layer in self._layers], self._n_inputs or 1)
         if self._n_inputs is not None:
             self._build(self._n_inputs)
+
+    def _check_held(self, optimizer: Optimizer) -> None:
+        """Refuse settings that are not the same numbers in the network's dtype."""
+        dtype = self._dtype
+        held(type(optimizer).__name__, optimizer.params(), dtype)
+        if isinstance(self._loss, Loss) and self._loss_name != "custom":
+            held(type(self._loss).__name__, self._loss._plain(), dtype)
+        for i, layer in enumerate(self._layers):
+            held(f"layers[{i}]", {"l1": layer.l1, "l2": layer.l2}, dtype)
+            held(f"layers[{i}]: {type(layer.activation).__name__}", vars(layer.activation), dtype)
 
     # ---- construction and state -----------------------------------------------------------
 
@@ -270,6 +282,7 @@ class Network:
     @optimizer.setter
     def optimizer(self, optimizer: str | Optimizer) -> None:
         new = optimizers.get(optimizer).own_copy()
+        self._check_held(new)
         if self._engine is not None:
             if new.state_layout() == self._optimizer.state_layout():
                 self._engine.update_optimizer(new.params())
@@ -1444,8 +1457,7 @@ def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
 
 def _scale(input_scale: float, dtype: np.dtype[Any]) -> float:
     scale = real("input_scale", input_scale, above=0)
-    if not float(np.finfo(dtype).tiny) <= scale <= float(np.finfo(dtype).max):
-        raise ValueError(f"input_scale must be in the normal range of {dtype}, not {input_scale!r}")
+    held("Network", {"input_scale": scale}, dtype)
     return scale
 
 
