@@ -272,17 +272,27 @@ def test_custom_loss_gets_targets_as_they_were_given():
 
 
 @pytest.mark.parametrize(
-    ("value", "delta", "message"),
+    ("value", "delta", "error", "message"),
     [
-        (lambda a, y: np.zeros((len(a), 2)), lambda a, y: a, "value of the custom loss returned"),
-        (lambda a, y: np.zeros(len(a)), lambda a, y: a[:, 0], "delta of the custom loss returned"),
+        (np.zeros((60, 2)), 0, ValueError, r"value of the custom loss returned shape \(60, 2\)"),
+        (0.0, np.zeros(60), ValueError, r"delta of the custom loss returned shape \(60,\)"),
+        ("x", 0, TypeError, "value of the custom loss must be real numbers, not 'x'"),
+        (None, 0, TypeError, "value of the custom loss must be real numbers, not None"),
+        (1j, 0, TypeError, "value of the custom loss must be real numbers, not 1j"),
+        (0.0, None, TypeError, "delta of the custom loss must be real numbers, not None"),
+        (0.0, np.zeros((60, 2), complex), TypeError, "delta .*, not an array of complex128"),
+        (0.0, np.full((60, 2), "1"), TypeError, "delta .*, not an array of <U1"),
+        (0.0, [[1.0], [1.0, 2.0]], ValueError, "delta of the custom loss cannot be read as an"),
     ],
 )
-def test_custom_loss_of_a_wrong_shape_is_named(value, delta, message):
+def test_what_a_custom_loss_returns_is_checked(value, delta, error, message):
     loss = Own(None)
-    loss.value, loss.delta = value, delta
-    with pytest.raises(ValueError, match=message):
-        network(loss).train_step(X, TARGETS["squared_error"])
+    loss.value, loss.delta = (lambda a, y: value), (lambda a, y: delta)
+    net = network(loss)
+    for call in (net.train_step, net.loss_and_grad):
+        with pytest.raises(error, match=message):
+            call(X, TARGETS["squared_error"])
+    assert net.step == 0
 
 
 def test_exception_of_a_custom_loss_leaves_the_network_usable():

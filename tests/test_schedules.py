@@ -1,6 +1,7 @@
 """Learning-rate schedules: formulas, arrays of steps, state, and what a network makes of them."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -195,6 +196,60 @@ def test_learning_rates_refuses_bad_values_of_a_callable(bad):
     with pytest.raises(ValueError, match="at step 7"):
         fastgd.SGD(lr=lr).learning_rates(5, 4)
     assert fastgd.SGD(lr=lr).learning_rates(8, 2).tolist() == [0.1, 0.1]
+
+
+NO_RATES = {
+    "text": ("0.1", TypeError, "must be a number, not '0.1'"),
+    "bytes": (b"0.1", TypeError, "must be a number, not b'0.1'"),
+    "NumPy's text": (np.str_("0.1"), TypeError, "must be a number, not "),
+    "a boolean": (True, TypeError, "must be a number, not True"),
+    "none": (None, TypeError, "must be a number, not None"),
+    "an array": (np.array([0.1, 0.2]), TypeError, r"must be a number, not array\(\[0.1"),
+    "complex": (0.1 + 0.1j, TypeError, r"must be a number, not \(0.1\+0.1j\)"),
+    "a complex array": (np.array(0.1j), TypeError, "must be a number, not "),
+    "a huge integer": (10**400, ValueError, "must be finite, not inf"),
+}
+
+
+@pytest.mark.parametrize("case", NO_RATES)
+def test_a_callable_that_returns_no_number_is_refused_before_a_step(case):
+    value, error, message = NO_RATES[case]
+    X, y = data()
+    for lr in (lambda step: value, WarmUp(lambda step: value, 2)):
+        net = network(lr)
+        before = net.get_weights()
+        for call in (net.fit, net.train_step):
+            with pytest.raises(error, match=f"lr at step 0 {message}"):
+                call(X, y, **({"verbose": 0} if call == net.fit else {}))
+        for a, b in zip(before, net.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("kind", [float, np.float32, np.float64, np.array, Fraction, np.int64])
+def test_a_callable_may_return_any_real_number(kind):
+    assert fastgd.SGD(lr=lambda step: kind(1)).learning_rates(0, 2).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        (lambda steps: 0.1j * steps, TypeError, "must be real numbers, not an array of complex128"),
+        (lambda steps: steps.astype(str), TypeError, "must be real numbers, not an array of <U"),
+        (lambda steps: None, TypeError, "must be real numbers, not None"),
+        (lambda steps: 0.1, ValueError, r"returned shape \(\) for \(1,\) steps"),
+        (lambda steps: [[1.0], [1.0, 2.0]], ValueError, "cannot be read as an array"),
+        (lambda steps: steps - 1, ValueError, "is -1.0 at step 0"),
+    ],
+)
+def test_a_schedule_of_ones_own_that_returns_no_rates_is_refused(values, error, message):
+    class Own(schedules.Schedule):
+        name = "own"
+
+        def _at(self, steps):
+            return values(steps)
+
+    with pytest.raises(error, match=message):
+        network(Own()).train_step(*data())
 
 
 def test_callable_gets_python_ints():

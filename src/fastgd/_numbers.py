@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["held", "real"]
+__all__ = ["held", "real", "reals"]
 
 
 def real(
@@ -35,29 +35,31 @@ def real(
         number = float(value)
     except OverflowError:  # an integer of more than 308 digits
         number = math.inf
-    wanted = [
-        text
-        for text, broken in (
-            ("finite", not math.isfinite(number)),
-            (f"at least {minimum:g}" if minimum is not None else "", not _ge(number, minimum)),
-            (f"greater than {above:g}" if above is not None else "", not _gt(number, above)),
-            (f"at most {maximum:g}" if maximum is not None else "", not _ge(maximum, number)),
-            (f"less than {below:g}" if below is not None else "", not _gt(below, number)),
-        )
-        if broken
-    ]
+    # Written so that nothing is formatted for a number that is right.
+    wanted = (
+        "finite" if not math.isfinite(number)
+        else f"at least {minimum:g}" if minimum is not None and number < minimum
+        else f"greater than {above:g}" if above is not None and number <= above
+        else f"at most {maximum:g}" if maximum is not None and number > maximum
+        else f"less than {below:g}" if below is not None and number >= below
+        else ""
+    )  # fmt: skip
     if wanted:
         given = repr(value) if math.isfinite(number) or type(value) is float else number
-        raise ValueError(f"{name} must be {wanted[0]}, not {given}")
+        raise ValueError(f"{name} must be {wanted}, not {given}")
     return number
 
 
-def _ge(a: float | None, b: float | None) -> bool:
-    return a is None or b is None or a >= b
-
-
-def _gt(a: float | None, b: float | None) -> bool:
-    return a is None or b is None or a > b
+def reals(name: str, value: object, dtype: Any = np.float64) -> np.ndarray[Any, Any]:
+    """Return what a caller's function gave as an array; NumPy would make numbers of text."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be read as an array: {error}") from error
+    if array.dtype.kind not in "biuf":
+        given = f"an array of {array.dtype}" if array.ndim else repr(value)
+        raise TypeError(f"{name} must be real numbers, not {given}")
+    return array.astype(dtype, copy=False)
 
 
 @lru_cache

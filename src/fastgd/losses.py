@@ -10,8 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from ._numbers import real, reals
 from ._spec import Spec
-from ._validate import Array, choice, real
+from ._validate import Array, choice
 
 __all__ = [
     "AbsoluteError",
@@ -349,13 +350,13 @@ class CustomAdapter:
         self.returns_mean: bool = False
 
     def __call__(self, output: Array, y: Array) -> tuple[Any, Array]:
-        value = np.asarray(self._loss.value(output, y), dtype=np.float64)
+        value = reals("value of the custom loss", self._loss.value(output, y))
         if value.shape not in ((), (len(output),)):
             raise ValueError(
                 f"value of the custom loss returned shape {value.shape}; it must return one loss "
                 f"for each sample, ({len(output)},), or their mean"
             )
-        delta = np.asarray(self._loss.delta(output, y), dtype=output.dtype)
+        delta = reals("delta of the custom loss", self._loss.delta(output, y), output.dtype)
         if delta.shape != output.shape:
             raise ValueError(
                 f"delta of the custom loss returned shape {delta.shape}, not that of the output, "

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
+from ._numbers import real, reals
 from ._spec import Spec
-from ._validate import choice, integer, real
+from ._validate import choice, integer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -468,12 +469,13 @@ def get(lr: LearningRate) -> LearningRate:
 def evaluate(lr: LearningRate, steps: Steps) -> NDArray[np.float64]:
     """Return the learning rates of the given steps, checked to be finite and not negative."""
     if isinstance(lr, Schedule):
-        values = np.asarray(lr(steps), dtype=np.float64)
+        values = reals(f"learning rates of {lr!r}", lr(steps))
         if values.shape != steps.shape:
             raise ValueError(f"{lr!r} returned shape {values.shape} for {steps.shape} steps")
     elif callable(lr):
-        values = np.array([lr(int(step)) for step in steps.flat], dtype=np.float64)
-        values = values.reshape(steps.shape)
+        given = [(int(step), lr(int(step))) for step in steps.flat]
+        rates = [rate if type(rate) is float else _rate(step, rate) for step, rate in given]
+        values = np.array(rates, dtype=np.float64).reshape(steps.shape)
     else:
         return np.full(steps.shape, lr)
     bad = ~((values >= 0) & (values < math.inf))
@@ -483,6 +485,12 @@ def evaluate(lr: LearningRate, steps: Steps) -> NDArray[np.float64]:
             f"lr must be finite and not negative, but is {value} at step {step}: {lr!r}"
         )
     return values
+
+
+def _rate(step: int, value: Any) -> float:
+    if isinstance(value, np.ndarray) and value.ndim == 0:  # as np.where gives it
+        value = value[()]
+    return real(f"lr at step {step}", value)
 
 
 def plain(lr: LearningRate) -> Any:
