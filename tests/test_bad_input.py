@@ -51,6 +51,9 @@ BAD_X = {
     "records": (np.zeros((12, 4), [("a", float)]), "X has dtype"),
     "ragged": ([[1.0, 2.0], [3.0]], "X cannot be read as an array"),
     "masked": (np.ma.masked_greater(X, 0), "X has masked elements"),
+    "masked rows": (list(np.ma.masked_greater(X, 0)), "X has masked elements"),
+    "one masked row": ([*X[:11], np.ma.masked_less(X[11], 9)], "X has masked elements"),
+    "masked in lists": ([*X.tolist()[:11], [1.0, 2, 3, np.ma.masked]], "X has masked elements"),
     "sparse": (type("Sparse", (), {"toarray": None})(), r"X is sparse; give X\.toarray\(\)"),
 }
 CALLS = ["fit", "train_step", "loss_and_grad", "evaluate", "validate"]
@@ -105,6 +108,8 @@ BAD_LABELS = {
     "floats": (with_value(LABELS, 9, 3), r"label y\[9\] = 3 is beyond"),
     "a huge float": (with_value(LABELS, 9, 1e300), r"y\[9\] = 1\.\d*e\+300 is beyond"),
     "not integers": (with_value(LABELS, 2, 1.5), r"must be integers, but y\[2\] is 1.5"),
+    "ragged": ([[1], [1, 2]], "y cannot be read as an array"),
+    "masked": (list(np.ma.masked_equal(LABELS, 1)), "y has masked elements"),
     "nan": (with_value(LABELS, 2, np.nan), r"must be integers, but y\[2\] is nan"),
     "inf": (with_value(LABELS, 2, np.inf), r"must be integers, but y\[2\] is inf"),
     "strings": (np.array(["a", "b", "c"] * 4), r"np\.unique\(y, return_inverse=True\)"),

@@ -523,6 +523,9 @@ def read_only(shape):
     return array
 
 
+RAGGED = [[1.0], [1.0, 2.0]]
+MASKED = np.ma.array(X, mask=np.arange(12).reshape(4, 3) == 7)
+
 BAD = [
     (lambda m: m.forward(X, W[:2], B), ValueError, r"W must have shape \(3, fan_out\), not"),
     (lambda m: m.forward(X[0], W, B), ValueError, r"X must have shape \(n_samples, fan_in\), not"),
@@ -561,6 +564,11 @@ BAD = [
     (lambda m: m.loss("cross_entropy", D, D * 2), ValueError, r"cross_entropy must lie in"),
     (lambda m: m.loss("log_loss", D, D * 2), ValueError, r"must lie in \[0, 1\].*y\[0, 0\]"),
     (lambda m: m.loss("poisson", D, -D), ValueError, r"must be >= 0, but y\[0, 0\] = -1"),
+    (lambda m: m.forward(RAGGED, W, B), ValueError, "X cannot be read as an array: .*inhomogen"),
+    (lambda m: m.loss("cross_entropy", D, RAGGED), ValueError, "y cannot be read as an array"),
+    (lambda m: m.forward(MASKED, W, B), ValueError, "X has masked elements; fill them first"),
+    (lambda m: m.forward(list(MASKED), W, B), ValueError, "X has masked elements"),
+    (lambda m: m.loss("cross_entropy", D, np.ma.masked_equal(LABELS, 0)), ValueError, "y has mask"),
     (lambda m: m.loss("huber", D, B), ValueError, r"y must have shape \(4, 2\), not \(2,\)"),
     (lambda m: m.loss("huber", D, D.astype(int)), TypeError, "y must have dtype float32"),
     (lambda m: m.loss("huber", D, D, sample_weight=B), ValueError, "sample_weight must have"),
@@ -584,11 +592,13 @@ def test_bad_arrays(module, number):
 BAD_UPDATES = [
     ("sgd", {"lr": 0.0}, ValueError, "lr must be greater than 0, not 0.0"),
     ("sgd", {"lr": np.nan}, ValueError, "lr must be finite"),
+    ("sgd", {"lr": 10**400}, ValueError, "lr must be finite, not inf"),
     ("sgd", {"lr": "1"}, TypeError, "lr must be a number"),
     ("sgd", {"lr": True}, TypeError, "lr must be a number"),
     ("sgd", {"scale": np.inf}, ValueError, "scale must be finite"),
     ("sgd", {"momentum": 0.9}, ValueError, "momentum needs velocity"),
     ("sgd", {"momentum": 1.5}, ValueError, "momentum must be at most 1"),
+    ("sgd", {"nesterov": "no"}, TypeError, "nesterov must be True or False, not 'no'"),
     ("sgd", {"nesterov": True}, ValueError, "nesterov=True needs momentum > 0"),
     ("sgd", {"weight_decay": -1}, ValueError, "weight_decay must be at least 0"),
     ("sgd", {"l1": -1}, ValueError, "l1 must be at least 0"),

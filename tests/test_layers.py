@@ -134,6 +134,13 @@ def test_given_first_weights_are_checked(init, message):
         (lambda: Dense(2, weight_init="he"), ValueError, "choose from auto, he_uniform"),
         (lambda: Dense(2, bias_init="auto"), ValueError, "choose from zeros, ones"),
         (lambda: Dense(2, bias_init=np.inf), ValueError, "bias_init must be finite"),
+        (lambda: Dense(2, bias_init=None), TypeError, "bias_init must be a number, not None"),
+        (lambda: Dense(2, bias_init=[1, [2]]), ValueError, "bias_init cannot be read as an array"),
+        (
+            lambda: Dense(2, weight_init=[[1], [1, 2]]),
+            ValueError,
+            "weight_init cannot be read as an array: .*inhomogeneous",
+        ),
         (lambda: network(), ValueError, "at least one layer"),
         (lambda: network(Dense(2), "relu"), TypeError, "Dense objects, not 'relu'"),
         (lambda: fastgd.Network(Dense(2), "huber"), TypeError, "a list of Dense layers"),

@@ -1,4 +1,4 @@
-"""Check single numbers: what they are, their bounds, and whether a dtype holds them.
+"""Read single numbers and arrays: what they are, bounds, and whether a dtype holds them.
 
 NumPy only, so that the reference and the activations can use it.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["held", "real", "reals"]
+__all__ = ["as_array", "boolean", "held", "real", "reals"]
 
 
 def real(
@@ -50,12 +50,37 @@ def real(
     return number
 
 
+def boolean(name: str, value: object) -> bool:
+    """Return a Python bool; numbers and strings are refused."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
+
+
+def as_array(name: str, value: object) -> np.ndarray[Any, Any]:
+    """Return an array, without a copy of one, but not of ragged lists and of what is masked."""
+    if _is_masked(value):
+        raise ValueError(f"{name} has masked elements; fill them first")
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{name} cannot be read as an array: {error}") from error
+
+
+def _is_masked(value: object) -> bool:
+    """Return whether NumPy would leave a mask out, of an array or of rows in a list."""
+    if type(value) is np.ndarray:
+        return False
+    if isinstance(value, list | tuple):
+        # Rows of plain numbers, of which there may be millions, are not looked at one by one.
+        return not set(map(type, value)) <= {float, int} and any(map(_is_masked, value))
+    mask = getattr(value, "mask", None)
+    return isinstance(mask, np.ndarray | np.bool_) and bool(np.any(mask))
+
+
 def reals(name: str, value: object, dtype: Any = np.float64) -> np.ndarray[Any, Any]:
     """Return what a caller's function gave as an array; NumPy would make numbers of text."""
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} cannot be read as an array: {error}") from error
+    array = as_array(name, value)
     if array.dtype.kind not in "biuf":
         given = f"an array of {array.dtype}" if array.ndim else repr(value)
         raise TypeError(f"{name} must be real numbers, not {given}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 import numpy as np
 
 from . import _kernels
-from ._numbers import real
+from ._numbers import as_array, boolean, real
 from ._pairing import check_classes
 
 if TYPE_CHECKING:
@@ -67,13 +67,6 @@ def integer(name: str, value: object, minimum: int = 1, maximum: int | None = No
     return number
 
 
-def boolean(name: str, value: object) -> bool:
-    """Return a Python bool; numbers and strings are refused."""
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, not {value!r}")
-    return bool(value)
-
-
 def choice(name: str, value: object, choices: Iterable[str], also: str = "") -> str:
     """Return a string that is one of the choices, or name them all."""
     choices = tuple(choices)
@@ -115,15 +108,9 @@ def real_array(name: str, value: object) -> Array:
             f"{name} is Blocks, which Network.fit, its validation_data, evaluate and predict take; "
             "here give an array or a table"
         )
-    mask = getattr(value, "mask", None)
-    if isinstance(mask, np.ndarray | np.bool_) and np.any(mask):
-        raise ValueError(f"{name} has masked elements; fill them first")
     if hasattr(value, "toarray"):
         raise ValueError(f"{name} is sparse; give {name.split()[-1]}.toarray()")
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{name} cannot be read as an array: {error}") from error
+    array = as_array(name, value)
     dtype = array.dtype
     if dtype in _NATIVE:
         return array
@@ -279,6 +266,13 @@ def probabilities(y: Array, name: str = "y") -> None:
         )
 
 
+def _is_text(y: object) -> bool:
+    try:
+        return as_array("y", y).dtype.kind in "OUST"
+    except ValueError:  # what cannot be read at all
+        return False
+
+
 def targets(
     y: object,
     loss: str,
@@ -296,7 +290,7 @@ def targets(
     try:
         array = real_array(name, y)
     except ValueError as error:
-        if loss == "cross_entropy" and np.asarray(y).dtype.kind in "OUST":
+        if loss == "cross_entropy" and _is_text(y):
             raise ValueError(
                 f"{error}, for example with np.unique({name}, return_inverse=True)[1]"
             ) from None

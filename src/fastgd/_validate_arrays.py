@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import activations
-from ._numbers import held, real
+from ._numbers import as_array, boolean, held, real
 from ._pairing import canonical_output, check_classes, check_pairing, fitting_outputs
 from ._spec import Spec
 
@@ -56,7 +56,7 @@ def array(
             )
         if not value.flags.writeable:
             raise ValueError(f"{name} is changed in place, but the array is read-only")
-    result = np.asarray(value)
+    result = as_array(name, value)
     if result.dtype not in _DTYPES:
         raise TypeError(f"{name} must have dtype float32 or float64, not {result.dtype}")
     if dtype is not None and result.dtype != dtype:
@@ -214,7 +214,7 @@ def loss(
 
 def targets(kind: str, y: Any, z: Array) -> Array:
     """Return the targets of a loss on outputs z (n_samples, units): int64 labels or rows."""
-    y = np.asarray(y)
+    y = as_array("y", y)
     if kind == "cross_entropy" and y.dtype.kind in "iu":
         check_shape("y (class labels)", y.shape, (len(z),))
         check_classes(z.shape[1], z.dtype)
@@ -373,7 +373,7 @@ def update_params(dtype: np.dtype[Any], **given: Any) -> dict[str, Any]:
         elif name == "variant":
             checked[name] = choice(name, value, ("torch", "sklearn"))
         else:
-            checked[name] = bool(value)  # nesterov
+            checked[name] = boolean(name, value)  # nesterov
     # A learning rate may fall below what the dtype holds, and a factor may be anything.
     held("update", {key: checked[key] for key in checked if key not in ("lr", "scale")}, dtype)
     if checked.get("nesterov") and not checked.get("momentum"):

@@ -225,7 +225,7 @@ def _initial(name: str, init: Any, choices: tuple[str, ...]) -> Initial:
         return choice(name, init, choices, ", an array or a callable")
     if callable(init):
         return init  # type: ignore[no-any-return]
-    if np.ndim(init) == 0 and name == "bias_init":
+    if name == "bias_init" and not hasattr(init, "__len__"):
         return real(name, init)
     return real_array(name, init).copy()
 
