@@ -142,6 +142,21 @@ def test_bad_labels_are_refused_and_nothing_is_written(case, method, warm):
     assert state(net) == before
 
 
+@pytest.mark.parametrize("warm", [False, True], ids=["first call", "later call"])
+@pytest.mark.parametrize("method", CALLS)
+def test_targets_that_are_missing_are_named(method, warm):
+    net = network()
+    data = X.astype(np.float32)
+    if warm:
+        net.train_step(data, LABELS)
+    before = state(net)
+    with pytest.raises(TypeError, match=r"^y is missing"):
+        call(net, method, data, None)
+    with pytest.raises(TypeError, match=r"^validation y is missing"):
+        net.fit(X, LABELS, validation_data=(X, None), verbose=0)
+    assert state(net) == before
+
+
 BAD_TARGETS = {
     ("squared_error", "length"): (VALUES[:5], "X has 12 samples, but y has 5"),
     ("squared_error", "columns"): (VALUES[:, :2], r"y has shape \(12, 2\); the network needs"),

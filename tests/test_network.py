@@ -610,11 +610,39 @@ def test_accuracy_of_other_targets_is_refused_before_training(given):
     good, bad = np.array([0.0, 1.0, 0.0]), np.array([0.0, 3.0, 1.0])
     y, other = (bad, good) if given == "training" else (good, bad)
     data = np.ones((3, 2))
-    with pytest.raises(ValueError, match="accuracy needs class labels, or targets from 0 to 1"):
+    name = "y" if given == "training" else "validation y"
+    message = rf"accuracy needs class labels, or targets from 0 to 1, but {name}\[1, 0\] is 3\.0"
+    with pytest.raises(ValueError, match=message):
         net.fit(data, y, validation_data=(data, other), metrics="accuracy", verbose=0)
     assert net.step == 0
     for one, two in zip(before, net.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (None, TypeError, "what the metric 'own' returns must be real numbers, not None"),
+        ("0.5", TypeError, "must be real numbers, not '0.5'"),
+        (0.5j, TypeError, "must be real numbers, not 0.5j"),
+        (np.zeros(3), ValueError, r"the metric 'own' must return one number, not shape \(3,\)"),
+    ],
+)
+def test_metrics_that_return_no_number_are_named(value, error, message):
+    def own(y, output):
+        return value
+
+    net = Network([Dense(1)], "squared_error", n_inputs=2)
+    for call in (net.fit, net.evaluate):
+        with pytest.raises(error, match=message):
+            call(np.ones((3, 2)), np.ones(3), metrics=own)
+
+
+def test_metrics_may_return_numbers_of_every_kind():
+    net = Network([Dense(1)], "squared_error", n_inputs=2)
+    for value in (1, True, np.float32(1), np.array(1.0), np.array([1.0]), np.inf, np.nan):
+        found = net.evaluate(np.ones((3, 2)), np.ones(3), metrics=lambda y, output, v=value: v)
+        np.testing.assert_equal(found["<lambda>"], float(np.ravel(value)[0]))
 
 
 def test_metrics_of_evaluate():

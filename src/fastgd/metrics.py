@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ._numbers import reals
 from ._validate import Array, choice
 
 __all__ = ["accuracy", "get", "mae", "mse", "r2"]
@@ -142,16 +143,23 @@ def get(metrics: Metrics) -> dict[str, MetricFunction]:
     return found
 
 
-def check(functions: Mapping[str, MetricFunction], y: Array, n_outputs: int) -> None:
+def check(
+    functions: Mapping[str, MetricFunction], y: Array, n_outputs: int, name: str = "y"
+) -> None:
     """Refuse targets that a metric of the package would refuse, before anything is trained."""
     has_labels = y.ndim == 1 and n_outputs > 1
     if functions.get("accuracy") is accuracy and not has_labels:
-        _check_zero_to_one(y)
+        _check_zero_to_one(y, name)
 
 
-def _check_zero_to_one(y: Array) -> None:
+def _check_zero_to_one(y: Array, name: str = "y") -> None:
     if y.min() < 0 or y.max() > 1:
-        raise ValueError("accuracy needs class labels, or targets from 0 to 1")
+        place = tuple(map(int, np.argwhere((y < 0) | (y > 1))[0]))
+        index = ", ".join(map(str, place))
+        raise ValueError(
+            f"accuracy needs class labels, or targets from 0 to 1, but {name}[{index}] is "
+            f"{y[place]}"
+        )
 
 
 def evaluate(
@@ -164,8 +172,18 @@ def evaluate(
     """Return the values of metrics under their names."""
     extra = {} if sample_weight is None else {"sample_weight": sample_weight}
     return {
-        prefix + name: float(function(y, output, **extra)) for name, function in functions.items()
+        prefix + name: _number(name, function(y, output, **extra))
+        for name, function in functions.items()
     }
+
+
+def _number(name: str, value: object) -> float:
+    if type(value) is float:
+        return value
+    array = reals(f"what the metric {name!r} returns", value)
+    if array.size != 1:
+        raise ValueError(f"the metric {name!r} must return one number, not shape {array.shape}")
+    return float(array.item())
 
 
 def _target(y: Array, output: Array) -> Array:

@@ -447,6 +447,8 @@ class Network:
         """
         x_name, y_name, w_name = (prefix + name for name in ("X", "y", "sample_weight"))
         checked = self._features(X, x_name, expected)
+        if y is None:
+            raise TypeError(f"{y_name} is missing; only Blocks bring their own")
         n_samples = len(checked)
         target = targets(y, self._loss_name, self.n_outputs, n_samples, self.dtype, y_name, x_name)
         weights = sample_weights(sample_weight, n_samples, self.dtype, w_name, x_name)
@@ -630,8 +632,6 @@ class Network:
                 rows = -(-X.buffer_rows // batch_size) * batch_size
                 windows = stack.enter_context(Windows(self, X, rows, n_passes=left))
                 data, feature_names = windows.peek(), windows.names
-            elif y is None:
-                raise TypeError("y is missing; only Blocks bring their own")
             else:
                 data = self._check(X, y, sample_weight)
                 feature_names = self._names_of(X)
@@ -741,12 +741,17 @@ class Network:
         return functions
 
     def _check_measurable(
-        self, functions: Mapping[str, MetricFunction], *parts: Data | Blocks | None
+        self,
+        functions: Mapping[str, MetricFunction],
+        *parts: Data | Blocks | None,
     ) -> None:
-        """Refuse targets that a metric cannot take; of blocks, those of the first window."""
-        for part in parts:
+        """Refuse targets that a metric cannot take; of blocks, those of the first window.
+
+        parts: the training data, and those for validation.
+        """
+        for name, part in zip(("y", "validation y"), parts, strict=True):
             if isinstance(part, Data):
-                metrics.check(functions, part.y, self.n_outputs)
+                metrics.check(functions, part.y, self.n_outputs, name)
 
     def train_step(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -1044,8 +1049,6 @@ class Network:
         if is_blocks(X):
             _check_beside_blocks(y, sample_weight)
             data = X
-        elif y is None:
-            raise TypeError("y is missing; only Blocks bring their own")
         else:
             data = self._check(X, y, sample_weight)
         self._check_weights()
