@@ -264,10 +264,14 @@ def test_custom_loss_gets_targets_as_they_were_given():
     network(loss).train_step(X, np.arange(60, dtype=np.int16))
     network(loss).train_step(X, np.zeros((60, 2), np.float32))
     network(loss, 1).train_step(X, np.zeros(60, np.uint8))
+    network(loss).train_step(X, np.zeros((60, 2), bool))
+    network(loss, 1).fit(X, [True, False] * 30, verbose=0, batch_size=60)
     assert [(str(dtype), shape) for dtype, shape in seen] == [
         ("int16", (60,)),
         ("float32", (60, 2)),
         ("uint8", (60, 1)),
+        ("bool", (60, 2)),
+        ("bool", (60, 1)),
     ]
 
 

@@ -303,7 +303,9 @@ def targets(
         array = array[:, np.newaxis]
     if loss == "custom" and array.ndim <= 2:
         _finite(name, array, dtype)
-        return array
+        # `real_array` reads bool as bytes, which are no masks.
+        is_bool = array.dtype == np.uint8 and not is_table(y) and np.asarray(y).dtype == bool
+        return array.view(bool) if is_bool else array
     if array.shape != (n_samples, units):
         wanted = f"({n_samples}, {units})"
         if loss == "cross_entropy":

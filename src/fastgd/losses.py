@@ -37,8 +37,8 @@ class CustomLoss(Protocol):
     respect to output, shape (n_samples, units); the engine multiplies it by the derivative of the
     output activation. Both must leave their arguments as they are.
 
-    Targets come as they were given to fit, one or two dimensions of any real dtype; for a network
-    with one unit, (n_samples,) becomes (n_samples, 1).
+    Targets come as they were given to fit, one or two dimensions of bool or any real dtype (bool of
+    tables as uint8); for a network with one unit, (n_samples,) becomes (n_samples, 1).
 
     Examples
     --------
