@@ -1098,3 +1098,11 @@ def test_inputs_may_live_at_any_address():
         net = network()
         net.train_step(moved, y)
         assert_same(wanted, net)
+
+
+def test_small_weights_are_rounded_to_zero_without_a_word():
+    net = Network([Dense(1)], "squared_error", n_inputs=2)
+    with np.errstate(all="raise"):
+        net.set_weights([np.array([[1e-50], [1.0]]), np.array([-1e-320])])
+        net.layers[0].bias = np.array([1e-310])
+    assert [array.ravel().tolist() for array in net.get_weights()] == [[0.0, 1.0], [0.0]]

@@ -198,6 +198,15 @@ def test_learning_rates_refuses_bad_values_of_a_callable(bad):
     assert fastgd.SGD(lr=lr).learning_rates(8, 2).tolist() == [0.1, 0.1]
 
 
+@pytest.mark.parametrize("make", [lambda: Exponential(1.0, 0.5), lambda: Step(1.0, 1, 0.5)])
+def test_rates_that_become_zero_do_so_whatever_the_caller_says_of_underflow(make):
+    with np.errstate(all="raise"):
+        assert make()(np.array([1, 2000])).tolist() == [0.5, 0.0]
+        assert fastgd.SGD(make()).learning_rates(2000, 2).tolist() == [0.0, 0.0]
+        with pytest.raises(ValueError, match="finite and not negative, but is inf at step 2"):
+            fastgd.SGD(Exponential(1.0, 1e300)).learning_rates(0, 5)
+
+
 NO_RATES = {
     "text": ("0.1", TypeError, "must be a number, not '0.1'"),
     "bytes": (b"0.1", TypeError, "must be a number, not b'0.1'"),

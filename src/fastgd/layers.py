@@ -213,7 +213,7 @@ def fitting(name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[An
     array = real_array(name, value)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}; the layer needs {shape}")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         array = array.astype(dtype, copy=False)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} has values that are not finite in {dtype}")

@@ -67,7 +67,10 @@ class Schedule(Spec):
 
     def __call__(self, step: int | float | NDArray[Any]) -> float | NDArray[np.float64]:
         # NumPy rounds powers of single numbers differently from those of arrays.
-        values = self._at(np.atleast_1d(np.asarray(step, dtype=np.float64)))
+        steps = np.atleast_1d(np.asarray(step, dtype=np.float64))
+        # Small rates end at 0; `evaluate` names those that are too large.
+        with np.errstate(over="ignore", under="ignore"):
+            values = self._at(steps)
         return float(values[0]) if np.ndim(step) == 0 else values
 
     def _at(self, steps: Steps) -> NDArray[np.float64]:
