@@ -313,6 +313,23 @@ def test_bad_arguments_of_fit_are_refused(arguments, error, message):
     assert net.history is None
 
 
+@pytest.mark.parametrize(
+    ("interval", "error", "message"),
+    [
+        (0, ValueError, "interval of Own must be at least 1, not 0"),
+        (-2, ValueError, "interval of Own must be at least 1, not -2"),
+        (1.5, TypeError, r"interval of Own must be an integer, not 1\.5"),
+    ],
+)
+def test_intervals_of_callbacks_are_checked(interval, error, message):
+    Own = type("Own", (fastgd.Callback,), {"every_epoch": False, "interval": interval})
+    net = network()
+    before = state(net)
+    with pytest.raises(error, match=message):
+        net.fit(X, LABELS, callbacks=[Own()], verbose=0)
+    assert state(net) == before
+
+
 def test_none_means_no_callbacks_and_no_metrics():
     net = network()
     history = net.fit(X, LABELS, callbacks=None, metrics=None, verbose=0)

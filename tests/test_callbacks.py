@@ -642,8 +642,9 @@ def test_epochs_without_a_watcher_share_native_calls(monkeypatch, stderr):
         (lambda: fastgd.EarlyStopping(restore_best=1), TypeError, "restore_best must be True or"),
         (lambda: fastgd.Checkpoint("x", every=0), ValueError, "every must be at least 1"),
         (lambda: fastgd.Checkpoint("x", save_best_only=True), ValueError, "needs a monitor"),
-        (lambda: fastgd.Checkpoint(3), TypeError, "PathLike"),
-        (lambda: fastgd.CSVLog(None), TypeError, "PathLike"),
+        (lambda: fastgd.Checkpoint(3), TypeError, "path must be a string or path-like, not 3"),
+        (lambda: fastgd.Checkpoint(b"x"), TypeError, "path must be a string .*, not b'x'"),
+        (lambda: fastgd.CSVLog(None), TypeError, "path must be a string or path-like, not None"),
     ],
 )
 def test_callbacks_refuse_bad_settings(make, error, message):

@@ -274,7 +274,7 @@ class Checkpoint(Callback):
         every: int = 1,
         mode: str = "auto",
     ) -> None:
-        self.path: str = os.fspath(path)
+        self.path: str = _path(path)
         self.monitor: str | None = None if monitor is None else _name("monitor", monitor)
         self.save_best_only: bool = boolean("save_best_only", save_best_only)
         self.every: int = integer("every", every)
@@ -341,7 +341,7 @@ class CSVLog(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str], append: bool = False) -> None:
-        self.path: str = os.fspath(path)
+        self.path: str = _path(path)
         self.append: bool = boolean("append", append)
         self._file: IO[str] | None = None
         self._named = False
@@ -794,6 +794,13 @@ def _unwatched(kind: Any) -> Any:
         monitor_interval = 0
 
     return Bar
+
+
+def _path(path: object) -> str:
+    found = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(found, str):
+        raise TypeError(f"path must be a string or path-like, not {path!r}")
+    return found
 
 
 def _name(parameter: str, value: object) -> str:

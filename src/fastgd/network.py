@@ -1474,6 +1474,8 @@ def callback_list(callbacks: object) -> list[Callback]:
     for callback in found:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks must be fastgd.Callback objects, not {callback!r}")
+        if callback.interval is not None:
+            integer(f"interval of {type(callback).__name__}", callback.interval)
     return found
 
 
