@@ -292,6 +292,15 @@ if HAS_SAMPLE_WEIGHT:
         assert_same_model(*models[::-1])
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_class_weights_that_are_not_finite_are_named(value):
+    X, y = make_data("multiclass")
+    model = ours("multiclass", class_weight={y[0]: value})
+    for fit in (model.fit, lambda X, y: model.partial_fit(X, y, classes=np.unique(y))):
+        with pytest.raises(ValueError, match="class_weight must hold finite weights"):
+            fit(X, y)
+
+
 def test_balanced_weights_are_not_for_partial_fit():
     X, y = make_data("multiclass")
     model = ours("multiclass", class_weight="balanced")

@@ -544,6 +544,8 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
                 "sklearn.utils.class_weight.compute_class_weight finds from all of y"
             )
         weight = compute_sample_weight(self.class_weight, self._truth(target))
+        if not np.isfinite(weight).all():
+            raise ValueError(f"class_weight must hold finite weights, not {self.class_weight!r}")
         return weight if sample_weight is None else weight * sample_weight
 
     def _truth(self, target: Any) -> Any:
