@@ -40,9 +40,11 @@ _BY_UNIT = ("Add", "Sub", "Mul", "Div")
 _MOST_STEPS = 64
 # Nodes of a model once its functions are written out
 _MOST_NODES = 100_000
-# What nodes may make of constants: this many numbers, or this multiple of the model's own
-_CONSTANTS = 1 << 20
-_GROWTH = 4
+# What may be computed to read a model, in bytes: so much, and so much for each number it holds.
+_WORK = 1 << 26
+_WORK_PER_NUMBER = 64
+# A comparison with all activations takes about as long as so many functions of the probes.
+_COMPARISON = 10
 # Up to here the activation is told which was meant, such as gelu where it was computed by tanh.
 _NEAR_MISS = 0.01
 
@@ -315,6 +317,7 @@ class _Base:
     affine : with numbers or (units,)
     steps : the functions computed from z, each of the results of others: (function, operands)
     forms : those of the results that are affine functions of z, with numbers
+    known : the layers of which a result is the output, or why there are none, by index
     """
 
     below: tuple[_Layer, ...]
@@ -323,6 +326,7 @@ class _Base:
     affine: _Affine = _IDENTITY
     steps: list[tuple[Callable[..., Any], list[Any]]] = field(default_factory=list)
     forms: list[_Affine] = field(default_factory=lambda: [_IDENTITY])
+    known: dict[int, tuple[_Layer, ...] | str] = field(default_factory=dict)
 
     def moved(self, by: _Affine) -> _Base:
         """Return the base that is an affine function of this one."""
@@ -385,7 +389,7 @@ class _Reader:
         self._graph = model.graph
         self._values: dict[str, Any] = {"": None}
         self._node: Any = None
-        self._made = 0  # numbers in constants that nodes have made
+        self._left = _WORK  # bytes that may still be computed
 
     def network(self, output: str | None) -> tuple[tuple[_Layer, ...], float]:
         """Return the layers and input_scale of the value named output, or of the output."""
@@ -426,21 +430,28 @@ class _Reader:
             raise ModelFileError("it has sparse tensors")
         for tensor in self._graph.initializer:
             self._values[tensor.name] = self._array(tensor)
-        held = sum(x.size for x in self._values.values() if x is not None)
-        self._most_made = max(_CONSTANTS, _GROWTH * held)
 
-    def _make(self, *shapes: tuple[int, ...]) -> None:
-        """Account for an array that a node makes of constants, before it is made."""
-        self._made += math.prod(np.broadcast_shapes(*shapes))
-        if self._made > self._most_made:
-            raise _Refused(f"makes more of constants than the {self._most_made:,} numbers allowed")
+    def _spend(self, n_bytes: int) -> None:
+        """Account for what a node looks through, computes or keeps, before it does.
+
+        Nodes are short and may name the same constants and functions again and again, so that
+        neither time nor memory would be in proportion to the file.
+        """
+        if n_bytes > self._left:
+            raise _Refused("asks for more work than a model of its size may")
+        self._left -= n_bytes
+
+    def _make(self, n_numbers: int) -> None:
+        self._spend(8 * n_numbers)
 
     def _array(self, tensor: Any) -> Array:
         _check_place(self._onnx, tensor)
         try:
-            return np.asarray(self._onnx.numpy_helper.to_array(tensor))
+            array = np.asarray(self._onnx.numpy_helper.to_array(tensor))
         except (ValueError, TypeError, LookupError, RuntimeError) as error:
             raise ModelFileError(f"the tensor {tensor.name!r} is damaged: {error}") from error
+        self._left += _WORK_PER_NUMBER * array.size
+        return array
 
     def _read_input(self) -> None:
         inputs = [value for value in self._graph.input if value.name not in self._values]
@@ -472,6 +483,7 @@ class _Reader:
         if result is None:
             try:
                 attributes = {a.name: self._attribute(a) for a in node.attribute}
+                self._spend(sum(x.nbytes for x in operands if isinstance(x, np.ndarray)))
                 result = self._result(self._op, operands, attributes)
             except _Refused as error:
                 result = _Refused(f"{label} {error}")
@@ -512,7 +524,9 @@ class _Reader:
             function = lambda *x: plain(*x, **attributes)  # noqa: E731
             function(*(np.ones(1) for _ in operands))  # an attribute that it does not have
         if not any(isinstance(x, _Signal | _Finished | _Labels) for x in operands):
-            self._make(*(x.shape for x in operands if x is not None))
+            shapes = [x.shape for x in operands if x is not None]
+            # Of more than two operands results between them are made.
+            self._make(math.prod(np.broadcast_shapes(*shapes)) * max(1, len(shapes) - 1))
             return np.asarray(function(*operands))
         return self._computed(op, function, operands)
 
@@ -535,10 +549,7 @@ class _Reader:
                 numbers.append(x.flat[0].astype(np.float64 if x.dtype.kind == "f" else x.dtype))
             else:
                 return self._by_unit(op, operands, first)
-        affine = _affine(op, function, numbers)
-        if affine is not None:
-            first.base.forms.append(affine)
-        return self._step(first, function, numbers, affine)
+        return self._step(first, function, numbers, _affine(op, function, numbers))
 
     def _step(
         self,
@@ -552,6 +563,8 @@ class _Reader:
         if len(steps) == _MOST_STEPS:
             raise _Refused(f"is beyond the {_MOST_STEPS} operators between two layers")
         steps.append((function, operands))
+        if affine is not None:
+            signal.base.forms.append(affine)
         return _Signal(signal.base, signal.shape, len(steps), affine, self._label)
 
     def _by_unit(self, op: str, operands: list[Any], signal: _Signal) -> _Signal:
@@ -575,23 +588,43 @@ class _Reader:
             raise _Refused(f"has {size} constants for {signal.shape[0]} units")
         by = _Affine(scale, shift, np.ndim(shift) > 0)
         if signal.affine is not None:
-            return _Signal(signal.base.moved(signal.affine).moved(by), signal.shape)
+            base = self._base(signal.base, signal.affine)
+            return _Signal(self._base(base, by), signal.shape)
         layers = self._layers(signal)
         return _Signal(_Base(layers, signal.base.input_scale, None, by), signal.shape)
+
+    def _base(self, base: _Base, by: _Affine) -> _Base:
+        """Return the base that is an affine function of another."""
+        self._make(2 * max(np.size(x) for x in (*base.affine[:2], *by[:2])))
+        return base.moved(by)
 
     # ---- layers -------------------------------------------------------------------------------
 
     def _layers(self, signal: _Signal) -> tuple[_Layer, ...]:
-        """Return the layers of which a signal is the output."""
+        """Return the layers of which a signal is the output, looked for once."""
+        known = signal.base.known
+        if signal.index not in known:
+            try:
+                known[signal.index] = self._found_layers(signal)
+            except _Refused as error:
+                known[signal.index] = str(error)
+        found = known[signal.index]
+        if isinstance(found, str):
+            raise _Refused(found)
+        return found
+
+    def _found_layers(self, signal: _Signal) -> tuple[_Layer, ...]:
         activation, form = self._identified(signal)
-        base = signal.base.moved(form)
+        base = self._base(signal.base, form)
         if base.weight is None:
             raise _Refused(
                 f"takes {activation.name} of what no layer returns: of the input, or of another "
                 "activation"
             )
         scale, shift, has_shift = base.affine
-        weight = base.weight if np.all(np.equal(scale, 1)) else base.weight * scale
+        is_scaled = bool(np.any(np.not_equal(scale, 1)))
+        self._make(len(base.below) + (base.weight.size if is_scaled else 0))
+        weight = base.weight * scale if is_scaled else base.weight
         bias = np.broadcast_to(shift, weight.shape[1:]) if has_shift else None
         return (*base.below, _Layer(weight, bias, activation))
 
@@ -604,7 +637,8 @@ class _Reader:
             if form.scale == 0 or not math.isfinite(form.scale) or not math.isfinite(form.shift):
                 continue
             z = (PROBES - form.shift) / form.scale
-            distance, activation = nearest_activation(signal.base.values(z, signal.index))
+            self._make(_COMPARISON * len(PROBES))
+            distance, activation = nearest_activation(self._evaluated(signal, z))
             if distance <= TOLERANCE:
                 return activation, form
             nearest = min(nearest, (distance, activation), key=lambda pair: pair[0])
@@ -613,6 +647,11 @@ class _Reader:
             f"takes what {signal.label} computes, which is none of fastgd's activations"
             f"{near if nearest[0] < _NEAR_MISS else ''}"
         )
+
+    def _evaluated(self, signal: _Signal, z: Array) -> Array:
+        base = signal.base
+        self._make(len(z) * sum(len(operands) for _, operands in base.steps[: signal.index]))
+        return base.values(z, signal.index)
 
     def _linear(self, signal: Any, weight: Any, bias: Any = None) -> _Signal:
         self._must_be_open(signal)
@@ -631,12 +670,13 @@ class _Reader:
             raise _Refused(f"has weights of {weight.dtype}, after others of {self.dtype}")
         self.dtype = weight.dtype.name
         base, input_scale = signal.base, signal.base.input_scale
+        self._make(weight.size)
         weight = weight.astype(np.float64)
         shift: Any = 0.0 if bias is None else bias.astype(np.float64)
         has_shift = bias is not None
         if base.weight is None and signal.affine is not None:
             below = base.below
-            scale, before, _ = base.moved(signal.affine).affine
+            scale, before, _ = self._base(base, signal.affine).affine
             if np.any(before):
                 shift = shift + np.broadcast_to(before, len(weight)) @ weight
                 has_shift = True
@@ -645,6 +685,7 @@ class _Reader:
             if is_number and not below and not np.any(before):
                 input_scale = shortest(float(scale))
             elif np.any(np.not_equal(scale, 1)):
+                self._make(weight.size)
                 weight = np.reshape(scale, (-1, 1)) * weight
         else:
             below = self._layers(signal)
@@ -687,13 +728,21 @@ class _Reader:
             raise _Refused("has transA=1: its first input has features by samples")
         if not isinstance(weight, np.ndarray):
             return self._linear(signal, weight)
-        weight = _times(weight.T if attributes.get("transB", 0) else weight, attributes, "alpha")
+        if attributes.get("transB", 0):
+            weight = weight.T
+        weight = self._times(weight, attributes.get("alpha", 1.0))
         if bias is not None:
             if not isinstance(bias, np.ndarray) or bias.size != math.prod(bias.shape[-1:]):
                 raise _Refused("adds something other than one constant for each unit")
             bias = np.broadcast_to(bias.reshape(-1), weight.shape[-1:])
-            bias = _times(bias, attributes, "beta")
+            bias = self._times(bias, attributes.get("beta", 1.0))
         return self._linear(signal, weight, bias)
+
+    def _times(self, array: Array, factor: float) -> Array:
+        if factor == 1:
+            return array
+        self._make(2 * array.size)
+        return (array.astype(np.float64) * factor).astype(array.dtype)
 
     def _matmul(self, operands: list[Any], attributes: Mapping[str, Any]) -> _Value:
         return self._linear(*operands)
@@ -717,6 +766,7 @@ class _Reader:
         if signal.shape == (1,):
             raise _Refused("is over a single unit")
         *below, last = self._layers(signal)
+        self._make(len(below))
         if last.activation.name != "identity":
             raise _Refused(f"takes the output of another activation, {last.activation.name}")
         layers = (*below, replace(last, activation=activations.get("softmax")))
@@ -741,7 +791,7 @@ class _Reader:
         (value,) = operands
         dtype = self._onnx.helper.tensor_dtype_to_np_dtype(attributes["to"])
         if isinstance(value, np.ndarray):
-            self._make(value.shape)
+            self._make(value.size)
             return value.astype(dtype)
         if isinstance(value, _Labels):
             return value
@@ -829,13 +879,13 @@ class _Reader:
 
     def _concat(self, operands: list[Any], attributes: Mapping[str, Any]) -> _Value:
         if all(isinstance(x, np.ndarray) for x in operands):
-            self._make((sum(x.size for x in operands),))
+            self._make(sum(x.size for x in operands))
             return np.concatenate(operands, axis=attributes["axis"])
         if len(operands) == 2 and all(isinstance(x, _Signal) for x in operands):
             first, second = operands
             if first.base is second.base and attributes["axis"] in (1, -1):
                 # scikit-learn writes a probability as two columns, 1 - p and p.
-                values = (x.base.values(PROBES, x.index) for x in operands)
+                values = (self._evaluated(x, PROBES) for x in operands)
                 if np.abs(sum(values) - 1).max() <= TOLERANCE:
                     return second  # type: ignore[no-any-return]
         raise _Refused("joins values")
@@ -844,7 +894,7 @@ class _Reader:
         value, indices = operands
         if isinstance(value, np.ndarray) and isinstance(indices, np.ndarray):
             rows = max(1, value.shape[attributes.get("axis", 0)])
-            self._make((indices.size * (value.size // rows),))
+            self._make(indices.size * (value.size // rows))
             return np.asarray(np.take(value, indices, axis=attributes.get("axis", 0)))
         if isinstance(value, np.ndarray) and isinstance(indices, _Labels):
             return self._labelled(value.reshape(-1).tolist())
@@ -929,11 +979,6 @@ def _is_uniform(array: Array, shape: tuple[int | None, ...]) -> bool:
     """Return whether a constant is one number for all units."""
     of_units = array.size > 0 and array.shape[-1:] == shape and array.size == array.shape[-1]
     return of_units and bool((array == array.flat[0]).all())
-
-
-def _times(array: Array, attributes: Mapping[str, Any], name: str) -> Array:
-    factor = attributes.get(name, 1.0)
-    return array if factor == 1 else (array.astype(np.float64) * factor).astype(array.dtype)
 
 
 def _size(shape: tuple[int | None, ...]) -> int | None:
