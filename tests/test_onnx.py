@@ -934,6 +934,46 @@ def test_nodes_that_name_the_same_again_and_again_are_refused(make, monkeypatch)
         from_onnx(model)
 
 
+def text_and_complex(g):
+    """Names of constants: text, numbers that would become Python's, and complex ones."""
+    g.constants.append(helper.make_tensor("text", TensorProto.STRING, [1], [b"ab"]))
+    g.constants.append(helper.make_tensor("complex", TensorProto.COMPLEX64, [1], [1j]))
+    return {
+        "text": "text", "complex": "complex", "number": g.constant(np.array([3]), "int64"),
+        "large": g.constant(np.array([10**6]), "int64"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "attributes", "doing"),
+    [
+        ("Add", ["text", "text"], {}, "takes"),
+        ("Mul", ["text", "large"], {}, "takes"),
+        ("Reshape", ["text", "number"], {}, "takes"),
+        ("Where", ["number", "text", "text"], {}, "takes"),
+        ("Add", ["complex", "complex"], {}, "takes"),
+        ("Cast", ["text"], {"to": TensorProto.FLOAT}, "takes"),
+        ("Cast", ["complex"], {"to": TensorProto.FLOAT}, "takes"),
+        ("Cast", ["large"], {"to": TensorProto.STRING}, "makes"),
+        ("Cast", ["large"], {"to": TensorProto.COMPLEX64}, "makes"),
+    ],
+)
+def test_nothing_is_computed_but_numbers(op, inputs, attributes, doing):
+    g = Graph(n_inputs=2)
+    named = text_and_complex(g)
+    value = g(op, *[named[name] for name in inputs], name="it", **attributes)
+    z = g("Add", g("MatMul", "input", np.ones((2, 2))), value, out="out")
+    with pytest.raises(ModelFileError, match=rf"\(node 'it'\) {doing} something other than numb"):
+        from_onnx(g.model(z, checked=False))
+
+
+def test_weights_in_bfloat16_may_be_cast():
+    g = Graph(n_inputs=2)
+    g.constants.append(helper.make_tensor("W", TensorProto.BFLOAT16, [2, 1], [1.0, 2.0]))
+    net = from_onnx(g.model(g("MatMul", "input", g("Cast", "W", to=TensorProto.FLOAT))))
+    np.testing.assert_array_equal(net.layers[0].weight, [[1.0], [2.0]])
+
+
 def comparisons(monkeypatch):
     """Return a list that grows with every comparison of values with the activations."""
     made = []

@@ -36,6 +36,11 @@ __all__ = ["from_onnx"]
 
 # What may have a constant of its own for each unit
 _BY_UNIT = ("Add", "Sub", "Mul", "Div")
+# Kinds of numbers, V being bfloat16 and the like. Text comes as Python objects, whose size has no
+# bound where they are added and multiplied.
+_NUMBERS = "biufV"
+# What may have constants that are none, such as names of classes
+_OF_LABELS = ("Gather", "Identity", "ai.onnx.ml.ArrayFeatureExtractor")
 # Nodes between two layers; the activations of exporters take up to a dozen.
 _MOST_STEPS = 64
 # Nodes of a model once its functions are written out
@@ -483,7 +488,6 @@ class _Reader:
         if result is None:
             try:
                 attributes = {a.name: self._attribute(a) for a in node.attribute}
-                self._spend(sum(x.nbytes for x in operands if isinstance(x, np.ndarray)))
                 result = self._result(self._op, operands, attributes)
             except _Refused as error:
                 result = _Refused(f"{label} {error}")
@@ -511,6 +515,10 @@ class _Reader:
         return self._array(value) if isinstance(value, self._onnx.TensorProto) else value
 
     def _result(self, op: str, operands: list[Any], attributes: dict[str, Any]) -> _Value:
+        arrays = [x for x in operands if isinstance(x, np.ndarray)]
+        self._spend(sum(x.nbytes for x in arrays))
+        if op not in _OF_LABELS and any(x.dtype.kind not in _NUMBERS for x in arrays):
+            raise _Refused("takes something other than numbers")
         if op in _SPECIAL:
             return _SPECIAL[op](self, operands, attributes)
         if op not in FUNCTIONS:
@@ -791,6 +799,8 @@ class _Reader:
         (value,) = operands
         dtype = self._onnx.helper.tensor_dtype_to_np_dtype(attributes["to"])
         if isinstance(value, np.ndarray):
+            if dtype.kind not in _NUMBERS:
+                raise _Refused("makes something other than numbers")
             self._make(value.size)
             return value.astype(dtype)
         if isinstance(value, _Labels):
