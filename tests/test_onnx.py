@@ -1024,36 +1024,119 @@ def test_endless_functions_of_one_number_are_refused_in_time():
     assert time.process_time() - began < 5
 
 
-def nested_functions(n, calls_itself=False):
+OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("com.example", 1)]
+
+
+def call(name, inputs, outputs, overload="", **attributes):
+    node = helper.make_node(name, inputs, outputs, domain="com.example", **attributes)
+    node.overload = overload
+    return node
+
+
+def function(name, nodes, inputs=("x",), outputs=("y",), **settings):
+    return helper.make_function("com.example", name, inputs, outputs, nodes, OPSETS, **settings)
+
+
+def nested_functions(n, n_calls=10, last=None):
     """Each calls the next one ten times, and the last is Relu."""
     made = []
     for i in range(n):
-        is_last = i + 1 == n
-        op, domain = ("Relu", "") if is_last else (f"f{i + 1}", "com.example")
-        if is_last and calls_itself:
-            op, domain = "f0", "com.example"
         nodes, name = [], "x"
-        for j in range(10):
-            nodes.append(helper.make_node(op, [name], [f"y{j}"], domain=domain))
-            name = f"y{j}"
-        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.example", 1)]
-        made.append(helper.make_function("com.example", f"f{i}", ["x"], [name], nodes, opsets))
+        for j in range(n_calls):
+            result = "y" if j + 1 == n_calls else f"y{j}"
+            nodes.append(call(f"f{i + 1}", [name], [result]))
+            name = result
+        made.append(function(f"f{i}", nodes))
+    return [*made, last or function(f"f{n}", [helper.make_node("Relu", ["x"], ["y"])])]
+
+
+def empty_functions():
+    """They double 2**40 times, and nothing is in the innermost."""
+    made = [function("f0", [call("f1", ["x"], []), helper.make_node("Relu", ["x"], ["y"])])]
+    for i in range(1, 40):
+        made.append(function(f"f{i}", [call(f"f{i + 1}", ["x"], [])] * 2, outputs=[]))
+    return [*made, function("f40", [], outputs=[])]
+
+
+def deep_functions():
+    """A chain of 110, the lower half of which is called first."""
+    made = nested_functions(110, 1)
+    made[0].node.insert(0, call("f60", ["x"], ["early"]))
     return made
 
 
+def overloads(n_calls=10):
+    """The same names throughout, with the smallest function last."""
+    made = [function("f0", [call("f0", ["x"], ["y"], "7")])]
+    for i in range(7, 0, -1):
+        name, nodes = "x", []
+        for j in range(n_calls):
+            result = "y" if j + 1 == n_calls else f"y{j}"
+            nodes.append(call("f0", [name], [result], str(i - 1 or "end")))
+            name = result
+        made.append(function("f0", nodes, overload=str(i)))
+    return [*made, function("f0", [helper.make_node("Relu", ["x"], ["y"])], overload="end")]
+
+
+def referring(by_default=False):
+    """A constant of the call, or of the function, that each of a thousand nodes refers to."""
+    tensor = numpy_helper.from_array(np.zeros(30_000, np.float32))
+    nodes = []
+    for i in range(1000):
+        node = helper.make_node("Constant", [], [f"c{i}"])
+        node.attribute.add(name="value", ref_attr_name="value", type=onnx.AttributeProto.TENSOR)
+        nodes.append(node)
+    nodes.append(helper.make_node("Relu", ["x"], ["y"]))
+    if by_default:
+        defaults = [helper.make_attribute("value", tensor)]
+        return [function("f0", nodes, attribute_protos=defaults)]
+    inner = function("f1", nodes, attributes=["value"])
+    return [function("f0", [call("f1", ["x"], ["y"], value=tensor)]), inner]
+
+
+def described():
+    """A long text that comes with every call."""
+    last = function("f3", [helper.make_node("Relu", ["x"], ["y"])], doc_string="x" * 100_000)
+    return nested_functions(3, last=last)
+
+
 @pytest.mark.parametrize(
-    ("n", "calls_itself", "message"),
+    ("functions", "message"),
     [
-        (12, False, "more than 100,000 nodes"),
-        (3, True, "function f0 calls itself|must not be recursive"),
+        (nested_functions(11), "its functions, written out, make it too large"),
+        (empty_functions(), "its functions, written out, make it too large"),
+        (overloads(), "its functions, written out, make it too large"),
+        (referring(), "its functions, written out, make it too large"),
+        (referring(by_default=True), "its functions, written out, make it too large"),
+        (described(), "its functions, written out, make it too large"),
+        (nested_functions(2, last=function("f2", [call("f0", ["x"], ["y"])])),
+         "function com.example::f0 calls itself|must not be recursive"),
+        (nested_functions(110, 1), "nested more than 100 deep|depth exceeds limit"),
+        (deep_functions(), "nested more than 100 deep|depth exceeds limit"),
     ],
-)
-def test_functions_that_explode_are_refused(n, calls_itself, message):
+    ids=["calls", "empty", "overloads", "references", "defaults", "text", "recursion",
+         "depth", "half first"],
+)  # fmt: skip
+@pytest.mark.parametrize("is_checked", [True, False], ids=["", "by fastgd alone"])
+def test_functions_that_explode_are_refused(functions, message, is_checked, monkeypatch):
+    if not is_checked:
+        # As with versions of onnx that find neither depth nor recursion
+        monkeypatch.setattr(onnx.checker, "check_model", lambda model: None)
     g = Graph(n_inputs=2)
     z = g("f0", g("MatMul", "input", np.ones((2, 2))), domain="com.example", out="out")
-    model = g.model(z, checked=False, functions=nested_functions(n, calls_itself))
+    model = g.model(z, checked=False, functions=functions, ir_version=10)
     with pytest.raises(ModelFileError, match=message):
         from_onnx(model)
+
+
+@pytest.mark.parametrize(
+    "functions", [nested_functions(3, 3), overloads(1)[::-1]], ids=["", "overloads"]
+)
+def test_functions_in_functions_are_read(functions):
+    g = Graph(n_inputs=2)
+    z = g("f0", g("MatMul", "input", np.ones((2, 2))), domain="com.example", out="out")
+    net = from_onnx(g.model(z, functions=functions, ir_version=10))
+    assert [layer.activation.name for layer in net.layers] == ["relu"]
 
 
 def test_metadata_of_others_that_are_not_finite_stay_text(written, tmp_path):

@@ -43,8 +43,10 @@ _NUMBERS = "biufV"
 _OF_LABELS = ("Gather", "Identity", "ai.onnx.ml.ArrayFeatureExtractor")
 # Nodes between two layers; the activations of exporters take up to a dozen.
 _MOST_STEPS = 64
-# Nodes of a model once its functions are written out
-_MOST_NODES = 100_000
+# What a node takes in memory beside its bytes, so that functions add some 100,000 at most
+_NODE = 640
+# Functions within functions; those of exporters take up to a dozen, and later onnx allows so many.
+_MOST_NESTED = 100
 # What may be computed to read a model, in bytes: so much, and so much for each number it holds.
 _WORK = 1 << 26
 _WORK_PER_NUMBER = 64
@@ -187,6 +189,8 @@ def _parsed(onnx: Any, content: Any, path: Path | None) -> Any:
 
             _check_expansion(model)
             model = onnx.inliner.inline_local_functions(model)
+            # Those of other versions of the operators are left, and are no part of the graph.
+            del model.functions[:]
         _check_text(model)
     except DecodeError as error:
         raise ModelFileError("it is no ONNX model, or damaged or truncated") from error
@@ -215,28 +219,71 @@ def _check_text(model: Any) -> None:
         raise ModelFileError("it has names or metadata that are not UTF-8")
 
 
+class _Expansion(NamedTuple):
+    """What nodes become when functions are written out.
+
+    Attributes
+    ----------
+    n_bytes : what they take
+    n_references : attributes that will be those of the call, whatever their size
+    depth : functions within functions
+    """
+
+    n_bytes: int = 0
+    n_references: int = 0
+    depth: int = 0
+
+
+def _function_id(domain: str, name: str, overload: str) -> str:
+    """Return what onnx finds functions by, in which parts may hold the separator as well."""
+    return "::".join(["" if domain == "ai.onnx" else domain, name, *([overload] * bool(overload))])
+
+
 def _check_expansion(model: Any) -> None:
     """Refuse functions that call themselves, or each other so often that the model explodes."""
-    functions = {(one.domain, one.name): one for one in model.functions}
-    sizes: dict[tuple[str, str], int] = {}
+    functions = {_function_id(x.domain, x.name, x.overload): x for x in model.functions}
+    known: dict[str, _Expansion] = {}
 
-    def size(nodes: Any, above: tuple[tuple[str, str], ...]) -> int:
-        total = 0
+    def of_function(name: str, above: tuple[str, ...]) -> _Expansion:
+        if name not in functions:
+            return _Expansion()
+        if name in above:
+            raise ModelFileError(f"its function {name} calls itself")
+        if len(above) + (known[name].depth if name in known else 1) > _MOST_NESTED:
+            raise ModelFileError(f"its functions are nested more than {_MOST_NESTED} deep")
+        if name not in known:
+            one = functions[name]
+            inner = of_nodes(one.node, (*above, name))
+            # A call copies all of the function, also what is no node.
+            beside = one.ByteSize() - sum(node.ByteSize() for node in one.node)
+            defaults = sum(attribute.ByteSize() for attribute in one.attribute_proto)
+            beside += inner.n_references * defaults
+            known[name] = _Expansion(inner.n_bytes + beside, inner.n_references, inner.depth + 1)
+        return known[name]
+
+    def of_nodes(nodes: Any, above: tuple[str, ...]) -> _Expansion:
+        n_bytes = n_references = depth = 0
         for node in nodes:
-            key = node.domain, node.op_type
-            if key in above:
-                raise ModelFileError(f"its function {key[1]} calls itself")
-            if key in functions and key not in sizes:
-                sizes[key] = size(functions[key].node, (*above, key))
-            total += sizes.get(key, 1)
-            for attribute in node.attribute:
-                for graph in (attribute.g, *attribute.graphs):
-                    total += size(graph.node, above)
-            if total > _MOST_NODES:
-                raise ModelFileError(f"it has more than {_MOST_NODES:,} nodes, functions included")
-        return total
+            called = of_function(_function_id(node.domain, node.op_type, node.overload), above)
+            graphs = [
+                of_nodes(graph.node, above)
+                for attribute in node.attribute
+                for graph in (attribute.g, *attribute.graphs)
+            ]
+            own = _NODE + node.ByteSize() + sum(one.n_bytes for one in graphs)
+            passed = sum(bool(attribute.ref_attr_name) for attribute in node.attribute)
+            passed += sum(one.n_references for one in graphs)
+            # Each reference within the function becomes an attribute of this call.
+            n_bytes += own * (1 + called.n_references) + called.n_bytes
+            n_references += passed * (1 + called.n_references)
+            depth = max(depth, called.depth, *(one.depth for one in graphs))
+        return _Expansion(n_bytes, n_references, depth)
 
-    size(model.graph.node, ())
+    once = sum(_NODE + node.ByteSize() for node in model.graph.node) + sum(
+        _NODE * len(one.node) + one.ByteSize() for one in functions.values()
+    )
+    if of_nodes(model.graph.node, ()).n_bytes > once + _WORK:
+        raise ModelFileError("its functions, written out, make it too large")
 
 
 def _check_place(onnx: Any, tensor: Any) -> None:
