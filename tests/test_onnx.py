@@ -934,6 +934,45 @@ def test_nodes_that_name_the_same_again_and_again_are_refused(make, monkeypatch)
         from_onnx(model)
 
 
+def test_values_of_more_axes_than_numpy_has_are_refused_before_they_are_counted():
+    g = Graph(n_inputs=(2**40,) * 100)
+    model = g.model(g("MatMul", g("Flatten", "input"), np.ones((2, 2)), out="out"), checked=False)
+    with pytest.raises(ModelFileError, match="its input input has 101 axes"):
+        from_onnx(model)
+    g = Graph(n_inputs=2)
+    target = np.full(65, 2**40)
+    z = g("MatMul", g("Reshape", "input", target, name="it"), np.ones((2, 2)), out="out")
+    with pytest.raises(ModelFileError, match=r"Reshape \(node 'it'\) makes 65 axes$"):
+        from_onnx(g.model(z, checked=False))
+
+
+def test_refusals_are_short():
+    """Nodes of a few bytes may each be told with much of the file."""
+    g = Graph(n_inputs=2)
+    z = g("HardSwish", g("MatMul", "input", np.ones((2, 2))), name="n" * 10_000)
+    with pytest.raises(ModelFileError, match=r"HardSwish \(node 'nnn") as caught:
+        from_onnx(g.model(z))
+    assert len(str(caught.value)) < 600
+    g = Graph(n_inputs=2)
+    g("Split", "input", n_outputs=2000, axis=1)
+    model = g.model(g("MatMul", "input", np.ones((2, 2)), out="out"), checked=False)
+    model.graph.node[0].name = ""
+    tracemalloc.start()
+    try:
+        assert from_onnx(model.SerializeToString()).n_outputs == 2
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_outputs_beside_the_first_are_refused():
+    g = Graph(n_inputs=2)
+    g("Split", g("MatMul", "input", np.ones((2, 2))), name="it", n_outputs=2, axis=1)
+    model = g.model(g("Relu", "it_output_1"), checked=False)
+    with pytest.raises(ModelFileError, match=r"Split \(node 'it'\) has more than one output"):
+        from_onnx(model)
+
+
 def text_and_complex(g):
     """Names of constants: text, numbers that would become Python's, and complex ones."""
     g.constants.append(helper.make_tensor("text", TensorProto.STRING, [1], [b"ab"]))

@@ -52,6 +52,11 @@ _WORK = 1 << 26
 _WORK_PER_NUMBER = 64
 # A comparison with all activations takes about as long as so many functions of the probes.
 _COMPARISON = 10
+# Axes of a value, as in NumPy
+_MOST_AXES = 64
+# Of each node at most so much is kept to be told, in characters.
+_LONGEST_LABEL = 200
+_LONGEST_REFUSAL = 500
 # Up to here the activation is told which was meant, such as gelu where it was computed by tanh.
 _NEAR_MISS = 0.01
 
@@ -340,6 +345,9 @@ class _Refused(Exception):
     """What makes a value none of a dense network; it is told if the network needs the value."""
 
 
+_ABSENT = _Refused("is absent")
+
+
 @dataclass(frozen=True)
 class _Layer:
     weight: Array  # (fan_in, units)
@@ -522,29 +530,36 @@ class _Reader:
                 dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
                 for dim in kind.shape.dim
             )[1:]
+            if len(shape) >= _MOST_AXES:
+                raise ModelFileError(f"its input {value.name} has {len(shape) + 1:,} axes")
             if not kind.shape.dim or not shape:
                 raise ModelFileError(f"its input {value.name} has no axis of features")
         self._values[value.name] = _Signal(_Base(()), shape)
 
     def _read(self, node: Any) -> None:
         self._node = node
-        label = self._label
-        operands = [self._values.get(name, _Refused(f"{label} needs {name}, which is not there"))
-                    for name in node.input]  # fmt: skip
+        operands = [self._values.get(name, _ABSENT) for name in node.input]
         result: _Value = next((x for x in operands if isinstance(x, _Refused)), None)
-        if result is None:
+        if result is _ABSENT:
+            absent = next(name for name in node.input if name not in self._values)
+            result = self._refused(f"needs {absent}, which is absent")
+        elif result is None:
             try:
                 attributes = {a.name: self._attribute(a) for a in node.attribute}
                 result = self._result(self._op, operands, attributes)
             except _Refused as error:
-                result = _Refused(f"{label} {error}")
+                result = self._refused(str(error))
             except (TypeError, ValueError, LookupError, OverflowError) as error:
-                result = _Refused(f"{label} is not understood: {error}")
-        for i, name in enumerate(node.output):
-            if name:
-                self._values[name] = (
-                    result if i == 0 else _Refused(f"{label} has a second output, {name}")
-                )
+                result = self._refused(f"is not understood: {error}")
+        first, *others = node.output or ("",)
+        if others:
+            second = self._refused("has more than one output, of which the first alone is read")
+            self._values.update((name, second) for name in others if name)
+        if first:
+            self._values[first] = result
+
+    def _refused(self, reason: str) -> _Refused:
+        return _Refused(f"{self._label} {reason}"[:_LONGEST_REFUSAL])
 
     @property
     def _op(self) -> str:
@@ -555,7 +570,8 @@ class _Reader:
     @property
     def _label(self) -> str:
         node = self._node
-        return f"{self._op} (node {node.name or ', '.join(node.output)!r})"
+        name = node.name or ", ".join(node.output[:3])
+        return f"{self._op[:_LONGEST_LABEL]} (node {name[:_LONGEST_LABEL]!r})"
 
     def _attribute(self, attribute: Any) -> Any:
         value = self._onnx.helper.get_attribute_value(attribute)
@@ -894,6 +910,8 @@ class _Reader:
         value, target = operands
         if not isinstance(target, np.ndarray):
             raise _Refused("has a shape that is not constant")
+        if target.size > _MOST_AXES:
+            raise _Refused(f"makes {target.size:,} axes")
         if isinstance(value, np.ndarray):
             return value.reshape(target)
         if not isinstance(value, _Signal):
