@@ -830,6 +830,77 @@ def test_second_files_elsewhere_are_not_read(written, tmp_path):
         from_onnx(folder / "model.onnx")
 
 
+def in_second_files(written, folder, *entries):
+    """Write the model with a tensor for each of the entries, and return the path."""
+    folder.mkdir(exist_ok=True)
+    model = onnx.load(written)
+    for i, one in enumerate(entries):
+        tensor = model.graph.initializer.add(name=f"t{i}", data_type=TensorProto.UINT8, dims=[1000])
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in one.items():
+            tensor.external_data.add(key=key, value=str(value))
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    return folder / "model.onnx"
+
+
+PART = {"location": "data", "length": 1000}
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [PART, PART, PART],
+        [PART, PART | {"location": "linked"}, PART],
+        [{"location": "data", "offset": 1000}, {"location": "data"}],
+        [PART | {"offset": 1000}, PART | {"length": 0}],
+    ],
+    ids=["the same", "two names", "no length", "length of 0"],
+)
+def test_bytes_of_second_files_are_taken_once(entries, written, tmp_path):
+    path = in_second_files(written, tmp_path / "inner", *entries)
+    (path.parent / "data").write_bytes(bytes(2000))
+    message = r"tensors take [23],000 bytes of files that have 2,000"
+    if any(one["location"] == "linked" for one in entries):
+        os.link(path.parent / "data", path.parent / "linked")
+        message += "|multiple hard links"
+    with pytest.raises(ModelFileError, match=message):
+        from_onnx(path)
+
+
+def test_parts_of_second_files_are_read(written, tmp_path):
+    entries = PART, PART | {"offset": 1000}, PART | {"location": "other"}
+    path = in_second_files(written, tmp_path / "inner", *entries)
+    (path.parent / "data").write_bytes(bytes(2000))
+    (path.parent / "other").write_bytes(bytes(1000))
+    assert_same(from_onnx(path), from_onnx(written))
+
+
+def test_a_model_is_not_its_own_second_file(written, tmp_path):
+    path = in_second_files(written, tmp_path / "inner", PART | {"location": "model.onnx"})
+    with pytest.raises(ModelFileError, match="'t0' is said to be the model's own file"):
+        from_onnx(path)
+
+
+def test_files_that_claim_terabytes_are_refused(written, tmp_path, monkeypatch):
+    path = in_second_files(written, tmp_path / "inner", PART)
+    (path.parent / "data").write_bytes(bytes(1000))
+
+    def too_large(*arguments):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(onnx, "load_external_data_for_model", too_large)
+        with pytest.raises(ModelFileError, match="takes more memory than there is"):
+            from_onnx(path)
+    with path.open("r+b") as file:
+        try:
+            file.truncate(2**43)
+        except OSError:
+            pytest.skip("this file system has no such files")
+    with pytest.raises(ModelFileError, match="has 8,796,093,022,208 bytes, and no ONNX file more"):
+        from_onnx(path)
+
+
 # ---- the page --------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -43,6 +43,8 @@ _NUMBERS = "biufV"
 _OF_LABELS = ("Gather", "Identity", "ai.onnx.ml.ArrayFeatureExtractor")
 # Nodes between two layers; the activations of exporters take up to a dozen.
 _MOST_STEPS = 64
+# What protobuf holds; larger models have their weights in a second file.
+_LARGEST_FILE = 2**31 - 1
 # What a node takes in memory beside its bytes, so that functions add some 100,000 at most
 _NODE = 640
 # Functions within functions; those of exporters take up to a dozen, and later onnx allows so many.
@@ -139,7 +141,11 @@ def from_onnx(
         path = Path(model)
         if path.exists() and not path.is_file():
             raise ModelFileError(f"{path} is not a regular file")
-        content: Any = path.read_bytes()
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > _LARGEST_FILE:
+                raise ModelFileError(f"{path} has {size:,} bytes, and no ONNX file more than 2 GiB")
+            content: Any = file.read()
     elif isinstance(model, bytes | onnx.ModelProto):
         path, content = None, model
     else:
@@ -184,10 +190,9 @@ def _parsed(onnx: Any, content: Any, path: Path | None) -> Any:
 
     try:
         model = onnx.load_model_from_string(content) if isinstance(content, bytes) else content
-        if path is not None:
-            onnx.load_external_data_for_model(model, str(path.parent))
-        for tensor in model.graph.initializer:
-            _check_place(onnx, tensor)
+        if path is None:
+            for tensor in model.graph.initializer:
+                _check_place(onnx, tensor)
         onnx.checker.check_model(model if path is None else str(path))
         if model.functions:
             import onnx.inliner
@@ -197,15 +202,20 @@ def _parsed(onnx: Any, content: Any, path: Path | None) -> Any:
             # Those of other versions of the operators are left, and are no part of the graph.
             del model.functions[:]
         _check_text(model)
+        if path is not None:
+            _check_second_files(onnx, model, path)
+            onnx.load_external_data_for_model(model, str(path.parent))
     except DecodeError as error:
         raise ModelFileError("it is no ONNX model, or damaged or truncated") from error
     except ModelFileError:
         raise
     # What the checker finds, names of files that lead elsewhere, tensors shorter than they claim
-    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+    except (onnx.checker.ValidationError, TypeError, ValueError, RuntimeError) as error:
         raise ModelFileError(f"it is damaged, or no model that onnx knows: {error}") from error
     except OSError as error:
         raise ModelFileError(f"its weights are in a second file: {error}") from error
+    except MemoryError as error:
+        raise ModelFileError("it takes more memory than there is") from error
     return model
 
 
@@ -289,6 +299,39 @@ def _check_expansion(model: Any) -> None:
     )
     if of_nodes(model.graph.node, ()).n_bytes > once + _WORK:
         raise ModelFileError("its functions, written out, make it too large")
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
+
+
+def _check_second_files(onnx: Any, model: Any, path: Path) -> None:
+    """Refuse tensors that together take more bytes than their files have, again and again."""
+    own = path.stat()
+    sizes: dict[tuple[int, int], int] = {}
+    taken = 0
+    for tensor in _tensors(model.graph):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        status = (path.parent / entries.get("location", "")).stat()
+        if os.path.samestat(status, own):
+            raise ModelFileError(f"its tensor {tensor.name!r} is said to be the model's own file")
+        sizes[status.st_dev, status.st_ino] = status.st_size
+        length = int(entries.get("length") or 0)
+        # To older versions of onnx these mean all that follows.
+        if length <= 0:
+            length = max(0, status.st_size - int(entries.get("offset") or 0))
+        taken += length
+    if taken > sum(sizes.values()):
+        raise ModelFileError(
+            f"its tensors take {taken:,} bytes of files that have {sum(sizes.values()):,}"
+        )
 
 
 def _check_place(onnx: Any, tensor: Any) -> None:
