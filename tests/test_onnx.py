@@ -1005,6 +1005,54 @@ def test_nodes_that_name_the_same_again_and_again_are_refused(make, monkeypatch)
         from_onnx(model)
 
 
+def test_slice_without_axes():
+    g = Graph(n_inputs=2)
+    start, end, step = (g.constant(np.array([n]), "int64") for n in (3, -(2**63), -2))
+    b = g("Slice", g.constant(np.arange(4.0)), start, end, "", step)
+    net = from_onnx(g.model(g("Add", g("MatMul", "input", np.ones((2, 2))), b)))
+    np.testing.assert_array_equal(net.layers[0].bias, [3.0, 1.0])
+
+
+def _minus_of_booleans(g, z):
+    return g("Neg", g("Greater", z, 0.0), name="it")
+
+
+NOT_UNDERSTOOD = {
+    "Squeeze": (lambda g, z: g("Squeeze", np.ones((1, 2)), z, name="it"), "not constant"),
+    "Unsqueeze": (lambda g, z: g("Unsqueeze", np.ones(2), z, name="it"), "not constant"),
+    "Slice": (lambda g, z: g("Slice", np.ones(3), z, z, name="it"), "not constant"),
+    "step of 0": (lambda g, z: g("Slice", np.ones(3), *[np.array([n]) for n in (0, 2, 0, 0)],
+                                 name="it"), "is not understood"),
+    "minus of booleans": (_minus_of_booleans, "output is not understood: .* boolean"),
+    "power": (lambda g, z: g("Pow", np.array(3), np.array(-1), name="it"), "is not understood"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOT_UNDERSTOOD)
+def test_operands_that_do_not_fit_are_refused(name):
+    make, message = NOT_UNDERSTOOD[name]
+    g = Graph(n_inputs=2)
+    value = make(g, g("MatMul", "input", np.ones((2, 2))))
+    with pytest.raises(ModelFileError, match=message):
+        from_onnx(g.model(value, checked=False))
+
+
+@pytest.mark.parametrize("error", [MemoryError, ZeroDivisionError, OverflowError, AttributeError])
+def test_operators_that_fail_are_refused(error, monkeypatch):
+    """Objects of Python are not computed with, but memory may be scarce."""
+
+    def failing(x):
+        raise error
+
+    monkeypatch.setitem(_onnx_reader.FUNCTIONS, "Tanh", failing)
+    for n_nodes in (1, 2):
+        g = Graph(n_inputs=2)
+        z = g("Tanh", g("MatMul", "input", np.ones((2, 2))))
+        z = g("MatMul", z, np.ones((2, 2))) if n_nodes == 2 else z
+        with pytest.raises(ModelFileError, match="is not understood"):
+            from_onnx(g.model(z))
+
+
 def test_values_of_more_axes_than_numpy_has_are_refused_before_they_are_counted():
     g = Graph(n_inputs=(2**40,) * 100)
     model = g.model(g("MatMul", g("Flatten", "input"), np.ones((2, 2)), out="out"), checked=False)

@@ -389,6 +389,10 @@ class _Refused(Exception):
 
 
 _ABSENT = _Refused("is absent")
+# What operands and attributes that do not fit each other may raise
+_MISFITS = (
+    TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -507,8 +511,9 @@ class _Reader:
             names = [output]
         else:
             # Two names of one value are one output.
-            names = list({id(self._values[x.name]): x.name for x in graph.output}.values())
-        found = {name: self._finished(self._values[name]) for name in names}
+            values = {x.name: self._values.get(x.name, _ABSENT) for x in graph.output}
+            names = list({id(value): name for name, value in values.items()}.values())
+        found = {name: self._finished(self._values.get(name, _ABSENT)) for name in names}
         labels = [name for name, one in found.items() if isinstance(one, _Labels)]
         refused = [one for one in found.values() if isinstance(one, _Refused)]
         networks = {
@@ -592,7 +597,7 @@ class _Reader:
                 result = self._result(self._op, operands, attributes)
             except _Refused as error:
                 result = self._refused(str(error))
-            except (TypeError, ValueError, LookupError, OverflowError) as error:
+            except _MISFITS as error:
                 result = self._refused(f"is not understood: {error}")
         first, *others = node.output or ("",)
         if others:
@@ -819,6 +824,8 @@ class _Reader:
             return _Finished((), 1.0)
         except _Refused as error:
             return _Refused(f"the output {error}")
+        except _MISFITS as error:
+            return _Refused(f"the output is not understood: {error}")
 
     @staticmethod
     def _must_be_open(value: _Value) -> None:
@@ -826,6 +833,11 @@ class _Reader:
             raise _Refused("computes something from the probabilities of a softmax")
         if isinstance(value, _Labels):
             raise _Refused("computes something from labels")
+
+    @staticmethod
+    def _must_be_constant(*operands: _Value) -> None:
+        if not all(x is None or isinstance(x, np.ndarray) for x in operands):
+            raise _Refused("takes axes or places that are not constant")
 
     def _units(self, value: _Value) -> _Signal:
         """Return a value that has one axis, of features or units."""
@@ -974,6 +986,7 @@ class _Reader:
 
     def _squeeze(self, operands: list[Any], attributes: Mapping[str, Any]) -> _Value:
         value, axes = (*operands, None)[:2]
+        self._must_be_constant(axes)
         axes = attributes.get("axes", None if axes is None else axes.tolist())
         if isinstance(value, np.ndarray):
             return np.squeeze(value, None if axes is None else tuple(axes))
@@ -985,6 +998,7 @@ class _Reader:
 
     def _unsqueeze(self, operands: list[Any], attributes: Mapping[str, Any]) -> _Value:
         value, axes = (*operands, None)[:2]
+        self._must_be_constant(axes)
         if not isinstance(value, np.ndarray):
             raise _Refused("adds an axis")
         return np.expand_dims(value, tuple(attributes["axes"] if axes is None else axes.tolist()))
@@ -1022,8 +1036,9 @@ class _Reader:
         value, *rest = operands
         if not isinstance(value, np.ndarray) or value.ndim != 1 or len(rest) < 2:
             raise _Refused("selects some of the values")
-        start, end, *more = (int(x.item()) for x in rest)
-        return value[start : end : more[1] if len(more) > 1 else 1]
+        self._must_be_constant(*rest)
+        start, end, *more = (None if x is None else int(x.item()) for x in rest)
+        return value[start : end : more[1] if len(more) > 1 else None]
 
     def _arg_max(self, operands: list[Any], attributes: Mapping[str, Any]) -> _Value:
         if isinstance(operands[0], _Signal | _Finished):
