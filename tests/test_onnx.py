@@ -537,6 +537,20 @@ def test_classifiers_of_scikit_learn(n_classes, output, labels, zipmap):
     assert net.metadata == {"classes": list(labels[:n_classes])}
 
 
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [(TensorProto.COMPLEX64, [1j, 2j]), (TensorProto.FLOAT, [1.0, np.nan])],
+    ids=["complex", "not finite"],
+)
+def test_classes_that_no_model_file_could_hold_are_refused(kind, labels):
+    g = Graph()
+    g.constants.append(helper.make_tensor("classes", kind, [2], labels))
+    z = g("MatMul", "input", np.ones((4, 2)), out="out")
+    g("ArrayFeatureExtractor", "classes", g("ArgMax", z, axis=1), domain="ai.onnx.ml")
+    with pytest.raises(ModelFileError, match="its classes are neither text nor numbers"):
+        from_onnx(g.model("out"))
+
+
 def test_an_output_without_its_axis():
     (W, b), (V, c) = weights(4, 3, 1)
     for op, argument in (("Squeeze", -1), ("Reshape", -1)):

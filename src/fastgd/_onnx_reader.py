@@ -23,7 +23,7 @@ from ._onnx_writer import LOSS_KEY, PRODUCER, import_onnx
 from ._pairing import LOSSES, canonical_output, check_pairing
 from ._validate import Array
 from .activations import Activation
-from .io import from_json, loss_of, shown
+from .io import from_json, json_copy, loss_of, shown
 from .layers import Dense
 from .losses import CustomLoss, Loss, kind_of
 from .network import Network
@@ -345,8 +345,11 @@ def _metadata(model: Any, classes: list[Any] | None) -> dict[str, Any]:
     found.pop(LOSS_KEY, None)
     if model.producer_name == PRODUCER:
         found = {key: _json_or_text(value) for key, value in found.items()}
-    if classes is not None:
-        found.setdefault("classes", classes)
+    if classes is not None and "classes" not in found:
+        try:
+            found |= json_copy({"classes": classes})
+        except (TypeError, ValueError) as error:
+            raise ModelFileError(f"its classes are neither text nor numbers: {error}") from error
     return found
 
 
