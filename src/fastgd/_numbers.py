@@ -93,16 +93,23 @@ def _normal(dtype: np.dtype[Any]) -> tuple[float, float]:
     return float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
 
 
+# In sums beside what they are factors of, a denormal is as good as the zero that it counts as.
+_AS_GOOD_AS_ZERO = frozenset(
+    {"momentum", "dampening", "beta1", "beta2", "weight_decay", "l1", "l2"}
+)
+
+
 def held(owner: str, settings: Mapping[str, Any], dtype: np.dtype[Any]) -> None:
     """Refuse numbers that would be others in a dtype, or turn off what they are for.
 
     Denormals count as zero in the kernels, and what is beyond the range is infinite there. Zero
     itself passes: whether it makes sense was asked when the settings were made.
     """
-    least, most = _normal(dtype)
+    normal, most = _normal(dtype)
     for name, value in settings.items():
+        least = 0.0 if name in _AS_GOOD_AS_ZERO else normal
         if isinstance(value, float) and value != 0 and not least <= abs(value) <= most:
             raise ValueError(
                 f"{owner}: {name}={value!r} is too {'small' if abs(value) < least else 'large'} "
-                f"for {dtype}, whose normal numbers go from {least:.3g} to {most:.3g}"
+                f"for {dtype}, whose normal numbers go from {normal:.3g} to {most:.3g}"
             )
