@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -247,6 +248,58 @@ def test_a_fit_that_ends_after_an_optimizer_of_another_kind_keeps_its_steps():
         net.fit(X, Y, 3, 10, callbacks=[Change()], verbose=0)
     assert (net.step, net.n_inputs) == (0, 3)
     assert (net.predict(X) != network().predict(X)).any()
+
+
+def test_steps_before_an_error_of_a_signal_handler_are_kept():
+    """Also if it comes within the first native call, so that `fit` saw no step end."""
+
+    def handler(*args):
+        raise TimeoutError
+
+    wide = [fastgd.Dense(700, "tanh"), fastgd.Dense(700, "tanh"), fastgd.Dense(1)]
+    net = fastgd.Network(wide, "squared_error", fastgd.SGD(1e-3))
+    samples = np.ones((100_000, 3), np.float32)
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(TimeoutError):
+            net.fit(samples, samples[:, :1], 10**6, 64, verbose=0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert net.step > 0
+    assert net.history is not None
+
+
+def test_a_refused_step_leaves_the_fit_of_another_thread_alone():
+    """It is refused though it began before the fit, which has built the network since."""
+    asked, fitting = threading.Event(), threading.Event()
+    refused = []
+
+    def lr(step):
+        if threading.current_thread() is stepping:
+            asked.set()
+            fitting.wait(60)
+        return 0.1
+
+    def step():
+        try:
+            net.train_step(X, Y)
+        except RuntimeError as error:
+            refused.append(error)
+
+    class Waits(fastgd.Callback):
+        def on_fit_begin(self):
+            fitting.set()
+            stepping.join(60)
+
+    net = fastgd.Network([fastgd.Dense(1)], "squared_error", fastgd.SGD(lr))
+    stepping = threading.Thread(target=step)
+    stepping.start()
+    asked.wait(60)
+    history = net.fit(X, Y, 2, 10, callbacks=[Waits()], verbose=0)
+    assert len(refused) == 1
+    assert (net.step, net.history) == (8, history)
 
 
 # ---- EarlyStopping --------------------------------------------------------------------------

@@ -812,7 +812,7 @@ cdef class Engine:
         if self.in_step:
             raise RuntimeError("the network is in the middle of a step: a custom loss, or the "
                                "handler of a signal that comes then, must not train, predict, "
-                               "evaluate or set weights of the network")
+                               "evaluate, set weights or change the optimizer of the network")
         return 0
 
     cdef int let_handlers_run(self) except -1:
@@ -1017,13 +1017,13 @@ cdef class Engine:
                         k.net_train(&self.net, &data.c, order, first, n - first,
                                     self.batch_size, chunk, &rates[0 if fixed else total], threads,
                                     SLICE_SECONDS, &progress)
+                total += progress.n_steps - done
+                self.n_run += progress.n_steps - done
+                done = progress.n_steps
                 if progress.outcome != k.FGD_TRAINED:
                     # A step that met a weight counts as done, one that met a loss does not.
                     at = progress.n_steps - (progress.outcome == k.FGD_WEIGHT_NOT_FINITE)
                     raise self.failure(progress.outcome, epoch, epoch * n_steps + at)
-                total += progress.n_steps - done
-                self.n_run += progress.n_steps - done
-                done = progress.n_steps
                 if on_batch is not None:
                     self.lock.call(on_batch, (total - 1, progress.last_loss))
                 if k.seconds_now() - polled > SLICE_SECONDS / 2:

@@ -59,12 +59,12 @@ def boolean(name: str, value: object) -> bool:
 
 def as_array(name: str, value: object) -> np.ndarray[Any, Any]:
     """Return an array, without a copy of one, but not of ragged lists and of what is masked."""
-    if _is_masked(value):
-        raise ValueError(f"{name} has masked elements; fill them first")
     try:
-        return np.asarray(value)
+        if not _is_masked(value):
+            return np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{name} cannot be read as an array: {error}") from error
+    raise ValueError(f"{name} has masked elements; fill them first")
 
 
 def _is_masked(value: object) -> bool:
@@ -85,6 +85,19 @@ def reals(name: str, value: object, dtype: Any = np.float64) -> np.ndarray[Any, 
         given = f"an array of {array.dtype}" if array.ndim else repr(value)
         raise TypeError(f"{name} must be real numbers, not {given}")
     return array.astype(dtype, copy=False)
+
+
+def one(name: str, value: object) -> float:
+    """Return the number that a caller's function gave, also as an array of a single element."""
+    if isinstance(value, Real):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf  # of whichever sign: no caller takes it
+    array = reals(name, value)
+    if array.size != 1:
+        raise ValueError(f"{name} must be one number, not an array of shape {array.shape}")
+    return float(array.item())
 
 
 @lru_cache

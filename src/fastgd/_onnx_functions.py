@@ -6,7 +6,6 @@ A function is known by its values at some thousand places; how it was written do
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from functools import lru_cache, reduce
 from typing import Any
@@ -130,8 +129,8 @@ def _candidates(found: Array) -> list[Activation]:
         if name not in ("softmax", "leaky_relu", "elu")
     ]
     slope, depth = -at[-1.0], -at[-1e6]
-    # Zero is relu's, and denormals count as zero.
-    least = sys.float_info.min
+    # Zero is relu's, and so are the slopes that float32 cannot hold, whatever the model's dtype.
+    least = float(np.finfo(np.float32).tiny)
     if math.isfinite(slope) and slope >= least:
         candidates.append(activations.LeakyReLU(shortest(slope)))
     if math.isfinite(depth) and depth >= least:

@@ -347,7 +347,7 @@ def _metadata(model: Any, classes: list[Any] | None) -> dict[str, Any]:
         found = {key: _json_or_text(value) for key, value in found.items()}
     if classes is not None and "classes" not in found:
         try:
-            found |= json_copy({"classes": classes})
+            found |= json_copy({"classes": classes}, "classes")
         except (TypeError, ValueError) as error:
             raise ModelFileError(f"its classes are neither text nor numbers: {error}") from error
     return found

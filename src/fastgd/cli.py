@@ -70,11 +70,11 @@ def _number(
 ) -> Callable[[str], int | float]:
     """Make a function that reads a number from low (or above it) to high (or below it)."""
     noun = "a whole number" if kind is int else "a number"
-    if kind is int:
-        high = _MOST if high == math.inf else high
     limits = f"{'above' if above else 'from'} {low:g}"
     if high < math.inf:
         limits += f" {'to below' if below else 'to'} {high:g}"
+    elif kind is int:
+        high = _MOST
 
     def read(text: str) -> int | float:
         try:

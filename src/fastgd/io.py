@@ -319,7 +319,10 @@ def _floats(name: str, column: Sequence[object]) -> list[float]:
     for value in column:
         if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
             raise TypeError(f"network.history has {value!r} among its {name}, which is no number")
-    return [float(value) for value in column]  # type: ignore[arg-type]
+    try:
+        return [float(value) for value in column]  # type: ignore[arg-type]
+    except OverflowError:
+        raise ValueError(f"network.history has a number beyond float64 among its {name}") from None
 
 
 def _is_stored(plain: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ._numbers import reals
+from ._numbers import one
 from ._validate import Array, choice
 
 __all__ = ["accuracy", "get", "mae", "mse", "r2"]
@@ -172,18 +172,9 @@ def evaluate(
     """Return the values of metrics under their names."""
     extra = {} if sample_weight is None else {"sample_weight": sample_weight}
     return {
-        prefix + name: _number(name, function(y, output, **extra))
+        prefix + name: one(f"what the metric {name!r} returns", function(y, output, **extra))
         for name, function in functions.items()
     }
-
-
-def _number(name: str, value: object) -> float:
-    if type(value) is float:
-        return value
-    array = reals(f"what the metric {name!r} returns", value)
-    if array.size != 1:
-        raise ValueError(f"the metric {name!r} must return one number, not shape {array.shape}")
-    return float(array.item())
 
 
 def _target(y: Array, output: Array) -> Array:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from . import _kernels, losses, metrics, optimizers, schedules
+from . import _kernels, losses, metrics, optimizers
 from . import callbacks as _callbacks
 from ._engine import BUSY, Claim, Divergence, Engine
 from ._errors import ValidationError
@@ -636,9 +636,9 @@ class Network:
                 data = self._check(X, y, sample_weight)
                 feature_names = self._names_of(X)
             validation = self._validation(validation_data, looked, data, feature_names)
+            self._check_measurable(functions, data, validation)
             if split:
                 data, validation = _split(data, split, self.dtype)
-            self._check_measurable(functions, data, validation)
             if resume and self._resume is not None:
                 restore_callbacks(self, hooks, self._resume["callbacks"])
 
@@ -675,7 +675,7 @@ class Network:
                     training.run()
                 except (DivergenceError, ValidationError):
                     raise  # what a step has found is looked into in the network that it found
-                except Exception:
+                except BaseException:
                     if self._engine is None or self._engine.n_run == first:
                         self.__dict__.update(before)
                     raise
@@ -807,9 +807,11 @@ class Network:
             return self._step_on(data, self._names_of(X))
         except (DivergenceError, ValidationError):
             raise
-        except Exception:
+        except BaseException:
             if self.step == first:
-                self.__dict__.update(before)
+                # Not under a fit that another thread has begun meanwhile.
+                with suppress(RuntimeError), self._fitting:
+                    self.__dict__.update(before)
             raise
 
     def _step_on(self, data: Data, feature_names: tuple[str, ...] | None) -> float:
@@ -1483,7 +1485,9 @@ def check_monitors(lr: object, callbacks: Sequence[Callback], names: Sequence[st
     """Refuse a schedule or callback that waits for a value which the fit does not record."""
     for owner in (lr, *callbacks):
         monitor = getattr(owner, "monitor", None)
-        known = [*names, "auto"] if schedules.knows_auto(owner) else names
+        # Schedules find out what "auto" is, as those of a user may; these two look for the name.
+        looks = isinstance(owner, _callbacks.EarlyStopping | _callbacks.Checkpoint)
+        known = names if looks else [*names, "auto"]
         if monitor is not None and monitor not in known:
             hint = ""
             if str(monitor).startswith("val_") and "val_loss" not in names:

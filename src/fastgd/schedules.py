@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
-from ._numbers import real, reals
+from ._numbers import one, real, reals
 from ._spec import Spec
 from ._validate import choice, integer
 
@@ -429,13 +429,6 @@ class ReduceOnPlateau(Schedule):
         self._cooling = integer("cooling", state["cooling"], 0)
 
 
-def knows_auto(lr: object) -> bool:
-    """Return whether a learning rate finds out by itself which value "auto" is to monitor."""
-    while isinstance(lr, WarmUp):
-        lr = lr.schedule
-    return isinstance(lr, ReduceOnPlateau)
-
-
 LearningRate: TypeAlias = float | Schedule | Callable[[int], float]
 
 BUILT_IN: dict[str, type[Schedule]] = {
@@ -491,9 +484,9 @@ def evaluate(lr: LearningRate, steps: Steps) -> NDArray[np.float64]:
 
 
 def _rate(step: int, value: Any) -> float:
-    if isinstance(value, np.ndarray) and value.ndim == 0:  # as np.where gives it
-        value = value[()]
-    return real(f"lr at step {step}", value)
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"lr at step {step} must be a number, not {value!r}")
+    return one(f"lr at step {step}", value)
 
 
 def plain(lr: LearningRate) -> Any:

@@ -33,7 +33,7 @@ X_NAMES = ("X", "x", "data", "images", "x_train")
 Y_NAMES = ("y", "Y", "target", "labels", "y_train")
 # pyarrow takes some 10 KB for a column of CSV, however few bytes it has in the file: columns of any
 # file, and the bytes for each from which there may be more.
-_MOST_COLUMNS = 10_000
+_MOST_COLUMNS = 30_000
 _COLUMN_BYTES = 100
 # Names that a message lists at most, and their characters
 _MOST_NAMES = 20
