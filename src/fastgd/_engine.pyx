@@ -1345,7 +1345,8 @@ cdef class Engine:
         return self.let_handlers_run()
 
     # One step operation by operation on the calling thread: for verification, for losses that
-    # Python computes, and (without update) for gradients.  All Python code of it is within the step.
+    # Python computes, and (without update) for gradients.  All Python code is within the step:
+    # see check_not_in_step.
     cdef int operate_step(self, Data data, const int64_t *order, size_t first, size_t n,
                           double lr, verify, bint update,
                           k.fgd_progress *progress) except -1:

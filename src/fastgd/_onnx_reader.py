@@ -18,6 +18,7 @@ import numpy as np
 
 from . import activations
 from ._errors import ModelFileError
+from ._files import open_regular
 from ._onnx_functions import FUNCTIONS, PROBES, TOLERANCE, nearest_activation, shortest
 from ._onnx_writer import LOSS_KEY, PRODUCER, import_onnx
 from ._pairing import LOSSES, canonical_output, check_pairing
@@ -139,9 +140,7 @@ def from_onnx(
     if isinstance(model, str | os.PathLike):
         what = os.fspath(model)
         path = Path(model)
-        if path.exists() and not path.is_file():
-            raise ModelFileError(f"{path} is not a regular file")
-        with path.open("rb") as file:
+        with open_regular(path, ModelFileError) as file:
             size = os.fstat(file.fileno()).st_size
             if size > _LARGEST_FILE:
                 raise ModelFileError(f"{path} has {size:,} bytes, and no ONNX file more than 2 GiB")

@@ -113,7 +113,7 @@ def get(metrics: Metrics) -> dict[str, MetricFunction]:
     metrics : str or callable, or a sequence of them
         Names "accuracy", "mse", "mae", "r2", or functions called as ``f(y, output)``, and with
         ``sample_weight=`` as well if there are weights; they appear under their ``__name__``, and
-        under "val_" and that name for validation data.
+        under ``val_`` and that name for validation data.
 
     Examples
     --------

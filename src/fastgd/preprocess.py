@@ -459,10 +459,10 @@ def _check_columns(data: Table, names: Iterable[str]) -> None:
 def _similar(absent: list[str], names: Iterable[str]) -> str:
     """Ask whether the first name that is absent was meant to be one of the others."""
     # Comparing two names can take the cube of their length.
-    short = (name for name in names if len(name) <= _COMPARED)
-    plain = {name.strip().lower(): name for name in itertools.islice(short, _MOST_COMPARED)}
     if len(absent[0]) > _COMPARED:
         return ""
+    short = (name for name in names if len(name) <= _COMPARED)
+    plain = {name.strip().lower(): name for name in itertools.islice(short, _MOST_COMPARED)}
     found = difflib.get_close_matches(absent[0].strip().lower(), plain, 1)
     return f"; did you mean {plain[found[0]]!r}?" if found else ""
 

@@ -286,8 +286,7 @@ class WarmUp(Schedule):
     Parameters
     ----------
     schedule : float or schedule or callable
-        What follows.
-        A warm-up is allowed as well, up to eight schedules in all.
+        What follows; a warm-up as well, up to eight schedules in all.
     steps : int
         The length of the rise.
 

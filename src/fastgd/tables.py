@@ -237,7 +237,7 @@ _NPY_HEADERS = {
 
 def _read_npz(name: str, target: str | None) -> Arrays:
     try:
-        with open(name, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+        with open_regular(name) as raw, np.load(raw, allow_pickle=False) as file:
             x_name = next((key for key in X_NAMES if key in file.files and key != target), None)
             y_name = target or next((key for key in Y_NAMES if key in file.files), None)
             plain = [key if key.isprintable() else repr(key) for key in file.files]
