@@ -192,8 +192,8 @@ FAULTS = {
     ),
     "weights of an ONNX file not turned": Fault(
         _LOADERS + "_onnx_reader.py",
-        'weight.T if attributes.get("transB", 0) else weight',
-        'weight.T if attributes.get("transA", 0) else weight',
+        'if attributes.get("transB", 0):',
+        'if attributes.get("transA", 0):',
         "test_onnx",
     ),
 }  # fmt: skip

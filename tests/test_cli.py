@@ -430,7 +430,7 @@ def test_mistakes_give_one_line_and_code_2(run, mistakes, tmp_path, line, messag
         ("train a --drop id,,date", "'id,,date' is not a list of columns such as id,date"),
         ("train a --clip-norm 0", "'0' is not a number above 0"),
         ("train a --epochs 0", "'0' is not a whole number from 1"),
-        (f"train a --epochs {10**400}", "is not a whole number from 1 to 9.22337e+18"),
+        (f"train a --epochs {10**400}", "is not a whole number from 1 (see"),
         (f"train a --seed {10**400}", "is not a whole number from 0 to 1.84467e+19"),
         ("train a --drop 'a\nb'", r"'a\nb' is not a list of columns such as id,date"),
         (f"train a --drop {'a' * 131_073}", "is not a list of columns such as id,date"),

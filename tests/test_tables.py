@@ -235,6 +235,7 @@ def test_npz_whose_arrays_have_strange_names_or_many_is_shown_as_text(tmp_path):
 @needs_pyarrow
 def test_what_a_message_quotes_of_a_file_is_shown_as_text(tmp_path):
     path = write(tmp_path / "a.csv", "a,b\n1,2\n\x1b]0;pwned\x07,3\n")
+    read(write(tmp_path / "good.csv", CSV))
     import pyarrow.csv
 
     def fails(*arguments):
