@@ -981,6 +981,20 @@ def test_what_load_would_refuse_does_not_replace_a_file(name, path):
     assert_refused_before_writing(net, path, error, message)
 
 
+@pytest.mark.parametrize("name", ["step", "epoch"])
+def test_counts_from_which_none_could_be_saved_are_refused(name, path):
+    net = fastgd.Network([fastgd.Dense(1)], "squared_error", n_inputs=2)
+    setattr(net._engine, name, 2**62 - 1)
+    net.save(path)
+    again = fastgd.load(path)
+    again.train_step(np.ones((3, 2)), np.ones((3, 1)))
+    again.save(path)
+    setattr(net._engine, name, 2**63 - 1)
+    net.save(path)
+    with pytest.raises(fastgd.ModelFileError, match=f"{name} must be at most 4611686018427387903"):
+        fastgd.load(path)
+
+
 def test_numbers_of_numpy_in_a_history_are_saved(path):
     net = network()
     net.fit(X, Y, verbose=0)

@@ -102,8 +102,9 @@ def one(name: str, value: object) -> float:
 
 @lru_cache
 def _normal(dtype: np.dtype[Any]) -> tuple[float, float]:
-    """Return the smallest and the largest normal number."""
-    return float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
+    """Return the smallest normal number, and the largest that is rounded to one."""
+    info = np.finfo(dtype)
+    return float(info.tiny), float(info.max) * (1 + 2.0 ** -(info.nmant + 2))
 
 
 # In sums beside what they are factors of, a denormal is as good as the zero that it counts as.

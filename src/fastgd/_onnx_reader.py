@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -19,6 +19,7 @@ import numpy as np
 from . import activations
 from ._errors import ModelFileError
 from ._files import open_regular
+from ._numbers import held
 from ._onnx_functions import FUNCTIONS, PROBES, TOLERANCE, nearest_activation, shortest
 from ._onnx_writer import LOSS_KEY, PRODUCER, import_onnx
 from ._pairing import LOSSES, canonical_output, check_pairing
@@ -155,6 +156,7 @@ def from_onnx(
         # Infinite and missing values are results here; weights are checked in the end.
         with np.errstate(all="ignore"):
             layers, scale = reader.network(output)
+        _check_held(layers, scale, np.dtype(reader.dtype))
         metadata = _metadata(proto, reader.classes)
         # That of the file is the loss of its output.
         is_inner = output is not None and output not in {x.name for x in proto.graph.output}
@@ -181,6 +183,16 @@ def from_onnx(
         raise ModelFileError(f"cannot read {what}: {error}") from None
     network.metadata = metadata
     return network
+
+
+def _check_held(layers: Iterable[Any], scale: float, dtype: np.dtype[Any]) -> None:
+    """Refuse numbers that the model's dtype does not hold: they are no settings of the caller."""
+    try:
+        held("the model", {"input_scale": scale}, dtype)
+        for one in layers:
+            held(f"its {type(one.activation).__name__}", vars(one.activation), dtype)
+    except ValueError as error:
+        raise ModelFileError(str(error)) from None
 
 
 def _parsed(onnx: Any, content: Any, path: Path | None) -> Any:

@@ -462,6 +462,8 @@ def _network(
     text, tensors = _open(content)
     network, config = _described(text, tensors, loss, lr)
     with _as_refusals():
+        for name in ("step", "epoch"):  # as many more can be counted, and saved, from there
+            integer(name, config[name], 0, _MOST_COUNTED // 2)
         network._build(config["n_inputs"])
         views = network._arrays(optimizer=config["has_optimizer_state"])
         wanted = {name: view.shape for name, view in views.items()}
