@@ -910,6 +910,7 @@ def test_files_that_claim_terabytes_are_refused(written, tmp_path, monkeypatch):
         try:
             file.truncate(2**43)
         except OSError:
+            # The size that a file claims is the point, and 8 TB cannot be written.
             pytest.skip("this file system has no such files")
     with pytest.raises(ModelFileError, match="has 8,796,093,022,208 bytes, and no ONNX file more"):
         from_onnx(path)

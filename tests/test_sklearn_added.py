@@ -412,6 +412,7 @@ def test_long_doubles_beyond_float64_are_named(activation):
     model = ours("regression", activation=activation).fit(X, y)
     given = X.astype(np.longdouble)
     if np.finfo(given.dtype).max == np.finfo(X.dtype).max:
+        # Then there is no number beyond float64 that could be given.
         pytest.skip("long double is float64 here")
     given[1, 2] = np.longdouble("1e400")
     with pytest.raises(ValueError, match=r"X\[1, 2\] is 1e\+400, beyond the range of float64"):
