@@ -795,7 +795,7 @@ def test_loading_takes_memory_in_proportion_to_the_file(name, path):
     assert peak < (4 if name == "weights" else 40) * len(content) + 2**20
 
 
-# Only Linux tells the peak; tracemalloc, which the test above asks anywhere, misses safetensors' part.
+# Only Linux tells the peak; tracemalloc, which the test above asks, misses the part of safetensors.
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the peak")
 @pytest.mark.parametrize(
     "beside",
