@@ -16,6 +16,7 @@ import numpy as np
 
 from . import _kernels
 from ._imports import needed
+from ._listing import listed
 from ._validate import _NATIVE, Array, _finite
 
 __all__ = [
@@ -113,7 +114,7 @@ def _without_index(table: Any) -> Any:
 def _check_unique(name: str, labels: list[Any]) -> None:
     twice = [label for label, count in Counter(labels).items() if count > 1]
     if twice:
-        raise ValueError(f"{name} has several columns of the name {_listed(twice)}; rename them")
+        raise ValueError(f"{name} has several columns of the name {listed(twice)}; rename them")
 
 
 def names_of(name: str, table: Any) -> tuple[str, ...] | None:
@@ -152,18 +153,12 @@ def check_names(
             f"{expected[at]!r} is expected"
         )
     raise ValueError(
-        f"{name} {' and '.join(problems)}; expected, in this order: {_listed(expected)}"
+        f"{name} {' and '.join(problems)}; expected, in this order: {listed(expected)}"
     )
 
 
 def _columns(labels: Sequence[Any]) -> str:
-    return f"the column{'s' * (len(labels) > 1)} {_listed(labels)}"
-
-
-def _listed(labels: Sequence[Any]) -> str:
-    shown = ", ".join(map(repr, labels[:_MOST_NAMES]))
-    more = len(labels) - _MOST_NAMES
-    return f"{shown} and {more} more" if more > 0 else shown
+    return f"the column{'s' * (len(labels) > 1)} {listed(labels)}"
 
 
 # ---- values ---------------------------------------------------------------------------------
@@ -358,7 +353,7 @@ def features_among(
     known = set(labels if every is None else every)
     missing = [label for label in (*wanted, *others) if label not in known]
     if missing:
-        raise ValueError(f"{name} lacks {_columns(missing)}; it has {_listed(labels)}")
+        raise ValueError(f"{name} lacks {_columns(missing)}; it has {listed(labels)}")
     return wanted
 
 
@@ -397,7 +392,7 @@ def plain_names(parameter: str, given: object) -> list[str]:
         raise TypeError(f"{parameter} must be names of columns, not {given!r}")
     twice = sorted(label for label, count in Counter(names).items() if count > 1)
     if twice:
-        raise ValueError(f"{parameter} names {_listed(twice)} several times")
+        raise ValueError(f"{parameter} names {listed(twice)} several times")
     return list(names)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ._listing import listed, quoted
 from .tables import Arrays, Table, is_number
 
 __all__ = ["Preprocessor"]
@@ -24,8 +25,6 @@ MAX_CATEGORIES = 100
 MAX_INTEGER_CLASSES = 20
 # Standard deviations from the centre at which an input is cut off.
 FARTHEST = 1e6
-# Characters of a name that a message shows at most
-_SHOWN = 100
 # Names that are looked at for one that was meant: their characters and their number at most
 _COMPARED = 60
 _MOST_COMPARED = 1000
@@ -371,7 +370,7 @@ class Preprocessor:
             if strange:
                 raise ValueError(
                     f"{data.source}: the target has classes that training did not: "
-                    f"{_listing(strange)}"
+                    f"{listed(strange)}"
                 )
             return np.array([number[v] for v in values.tolist()], dtype=np.int64), known
         if values.dtype.kind not in "biuf":
@@ -412,17 +411,6 @@ def _is_scale(center: float, scale: float) -> bool:
     return math.isfinite(center) and math.isfinite(scale) and scale > 0
 
 
-def _listing(names: Iterable[str], limit: int = 20) -> str:
-    names = list(names)
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(map(_short, names[:limit])) + more
-
-
-def _short(name: str) -> str:
-    """Quote a name for a message, or the beginning of a long one."""
-    return repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}...")
-
-
 def _is_missing(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "O":
         return np.array([value is None for value in values], dtype=bool)
@@ -436,13 +424,13 @@ def _target_values(data: Table | Arrays, target: str | None) -> np.ndarray:
         return data.y
     if target is None:
         raise ValueError(
-            f"{data.source}: which column is the target? Its columns: {_listing(data.columns)}"
+            f"{data.source}: which column is the target? Its columns: {listed(data.columns)}"
         )
     if target not in data.columns:
         raise ValueError(
-            f"{data.source}: no column {_short(target)} for the target"
+            f"{data.source}: no column {quoted(target)} for the target"
             f"{_similar([target], data.columns)} "
-            f"(its columns: {_listing(data.columns)})"
+            f"(its columns: {listed(data.columns)})"
         )
     return data.columns[target]
 
@@ -451,8 +439,8 @@ def _check_columns(data: Table, names: Iterable[str]) -> None:
     absent = [name for name in names if name not in data.columns]
     if absent:
         raise ValueError(
-            f"{data.source}: no column {_listing(absent)}{_similar(absent, data.columns)} "
-            f"(its columns: {_listing(data.columns)})"
+            f"{data.source}: no column {listed(absent)}{_similar(absent, data.columns)} "
+            f"(its columns: {listed(data.columns)})"
         )
 
 

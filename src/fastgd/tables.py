@@ -24,6 +24,7 @@ import numpy as np
 from ._files import open_regular, printable
 from ._idx import MAX_DEFLATE_RATIO, read_idx
 from ._imports import needed
+from ._listing import listed
 
 __all__ = ["Arrays", "Table", "read"]
 
@@ -35,9 +36,6 @@ Y_NAMES = ("y", "Y", "target", "labels", "y_train")
 # file, and the bytes for each from which there may be more.
 _MOST_COLUMNS = 30_000
 _COLUMN_BYTES = 100
-# Names that a message lists at most, and their characters
-_MOST_NAMES = 20
-_SHOWN = 100
 
 
 @dataclass(frozen=True)
@@ -240,8 +238,7 @@ def _read_npz(name: str, target: str | None) -> Arrays:
         with open_regular(name) as raw, np.load(raw, allow_pickle=False) as file:
             x_name = next((key for key in X_NAMES if key in file.files and key != target), None)
             y_name = target or next((key for key in Y_NAMES if key in file.files), None)
-            plain = [key if key.isprintable() else repr(key) for key in file.files]
-            listing = _listed(plain) or "none"
+            listing = listed(file.files) or "none"
             if x_name is None:
                 names = ", ".join(X_NAMES)
                 raise ValueError(f"holds no array named {names} (its arrays: {listing})")
@@ -364,12 +361,7 @@ def _check_names(name: str, columns: list[str]) -> None:
         raise ValueError(f"{name}: there are no columns")
     twice = sorted(column for column, count in Counter(columns).items() if count > 1)
     if twice:
-        raise ValueError(f"{name}: column names occur twice: {_listed(list(map(repr, twice)))}")
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(name[:_SHOWN] for name in names[:_MOST_NAMES]) + more
+        raise ValueError(f"{name}: column names occur twice: {listed(twice)}")
 
 
 def _from_text(pa: Any, column: Any, keep: bool, comma: bool) -> np.ndarray:

@@ -1,0 +1,25 @@
+"""Names for messages: quoted, the beginning of long ones, the first of many."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import islice
+
+__all__ = ["listed", "quoted"]
+
+# Characters of a name, and names, that a message shows at most
+_LONGEST = 100
+_MOST = 20
+
+
+def listed(names: Collection[object], most: int = _MOST) -> str:
+    """Return the first of some names, with commas, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(quoted, islice(names, most))) + more
+
+
+def quoted(name: object) -> str:
+    """Quote a name, or the beginning of a long one."""
+    if isinstance(name, str) and len(name) > _LONGEST:
+        name = f"{name[:_LONGEST]}..."
+    return repr(name)
