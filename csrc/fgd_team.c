@@ -240,7 +240,9 @@ static void wait_for(event *e, unsigned from, int64_t time, seat *own, patience 
 
 static void set(event *e, unsigned value)
 {
-    atomic_store(&e->value, value);
+    /* Exchanged, not stored: on x86 that is the same instruction, and emulators of Arm on x86 let
+     * a load overtake a sequentially consistent store. */
+    atomic_exchange(&e->value, value);
     if (atomic_load(&e->sleepers) == 0) return;
     /* Not within the lock, which the woken would then wait for: one that has counted itself
      * either sleeps by now or will see the value. */

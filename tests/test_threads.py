@@ -79,6 +79,12 @@ def test_worker_parks_within_50_microseconds(tmp_path):
     assert asleep == 0
 
 
+def test_a_thread_that_goes_to_sleep_meanwhile_is_woken(tmp_path):
+    """`make test-qemu` runs it for AArch64."""
+    done = compile_and_run(tmp_path, "-O2", "test_team.c", "csrc/fgd_cpu.c", arguments=["wake"])
+    assert (done.returncode, done.stdout) == (0, "ok\n")
+
+
 def test_the_faster_of_one_thread_and_all_is_found_and_found_again(tmp_path):
     done = compile_and_run(tmp_path, "-O2", "test_pace.c", "csrc/fgd_pace.c")
     assert (done.returncode, done.stdout) == (0, "ok\n")

@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 EXPECTED = ROOT / "tests" / "c" / "digests.txt"
 FLAGS = ["-std=c11", "-O2", "-DNDEBUG", "-ffp-contract=off", "-Icsrc"]
 FLAGS += ["-Wall", "-Wextra", "-Werror"]
+# Seconds for a program, of which an emulated one beside others takes some tens
+TIMEOUT = 900
 PACKAGES = {
     "qemu-x86_64": "qemu-user",
     "qemu-aarch64": "qemu-user",
@@ -92,11 +94,30 @@ def build(compiler, folder, flags=(), link=(), suffix=""):
 def run(*command, isa=None):
     """Run the driver; return the instruction set that it took, and its lines."""
     command = [*map(str, command), *([isa] if isa else [])]
-    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        sys.exit(f"{shlex.join(command)} has not ended after {TIMEOUT} seconds")
     if done.returncode:
         sys.exit(f"{shlex.join(command)}: {done.returncode}\n{done.stdout[-500:]}{done.stderr}")
     # Wine adds remarks of its own.
     return re.search(r"^isa (\w+)$", done.stderr, re.M)[1], done.stdout.splitlines()
+
+
+def check_team(name, compiler, folder, link, *emulator):
+    """Exit unless the team's own test passes; with `wake`, no thread may sleep for ever."""
+    program = folder / "test_team"
+    sources = ["tests/c/test_team.c", "csrc/fgd_cpu.c"]
+    subprocess.run([*compiler, *FLAGS, *sources, *link, "-o", program], cwd=ROOT, check=True)
+    for arguments in ([], ["wake"]):
+        command = list(map(str, [*emulator, program, *arguments]))
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+        except subprocess.TimeoutExpired:
+            sys.exit(f"{name}: {shlex.join(command)} has not ended after {TIMEOUT} seconds")
+        if (done.returncode, done.stdout) != (0, "ok\n"):
+            sys.exit(f"{name}: {done.returncode}\n{done.stdout}{done.stderr}")
+    print(f"{name}: the team of threads works, and every sleeper is woken", flush=True)
 
 
 def check(name, *command, isa=None, expected_isa=None):
@@ -144,6 +165,9 @@ def qemu(folder):
     program = build(["aarch64-linux-gnu-gcc"], folder / "aarch64", link=static)
     check("AArch64 (gcc, qemu)", "qemu-aarch64", program, expected_isa="neon")
     check("AArch64 (gcc, qemu)", "qemu-aarch64", program, isa="scalar")
+    check_team(
+        "AArch64 (gcc, qemu)", ["aarch64-linux-gnu-gcc"], folder / "aarch64", static, "qemu-aarch64"
+    )
     program = build(["cc"], folder / "x86_64", link=static)
     check_baseline(sorted((folder / "x86_64").glob("*.o")))
     for cpu, isa in (("Haswell", "avx2"), ("Nehalem", "scalar")):

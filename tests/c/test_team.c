@@ -6,7 +6,8 @@
  * ./test_team cores: of 100 regions after a pause, those whose two threads end on one core.
  * ./test_team speed: the nanoseconds of a region with one barrier.
  * ./test_team fork: children of a process whose other threads are within regions have teams of
- * their own (TSAN_OPTIONS=die_after_fork=0). */
+ * their own (TSAN_OPTIONS=die_after_fork=0).
+ * ./test_team wake: a thread that goes to sleep while what it waits for comes is woken. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -205,11 +206,44 @@ static void fork_children(void)
     puts("ok");
 }
 
+static event meeting;
+static atomic_uint at_meeting; /* two more with each: the sleeper has come, the other too */
+enum { MEETINGS = 100000 };
+
+static void *sleeper(void *unused)
+{
+    (void)unused;
+    for (unsigned i = 0; i < MEETINGS; i++) {
+        atomic_store_explicit(&at_meeting, 2 * i + 1, memory_order_release);
+        while (atomic_load_explicit(&at_meeting, memory_order_acquire) < 2 * i + 2) {}
+        sleep_until_changed(&meeting, i);
+    }
+    return NULL;
+}
+
+/* Both start at once, one of them a moment later in turns: the value changes just before, while
+ * or just after the sleeper looks at it. */
+static void wake_sleepers(void)
+{
+    pthread_t thread;
+    init_event(&meeting);
+    pthread_create(&thread, NULL, sleeper, NULL);
+    for (unsigned i = 0; i < MEETINGS; i++) {
+        while (atomic_load_explicit(&at_meeting, memory_order_acquire) != 2 * i + 1) {}
+        atomic_store_explicit(&at_meeting, 2 * i + 2, memory_order_release);
+        for (volatile unsigned pause = 0; pause < i % 8; pause++) {}
+        set(&meeting, i + 1);
+    }
+    pthread_join(thread, NULL);
+    puts("ok");
+}
+
 int main(int argc, char **argv)
 {
     int size;
     if (argc > 1) {
         if (strcmp(argv[1], "fork") == 0) fork_children();
+        if (strcmp(argv[1], "wake") == 0) wake_sleepers();
         if (strcmp(argv[1], "park") == 0) measure_parking();
         if (strcmp(argv[1], "cores") == 0) count_shared_cores();
         if (strcmp(argv[1], "speed") == 0) measure_speed();
