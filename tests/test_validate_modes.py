@@ -461,3 +461,20 @@ def test_clipping_of_gradients_near_the_largest_number_is_no_fault_of_a_kernel()
     with fastgd.config(validate="always"):
         net.train_step(np.array([[3.4e38]], np.float32), np.array([0]))
     assert not net.layers[0].weight.any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_batches_whose_weights_are_all_denormal_change_nothing(batch_size, dtype):
+    X, y = np.ones((4, 3), dtype), np.ones((4, 1))
+    weight = np.array([np.finfo(dtype).tiny / 4, np.finfo(dtype).tiny / 4, 1, 1], dtype)
+    fits = []
+    for rows in (slice(None), slice(2, None)):
+        net = fastgd.Network(
+            [fastgd.Dense(1)], "squared_error", fastgd.SGD(0.1), n_inputs=3, dtype=dtype, seed=0
+        )
+        with fastgd.config(validate="always"):
+            net.fit(X[rows], y[rows], epochs=1, batch_size=batch_size, shuffle=False, verbose=0,
+                    sample_weight=weight[rows])  # fmt: skip
+        fits.append(b"".join(w.tobytes() for w in net.get_weights()))
+    assert fits[0] == fits[1]

@@ -412,7 +412,7 @@ def _measure_loss(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> list
     labels = kind == "cross_entropy" and y.ndim == 1
     n, units = z.shape
     w = inputs["sample_weight"]
-    w = np.ones(n) if w is None else np.asarray(w).astype(delta.dtype).astype(np.float64)
+    w = np.ones(n) if w is None else arithmetic.load(np.asarray(w).astype(delta.dtype))
     # In the order of the contract, so that the coefficients are those of the kernel to the bit.
     total = reference.sum16(w)
     loss_sum = error_sum = size_sum = 0.0
