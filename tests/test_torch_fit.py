@@ -51,6 +51,9 @@ def groups(module, **settings):
         (lambda m: optim.SGD(groups(m), 0.02), 1e-12),
         (lambda m: optim.SGD(groups(m, momentum=0.5, dampening=0.1), 0.02, momentum=0.9), 1e-12),
         (lambda m: optim.SGD(groups(m, momentum=0.9, nesterov=True), 0.02), 1e-12),
+        # PyTorch reads both beside a momentum only
+        (lambda m: optim.SGD(groups(m, nesterov=True), 0.02), 1e-12),
+        (lambda m: optim.SGD(groups(m), 0.02, dampening=0.5), 1e-12),
         (lambda m: optim.SGD(groups(m, maximize=True), 0.02, momentum=0.9), 1e-12),
         (lambda m: optim.Adam(groups(m, betas=(0.5, 0.9), eps=1e-4), 0.01), 1e-11),
         (lambda m: optim.AdamW(groups(m, maximize=True), 0.01), 1e-11),
@@ -151,6 +154,37 @@ def test_gradients_are_none_afterwards():
 def test_forms_of_the_optimizer_make_no_difference(form):
     module = stack(nn.ReLU())
     agree(module, lambda m: optim.Adam(m.parameters(), 0.01, **{form: True}), 1e-11)
+
+
+def test_states_are_made_before_training(monkeypatch):
+    """Where there is no memory for them, nothing has changed."""
+    module = stack(nn.ReLU())
+    optimizer = optim.Adam(module.parameters())
+    before = copy.deepcopy(module.state_dict())
+    made, original = [], torch.empty_like
+
+    def fails(*args, **options):
+        made.append(args)
+        if len(made) == 4:
+            raise RuntimeError("not enough memory")
+        return original(*args, **options)
+
+    monkeypatch.setattr(torch, "empty_like", fails)
+    with pytest.raises(RuntimeError, match="not enough memory"):
+        fit(module, X, Y, LOSS, optimizer, 1, 15)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert not optimizer.state
+
+
+def test_a_fit_in_inference_mode_can_be_gone_on_with():
+    pair = twins(stack(nn.ReLU()), lambda m: optim.Adam(m.parameters()))
+    (mine, of_mine), (theirs, of_theirs) = pair
+    with torch.inference_mode():
+        fit(mine, X, Y, LOSS, of_mine, 1, 15)
+    train(mine, X, Y, LOSS, of_mine, 1, 15, seed=1)
+    for seed in range(2):
+        train(theirs, X, Y, LOSS, of_theirs, 1, 15, seed=seed)
+    assert far_apart(pair, 1e-11) == []
 
 
 # ---- modules and data --------------------------------------------------------------------------
@@ -479,6 +513,48 @@ def test_a_callback_cannot_take_the_optimizer_away(other):
         fit(mine, X, Y, LOSS, optimizer, 5, 15, callbacks=Replaces())
     train(theirs, X, Y, LOSS, third, 1, 15)
     assert far_apart(pair, 1e-12) == []
+
+
+@pytest.mark.parametrize("what", ["lr", "requires_grad"])
+def test_a_callback_cannot_change_what_is_trained_how(what):
+    """It would have no effect, unless in the next call."""
+
+    class Changes(fastgd.Callback):
+        def on_epoch_end(self, epoch, logs):
+            if epoch == 1 and what == "lr":
+                optimizer.param_groups[0]["lr"] *= 0.5
+            elif epoch == 1:
+                mine[0].weight.requires_grad_(False)
+
+    pair = twins(stack(nn.Tanh()), lambda m: optim.SGD(m.parameters(), 0.1, momentum=0.9))
+    (mine, optimizer), (theirs, other) = pair
+    with pytest.raises(ValueError, match=r"^callbacks: the optimizer's settings.* two calls"):
+        fit(mine, X, Y, LOSS, optimizer, 5, 15, callbacks=Changes())
+    train(theirs, X, Y, LOSS, other, 2, 15)
+    assert far_apart(pair, 1e-12) == []
+
+
+def test_a_callback_may_step_a_scheduler_for_the_next_call():
+    class Steps(fastgd.Callback):
+        def on_epoch_end(self, epoch, logs):
+            optimizer.param_groups[0]["lr"] *= 0.5
+
+    module = stack(nn.Tanh())
+    optimizer = optim.SGD(module.parameters(), 0.1)
+    for lr in (0.1, 0.05):
+        history = fit(module, X, Y, LOSS, optimizer, 1, 15, callbacks=Steps())
+        assert history.history["lr"] == [lr]
+
+
+def test_a_callback_takes_copies_where_nothing_moves():
+    class Look(fastgd.Callback):
+        def on_epoch_end(self, epoch, logs):
+            copied.append(pickle.loads(pickle.dumps(self.network)))
+
+    copied = []
+    module = stack(nn.Tanh())
+    fit(module, X, Y, LOSS, optim.SGD(module.parameters(), 0.0), 1, 15, callbacks=Look())
+    assert np.array_equal(copied[0].layers[0].weight, module[0].weight.detach().numpy().T)
 
 
 @pytest.mark.parametrize(

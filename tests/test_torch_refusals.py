@@ -202,6 +202,15 @@ def test_targets_that_torch_would_broadcast_are_refused():
                 y=2 * torch.ones(12, 1), loss=loss)  # fmt: skip
 
 
+def with_setting(make, **settings):
+    def changed(parameters):
+        optimizer = make(parameters)
+        optimizer.param_groups[-1].update(settings)
+        return optimizer
+
+    return changed
+
+
 OPTIMIZERS = [
     (lambda p: optim.Adamax(p), TypeError, "optimizer must be one of torch.optim's SGD, Adam"),
     (lambda p: optim.SGD, TypeError, "write it with its parameters"),
@@ -212,13 +221,33 @@ OPTIMIZERS = [
     (lambda p: optim.Adam(p, eps=1e-40), ValueError, "eps=1e-40 is too small for float32"),
     (lambda p: optim.SGD(p, 0.1, momentum=1.5), ValueError, "momentum must be at most 1"),
     (lambda p: optim.SGD([torch.ones(1)], 0.1), ValueError, "SGD has no parameter of the module"),
-]
+    *(
+        (
+            with_setting(lambda p: optim.SGD(p, 0.1), lr=lr), ValueError,
+            rf"SGD \(group 0\): lr must be finite and at least 0, not {lr}",
+        )
+        for lr in (-0.1, np.nan, np.inf)
+    ),
+    (
+        with_setting(
+            lambda p: optim.SGD([{"params": p[:1]}, {"params": p[1:]}], 0.1, momentum=0.9),
+            nesterov=True, dampening=0.5,
+        ),
+        ValueError, r"SGD \(group 1\): nesterov=True and dampening=0.5 are not supported together",
+    ),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("make", "error", "message"), OPTIMIZERS, ids=range(len(OPTIMIZERS)))
 def test_optimizer_is_refused(make, error, message):
     each = module(nn.ReLU())
     refused(each, error, message, optimizer=make(list(each.parameters())))
+
+
+def test_module_of_inference_mode_is_refused():
+    with torch.inference_mode():
+        each = module(nn.ReLU())
+    refused(each, ValueError, "the weight of layer 0 was made in inference mode")
 
 
 def test_hooks_of_an_optimizer_are_refused():

@@ -79,7 +79,8 @@ def fit(
     callbacks : sequence of fastgd.Callback, optional
         As in `fastgd.Network.fit`, such as `fastgd.EarlyStopping`; their ``network`` is one that
         trains in the module's place, and the module gets its weights when the fit ends, also when a
-        callback ends it. `fastgd.Checkpoint` and `fastgd.GradientFlow` are refused.
+        callback ends it. `fastgd.Checkpoint` and `fastgd.GradientFlow` are refused, and so is an
+        epoch before which a callback has changed the optimizer's settings.
     verbose, n_threads
         As in `fastgd.Network.fit`.
 
@@ -141,6 +142,8 @@ def fit(
         X_val, y_val = validation_data
         validation = _data(stack, objective, X_val, y_val, "validation ")
 
+    if any(hook.every_epoch for hook in hooks):
+        hooks.append(_Unchanged(plan))
     network = Trainee(stack, objective, plan)
     engine = network._live()
     engine.n_threads = threads
@@ -212,6 +215,23 @@ class Trainee(Network):
     def __reduce_ex__(self, protocol: Any) -> Any:
         # A copy is a network like any other, which trains in no module's place.
         return object.__new__, (Network,), self.__getstate__() | {"others": {}}
+
+
+class _Unchanged(Callback):
+    """Refuses an epoch with settings that other callbacks have changed, such as by a scheduler."""
+
+    last = True
+
+    def __init__(self, plan: _optimizers.Plan) -> None:
+        self.plan = plan
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        if not self.plan.is_unchanged():
+            raise ValueError(
+                "callbacks: the optimizer's settings, or what requires a gradient, were changed "
+                "during the fit, which goes by those that it began with; change them, and step a "
+                "scheduler, between two calls"
+            )
 
 
 def _as_torch(activation: str | Activation) -> str | Activation:

@@ -5,11 +5,13 @@ Every parameter has settings and a count of steps of its own: those of its group
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn, optim
+from torch.optim import optimizer as optimizer_hooks
 
 from .. import optimizers
 from .._engine import Engine
@@ -25,7 +27,16 @@ _STATES = {"velocity": "momentum_buffer"}
 
 def _sgd(group: Mapping[str, Any]) -> dict[str, Any]:
     names = ("momentum", "dampening", "nesterov", "weight_decay")
-    return {name: _plain(group[name]) for name in names}
+    settings = {name: _plain(group[name]) for name in names}
+    if not settings["momentum"]:
+        # PyTorch reads the others beside a momentum only.
+        return settings | {"dampening": 0.0, "nesterov": False}
+    if settings["nesterov"] and settings["dampening"]:
+        raise ValueError(
+            f"nesterov=True and dampening={settings['dampening']!r} are not supported together: "
+            "leave one out"
+        )
+    return settings
 
 
 def _adam(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,6 +90,7 @@ class Plan:
     Parameters
     ----------
     original : torch.optim.Optimizer
+    linears : sequence of Linear
     name : str
         Of fastgd's optimiser.
     arrays : dict of (int, int) to (Parameter or None)
@@ -94,13 +106,18 @@ class Plan:
     def __init__(
         self,
         original: optim.Optimizer,
+        linears: Sequence[nn.Linear],
         name: str,
         arrays: dict[tuple[int, int], Parameter | None],
     ) -> None:
         self.original = original
+        self.linears = linears
         self.name = name
         self.arrays = arrays
+        self.settings = _settings(arrays)
         self.trained = {at: array for at, array in arrays.items() if array is not None}
+        # PyTorch's; those that it has not yet are made before training, so that none fails after it
+        self.states: dict[tuple[tuple[int, int], str], torch.Tensor] = {}
         first = next(iter(self.trained.values())).update
         self.step: int = first["ahead"]
         for parameter in self.trained.values():
@@ -116,7 +133,7 @@ class Plan:
             if name == "sgd":
                 settings |= {"nesterov": False, "dampening": 0.0}
         # fastgd's own rates are above 0.
-        rate: Any = first["lr"] if first["lr"] > 0 else (lambda steps: 0.0 * steps)
+        rate: Any = first["lr"] if first["lr"] > 0 else _no_rate
         self.optimizer: Optimizer = optimizers.BUILT_IN[name](rate, **settings)
 
     def put_into(self, engine: Engine) -> None:
@@ -134,15 +151,22 @@ class Plan:
         for at, array in self.trained.items():
             state = self.original.state.get(array.tensor, {})
             for name, view in self._views(engine, at):
+                if not self._keeps(array, name):
+                    continue
                 if state.get(name) is not None:
+                    self.states[at, name] = state[name]
                     view.copy_(state[name])
+                else:
+                    with torch.inference_mode(False):
+                        self.states[at, name] = torch.empty_like(array.tensor)
 
     def take_from(self, engine: Engine) -> None:
         """Write the engine's weights, states and counts of steps back to PyTorch's objects."""
         n_steps = engine.step - self.step
         if n_steps == 0:
             return
-        with torch.no_grad():
+        # What inference mode makes could not be trained outside of it.
+        with torch.inference_mode(False), torch.no_grad():
             for at, array in self.trained.items():
                 tensor = array.tensor
                 tensor.copy_(_weights(engine, at))
@@ -152,21 +176,31 @@ class Plan:
                     continue
                 state = self.original.state[tensor]
                 for name, view in self._views(engine, at):
-                    if name == "momentum_buffer" and not array.update["momentum"]:
-                        continue
-                    if state.get(name) is None:
-                        state[name] = torch.empty_like(tensor)
-                    state[name].copy_(view)
+                    if self._keeps(array, name):
+                        state[name] = self.states[at, name].copy_(view)
                 if self.name != "sgd":
                     _count(state, self.step + array.update["ahead"] + n_steps)
         # What a learning-rate scheduler asks, to warn of steps in the wrong order.
         self.original._opt_called = True  # type: ignore[attr-defined]
+
+    def is_unchanged(self) -> bool:
+        """Return whether PyTorch's objects still say what was read from them."""
+        return _settings(_arrays(self.original, self.linears)) == self.settings
+
+    def _keeps(self, array: Parameter, name: str) -> bool:
+        """Return whether PyTorch's optimiser has this state of an array."""
+        return name != "momentum_buffer" or bool(array.update["momentum"])
 
     def _views(self, engine: Engine, at: tuple[int, int]) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield the names of the states, and tensors that show the engine's."""
         layer, which = at
         for name, pairs in engine.optimizer_state().items():
             yield _STATES.get(name, name), _tensor(pairs[layer][which])
+
+
+def _no_rate(steps: Any) -> Any:
+    # A function that copies of the network can be pickled with
+    return 0.0 * steps
 
 
 def _tensor(view: Any) -> torch.Tensor:
@@ -208,7 +242,7 @@ def _each(linears: Iterable[nn.Linear]) -> Iterator[tuple[tuple[int, int], nn.Pa
             yield (i, 1), linear.bias
 
 
-def read(optimizer: object, linears: Iterable[nn.Linear]) -> Plan:
+def read(optimizer: object, linears: Sequence[nn.Linear]) -> Plan:
     """Return how the parameters of a module are updated, or refuse an optimiser or an option.
 
     Raises
@@ -227,33 +261,56 @@ def read(optimizer: object, linears: Iterable[nn.Linear]) -> Plan:
     for kind in ("pre", "post"):
         if getattr(optimizer, f"_optimizer_step_{kind}_hooks", None):
             raise ValueError(f"{what} has hooks on its steps; remove them")
-    groups: dict[int, dict[str, Any]] = {}
+        if getattr(optimizer_hooks, f"_global_optimizer_{kind}_hooks", None):
+            raise ValueError("there are hooks on the steps of all optimizers; remove them")
+    arrays = _arrays(optimizer, linears)
+    if not any(arrays.values()):
+        raise ValueError(f"{what} has no parameter of the module that requires a gradient")
+    return Plan(optimizer, linears, _name(optimizer), arrays)
+
+
+def _arrays(
+    optimizer: optim.Optimizer, linears: Iterable[nn.Linear]
+) -> dict[tuple[int, int], Parameter | None]:
+    """Return the parameters that are trained, and None for those that are not."""
+    what = type(optimizer).__name__
+    groups: dict[int, tuple[int, dict[str, Any]]] = {}
     for i, group in enumerate(optimizer.param_groups):
         for option, otherwise in _REFUSED.items():
             if group.get(option):
                 raise ValueError(
                     f"{what} with {option}=True (group {i}) is not supported: {otherwise}"
                 )
-        groups |= {id(tensor): group for tensor in group["params"]}
+        groups |= {id(tensor): (i, group) for tensor in group["params"]}
     arrays: dict[tuple[int, int], Parameter | None] = {}
     for at, tensor in _each(linears):
-        group = groups.get(id(tensor)) if tensor.requires_grad else None
+        found = groups.get(id(tensor)) if tensor.requires_grad else None
         arrays[at] = None
-        if group is not None:
-            arrays[at] = Parameter(tensor, _update(optimizer, tensor, group))
-    if not any(arrays.values()):
-        raise ValueError(f"{what} has no parameter of the module that requires a gradient")
-    return Plan(optimizer, _name(optimizer, groups), arrays)
+        if found is not None:
+            if tensor.is_inference():
+                raise ValueError(
+                    f"the {('weight', 'bias')[at[1]]} of layer {at[0]} was made in inference mode, "
+                    "where nothing is trained: make the module outside of it"
+                )
+            arrays[at] = Parameter(tensor, _update(optimizer, tensor, *found))
+    return arrays
 
 
-def _name(optimizer: optim.Optimizer, groups: Mapping[int, Mapping[str, Any]]) -> str:
+def _settings(arrays: Mapping[tuple[int, int], Parameter | None]) -> dict[tuple[int, int], Any]:
+    """Return how each array is updated, whatever steps it has taken."""
+    return {
+        at: None if array is None else {**array.update, "ahead": 0} for at, array in arrays.items()
+    }
+
+
+def _name(optimizer: optim.Optimizer) -> str:
     """Return the name of fastgd's optimiser; Adam may be AdamW by an option of its groups."""
     if not isinstance(optimizer, optim.Adam):
         return type(optimizer).__name__.lower()
     default = isinstance(optimizer, optim.AdamW)
     decoupled = {
         bool(group.get("decoupled_weight_decay", default))
-        for group in groups.values()
+        for group in optimizer.param_groups
         if _plain(group["weight_decay"])
     }
     if len(decoupled) > 1:
@@ -265,10 +322,17 @@ def _name(optimizer: optim.Optimizer, groups: Mapping[int, Mapping[str, Any]]) -
 
 
 def _update(
-    optimizer: optim.Optimizer, tensor: nn.Parameter, group: Mapping[str, Any]
+    optimizer: optim.Optimizer, tensor: nn.Parameter, number: int, group: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the settings of a parameter, its learning rate, and the steps it has taken."""
-    update = _READERS[type(optimizer)](group)
+    what = f"{type(optimizer).__name__} (group {number})"
+    try:
+        update = _READERS[type(optimizer)](group)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
+    lr = float(_plain(group["lr"]))
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"{what}: lr must be finite and at least 0, not {lr!r}")
     state = optimizer.state.get(tensor, {})
     if type(optimizer) is optim.SGD:
         # PyTorch counts no steps: what matters is whether there is a buffer already.
@@ -276,4 +340,4 @@ def _update(
     else:
         steps = int(_plain(state.get("step", 0)))
     scale = -1.0 if group.get("maximize") else 1.0
-    return update | {"lr": float(_plain(group["lr"])), "scale": scale, "ahead": steps}
+    return update | {"lr": lr, "scale": scale, "ahead": steps}
