@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn, optim
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import fastgd.torch
 
@@ -49,6 +51,24 @@ def tied():
     return each
 
 
+def tied_by_memory():
+    each = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3))
+    each[1].weight.data = each[0].weight.data[:]
+    return each
+
+
+def with_parameter(name, value):
+    each = module(nn.ReLU())
+    setattr(each[0], name, nn.Parameter(value))
+    return each
+
+
+def with_forward():
+    each = module(nn.ReLU())
+    each[0].forward = lambda x: x
+    return each
+
+
 def repeated():
     layer = nn.Linear(4, 4)
     return nn.Sequential(layer, nn.Tanh(), layer, nn.Linear(4, 3))
@@ -81,6 +101,7 @@ MODULES = [
     (module(nn.Softmax(1)), ValueError, "followed by Softmax, which must be the last"),
     (module(nn.LogSoftmax(1)), ValueError, "after LogSoftmax, which must be the last"),
     (module(end=[nn.Softmax(0)]), ValueError, "dim=0 is not supported: use dim=1"),
+    (module(end=[nn.LogSoftmax(0)]), ValueError, r"module\[2\] is LogSoftmax.dim=0.: dim=0 is not"),
     (module(nn.Dropout(0.1), nn.Tanh()), ValueError, "after Dropout; put the Dropout after"),
     (module(nn.Dropout(0.1), nn.Dropout(0.1)), ValueError, "after another Dropout"),
     (module(nn.Dropout(1.0)), ValueError, "drops everything; use a p below 1"),
@@ -91,6 +112,20 @@ MODULES = [
     (nn.Sequential(nn.Linear(4, 5), nn.Linear(6, 3)), ValueError, r"module\[1\] takes 6.*gives 5"),
     (tied(), ValueError, r"module\[1\].weight is also module\[0\].weight"),
     (repeated(), ValueError, r"module\[2\].weight is also module\[0\].weight"),
+    (tied_by_memory(), ValueError, r"module\[1\].weight shares memory with module\[0\].weight"),
+    (
+        with_parameter("bias", torch.zeros(1).expand(5)), ValueError,
+        r"module\[0\].bias is expanded, with elements that share memory: clone it",
+    ),
+    (
+        with_parameter("bias", torch.zeros(1)), ValueError,
+        r"module\[0\].bias has shape \(1,\), but should have \(5,\) in Linear.*agree",
+    ),
+    (
+        with_parameter("weight", torch.zeros(5, 3)), ValueError,
+        r"module\[0\].weight has shape \(5, 3\), but should have \(5, 4\)",
+    ),
+    (with_forward(), ValueError, r"module\[0\] \(Linear\) has a forward of its own; delete it"),
     (hooked(), ValueError, r"module\[0\] \(Linear\) has forward hooks; remove them"),
     (hooked_parameter(), ValueError, r"module\[0\].weight has hooks on its gradient"),
     (module().half(), ValueError, r"module\[0\].weight is torch.float16: use module.float\(\)"),
@@ -106,6 +141,28 @@ MODULES = [
 @pytest.mark.parametrize(("each", "error", "message"), MODULES, ids=range(len(MODULES)))
 def test_module_is_refused(each, error, message):
     refused(each, error, message)
+
+
+def test_hooks_for_all_modules_and_optimizers_are_refused():
+    for register, message in [
+        (register_module_forward_pre_hook, "there are forward pre hooks for all modules"),
+        (register_optimizer_step_post_hook, "there are hooks on the steps of all optimizers"),
+    ]:
+        handle = register(lambda *args: None)
+        try:
+            refused(module(nn.ReLU()), ValueError, message)
+        finally:
+            handle.remove()
+
+
+def test_parameters_may_lie_beside_each_other():
+    each = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+    memory = torch.rand(4, 8)
+    each[0].weight.data, each[1].weight.data = memory[:, ::2], memory[:3, 1::2]
+    before = memory.clone()
+    optimizer = optim.SGD(each.parameters(), 0.1)
+    fastgd.torch.fit(each, X, LABELS, loss=nn.CrossEntropyLoss(), optimizer=optimizer, verbose=0)
+    assert (memory[:3] != before[:3]).any(dim=0).all()
 
 
 def test_module_without_anything_to_train_is_refused():

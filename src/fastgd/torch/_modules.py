@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules import module as module_hooks
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from .. import activations
+from .._validate import Array
 from ..activations import Activation
 
 __all__ = ["Output", "Stack", "Stage", "activation_module", "read", "refuse_hooks"]
@@ -51,6 +54,11 @@ def _softmax(module: Any) -> Activation:
     return activations.Softmax()
 
 
+def _log_softmax(module: Any) -> Activation:
+    _rows(module)
+    return activations.Identity()
+
+
 _ACTIVATIONS: dict[type[nn.Module], Callable[[Any], Activation]] = {
     nn.ReLU: lambda module: activations.ReLU(),
     nn.LeakyReLU: lambda module: activations.LeakyReLU(float(module.negative_slope)),
@@ -65,6 +73,7 @@ _ACTIVATIONS: dict[type[nn.Module], Callable[[Any], Activation]] = {
     nn.Sigmoid: lambda module: activations.Sigmoid(),
     nn.Hardsigmoid: lambda module: activations.HardSigmoid(),
     nn.Softmax: _softmax,
+    nn.LogSoftmax: _log_softmax,
 }
 _MODULES: dict[str, Callable[[Any], nn.Module]] = {
     "identity": lambda act: nn.Identity(),
@@ -84,7 +93,7 @@ _MODULES: dict[str, Callable[[Any], nn.Module]] = {
     "softmax": lambda act: nn.Softmax(dim=1),
 }
 _KNOWN = (
-    "Linear, Flatten, Dropout, Identity, LogSoftmax, "
+    "Linear, Flatten, Dropout, Identity, "
     f"{', '.join(kind.__name__ for kind in _ACTIVATIONS)} and Sequential of them"
 )
 
@@ -149,11 +158,25 @@ class Stack:
         return int(self.stages[-1].linear.out_features)
 
 
+_HOOKS = ("forward_pre", "forward", "backward_pre", "backward")
+
+
 def refuse_hooks(what: str, module: nn.Module) -> None:
-    """Refuse hooks, which nobody would call."""
-    for kind in ("forward_pre", "forward", "backward_pre", "backward"):
+    """Refuse hooks, which nobody would call, and a forward that was put in the class's place."""
+    for kind in _HOOKS:
         if getattr(module, f"_{kind}_hooks", None):
             raise ValueError(f"{what} has {kind.replace('_', ' ')} hooks; remove them to train it")
+    if "forward" in vars(module):
+        raise ValueError(f"{what} has a forward of its own; delete it from the object to train it")
+
+
+def _refuse_global_hooks() -> None:
+    for kind in _HOOKS:
+        if getattr(module_hooks, f"_global_{kind}_hooks", None):
+            raise ValueError(
+                f"there are {kind.replace('_', ' ')} hooks for all modules; remove them to train "
+                "this one"
+            )
 
 
 def _leaves(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
@@ -187,15 +210,13 @@ class _Reader:
             self._flatten(what, module)
         elif type(module) is nn.Dropout:
             self._dropout(what, module)
-        elif type(module) is nn.LogSoftmax:
-            self._activation(what, module, activations.Identity())
-            self.is_log_softmax = True
         elif type(module) in _ACTIVATIONS:
             try:
                 activation = _ACTIVATIONS[type(module)](module)
             except ValueError as error:
                 raise ValueError(f"{what}: {error}") from None
             self._activation(what, module, activation)
+            self.is_log_softmax = type(module) is nn.LogSoftmax
         elif type(module) is not nn.Identity:
             raise TypeError(
                 f"{what}, which fastgd.torch does not train; it takes {_KNOWN}. Train such a "
@@ -254,11 +275,12 @@ def read(module: nn.Module) -> Stack:
     TypeError
         For something that is not a module, or a module of a class that is not known.
     ValueError
-        For options and places that are not supported, parameters that are shared, not on the CPU,
-        or of other dtypes than float32 or float64.
+        For options and places that are not supported, parameters that share memory, are not on the
+        CPU, or of other shapes than their module says or dtypes than float32 or float64.
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a torch.nn.Sequential, not {module!r}")
+    _refuse_global_hooks()
     reader = _Reader()
     for path, leaf in _leaves(module, "module"):
         reader.take(path, leaf)
@@ -276,6 +298,8 @@ def read(module: nn.Module) -> Stack:
 def _parameters(stages: list[Stage]) -> str:
     """Return the name of the dtype that all parameters have, or say which one does not fit."""
     seen: dict[int, str] = {}
+    # By the memory that they lie in, which may hold many beside each other
+    stored: dict[int, list[tuple[str, Array]]] = {}
     first = stages[0].linear.weight
     for stage in stages:
         for name, parameter in stage.linear.named_parameters():
@@ -291,4 +315,26 @@ def _parameters(stages: list[Stage]) -> str:
             seen[id(parameter)] = what
             if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
                 raise ValueError(f"{what} has hooks on its gradient; remove them to train it")
+            _check_shape(what, name, parameter, stage.linear)
+            array = parameter.detach().numpy()
+            if any(n > 1 and step == 0 for n, step in zip(array.shape, array.strides, strict=True)):
+                raise ValueError(f"{what} is expanded, with elements that share memory: clone it")
+            beside = stored.setdefault(parameter.untyped_storage().data_ptr(), [])
+            for other, of_other in beside:
+                if np.shares_memory(array, of_other):
+                    raise ValueError(f"{what} shares memory with {other}; give each its own")
+            beside.append((what, array))
     return str(first.dtype).removeprefix("torch.")
+
+
+def _check_shape(what: str, name: str, parameter: nn.Parameter, linear: nn.Linear) -> None:
+    """Refuse a parameter that was replaced by one of another shape, which broadcasts or does not.
+
+    PyTorch goes by its shape, not by what the module says.
+    """
+    expected = {"weight": (linear.out_features, linear.in_features), "bias": (linear.out_features,)}
+    if tuple(parameter.shape) != expected.get(name, tuple(parameter.shape)):
+        raise ValueError(
+            f"{what} has shape {tuple(parameter.shape)}, but should have {expected[name]} in "
+            f"{linear!r}: let its shape and the module's features agree"
+        )
