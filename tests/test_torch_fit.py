@@ -252,6 +252,7 @@ def test_data_of_other_dtypes_layouts_and_arrays():
         (whole.numpy(), Y.numpy()),
         (whole.tolist(), Y.tolist()),
         (whole.clone().requires_grad_(), Y),
+        (torch.complex(whole, -whole).conj().imag, Y),  # negated when it is read
     ]:
         module = stack(nn.ReLU())
         fit(module, data, y, LOSS, optim.SGD(module.parameters(), 0.001), 2, 15)

@@ -11,6 +11,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import fastgd.torch
+from fastgd.torch import _losses, _modules
 
 X, LABELS, ROWS = torch.randn(12, 4), torch.arange(12) % 3, torch.rand(12, 3)
 
@@ -135,7 +136,7 @@ MODULES = [
         r"module\[1\].weight is",
     ),
     (nn.Sequential(nn.Linear(4, 3, device="meta")), ValueError, r"on meta: use module.cpu\(\)"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("each", "error", "message"), MODULES, ids=range(len(MODULES)))
@@ -199,6 +200,22 @@ LOSSES = [
         nn.CrossEntropyLoss(torch.tensor([1.0, 0.0, 1.0]), label_smoothing=0.1), (), LABELS,
         ValueError, "label_smoothing with a weight of 0",
     ),
+    (
+        nn.CrossEntropyLoss(torch.tensor([1.0, 1e-40, 1.0])), (), LABELS, ValueError,
+        r"loss.weight\[1\] is 1e-40, below 1.18e-38",
+    ),
+    (
+        nn.CrossEntropyLoss(label_smoothing=1.5), (), LABELS, ValueError,
+        "label_smoothing=1.5: use one from 0 to 1",
+    ),
+    (
+        nn.CrossEntropyLoss(label_smoothing=-0.1), (), LABELS, ValueError,
+        "label_smoothing=-0.1: use one",
+    ),
+    (
+        nn.CrossEntropyLoss(ignore_index=1), (), ROWS, ValueError,
+        "y holds probabilities, which have no ignore_index=1: leave it out",
+    ),
     (nn.CrossEntropyLoss(ignore_index=0), (), LABELS * 0, ValueError, "no label with a weight"),
 ]  # fmt: skip
 
@@ -206,6 +223,19 @@ LOSSES = [
 @pytest.mark.parametrize(("loss", "end", "y", "error", "message"), LOSSES, ids=range(len(LOSSES)))
 def test_loss_is_refused(loss, end, y, error, message):
     refused(module(end=end), error, message, loss=loss, y=y)
+
+
+def test_more_classes_than_the_dtype_tells_apart_are_refused():
+    output = _modules.Output(fastgd.activations.Identity())
+    units = 2**24 + 2
+    for dtype in ("float32", "float64"):
+        read = _losses.objective(nn.CrossEntropyLoss(), output, units, dtype)
+        y = torch.tensor([units - 1])
+        if dtype == "float64":
+            assert read.prepare(y, 1, "y").y == units - 1
+        else:
+            with pytest.raises(ValueError, match="y has labels of 16,777,218 classes, and float32"):
+                read.prepare(y, 1, "y")
 
 
 def test_one_output_is_no_classifier():
@@ -226,7 +256,11 @@ DATA = [
     ({"X": X / 0}, ValueError, r"X\[0, 0\] is .*inf; all values must be finite"),
     ({"loss": nn.MSELoss(), "y": ROWS[:, :1]}, ValueError, r"the module gives \(12, 3\)"),
     ({"loss": nn.MSELoss(), "y": ROWS * np.nan}, ValueError, r"y\[0, 0\] is nan"),
-    ({"validation_data": X}, TypeError, r"validation_data must be \(X, y\)"),
+    ({"X": X.to(torch.float8_e4m3fn)}, ValueError, r"X is torch.float8_e4m3fn: give X.float\(\)"),
+    ({"X": None}, TypeError, "X is missing"),
+    ({"y": None}, TypeError, "y is missing"),
+    ({"validation_data": X}, TypeError, r"validation_data must be \(X, y\), not Tensor"),
+    ({"validation_data": (X,)}, TypeError, r"validation_data must be \(X, y\), not tuple of 1"),
     ({"validation_data": (X[:, :2], LABELS)}, ValueError, "validation X has 2 features"),
     ({"validation_data": (X, LABELS - 1)}, ValueError, r"validation y\[0\] = -1 is negative"),
     ({"generator": 3}, TypeError, "generator must be a torch.Generator, not 3"),
@@ -240,6 +274,11 @@ DATA = [
 @pytest.mark.parametrize(("given", "error", "message"), DATA, ids=range(len(DATA)))
 def test_data_and_settings_are_refused(given, error, message):
     refused(module(nn.ReLU()), error, message, **given)
+
+
+def test_no_samples_to_flatten_are_refused():
+    each = nn.Sequential(nn.Flatten(), *module())
+    refused(each, ValueError, "X is empty: it has no samples", X=X[:0].reshape(0, 2, 2), y=LABELS)
 
 
 def test_a_loader_is_no_data():

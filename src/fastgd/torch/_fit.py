@@ -73,7 +73,8 @@ def fit(
         Whether each epoch has an order of its own: that in which a DataLoader with shuffle=True
         would take the samples, from the same random numbers.
     generator : torch.Generator, optional
-        Where these come from; by default PyTorch's own, which torch.manual_seed sets.
+        Where these come from; by default PyTorch's own, which torch.manual_seed sets, and which
+        Dropout draws from as well, here and in PyTorch in different ways.
     validation_data : (X, y), optional
         Evaluated after every epoch, without dropout.
     callbacks : sequence of fastgd.Callback, optional
@@ -138,7 +139,7 @@ def fit(
     validation = None
     if validation_data is not None:
         if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-            raise TypeError("validation_data must be (X, y)")
+            raise TypeError(f"validation_data must be (X, y), not {_kind_of(validation_data)}")
         X_val, y_val = validation_data
         validation = _data(stack, objective, X_val, y_val, "validation ")
 
@@ -250,12 +251,20 @@ def _data(stack: Stack, objective: Objective, X: Any, y: Any, prefix: str) -> Da
                 f"{array_name} is a {type(array).__name__}; give the tensors themselves, such as "
                 "those of TensorDataset.tensors, and batch_size and shuffle beside them"
             )
+        if array is None:
+            raise TypeError(f"{array_name} is missing")
     rows = as_array(name, X)
-    if stack.flattens and rows.ndim > 1:
+    # Not to be flattened without samples, which `features` names.
+    if stack.flattens and rows.ndim > 1 and len(rows):
         rows = rows.reshape(len(rows), -1)
     rows = features(rows, stack.n_inputs, np.dtype(stack.dtype), name)
     targets = objective.prepare(y, len(rows), f"{prefix}y")
     return Data(rows, targets.y, targets.weight)
+
+
+def _kind_of(value: object) -> str:
+    kind = type(value).__name__
+    return f"{kind} of {len(value)}" if isinstance(value, tuple | list) else kind
 
 
 def _hooks(callbacks: object, has_validation: bool) -> list[Callback]:

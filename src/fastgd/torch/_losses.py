@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from .. import losses
-from .._validate import Array, _finite, labels, real_array
+from .._pairing import check_classes
+from .._validate import Array, _finite, count_as_zero, labels, real_array
 from ..activations import Activation
 from ..losses import Loss
 from ._modules import Output, refuse_hooks
@@ -62,9 +63,11 @@ def as_array(name: str, value: object) -> Array:
             raise ValueError(f"{name} is on {value.device}: give {name.split()[-1]}.cpu()")
         if value.layout != torch.strided:
             raise ValueError(f"{name} is {value.layout}: give {name.split()[-1]}.to_dense()")
-        if value.dtype == torch.bfloat16:
-            raise ValueError(f"{name} is {value.dtype}: give {name.split()[-1]}.float()")
-        value = value.detach().numpy()
+        try:
+            array = value.detach().resolve_conj().resolve_neg().numpy()
+        except TypeError:  # bfloat16 and others that NumPy has not
+            raise ValueError(f"{name} is {value.dtype}: give {name.split()[-1]}.float()") from None
+        value = array
     return real_array(name, value)
 
 
@@ -201,6 +204,11 @@ def _cross_entropy(loss: Any, output: Output, n_outputs: int, dtype: Any) -> Obj
         if output.activation.name != "identity":
             raise _refuse_output(loss, output, "Linear: this loss takes what comes before softmax")
         smoothing = float(loss.label_smoothing)
+        if not 0 <= smoothing <= 1:
+            raise ValueError(
+                f"CrossEntropyLoss has label_smoothing={loss.label_smoothing!r}: use one from 0 "
+                "to 1"
+            )
     if n_outputs == 1:
         raise ValueError(
             f"{type(loss).__name__} needs one output for each class, at least 2; for one output "
@@ -213,6 +221,12 @@ def _cross_entropy(loss: Any, output: Output, n_outputs: int, dtype: Any) -> Obj
             raise ValueError(
                 f"loss.weight must hold {n_outputs} finite numbers that are not negative"
             )
+        for i in np.flatnonzero(weight):
+            if count_as_zero(weight[i : i + 1], dtype):
+                raise ValueError(
+                    f"loss.weight[{i}] is {weight[i]:.3g}, below {np.finfo(dtype).tiny:.3g}, the "
+                    f"smallest number that {dtype} tells from 0; multiply all by a constant"
+                )
     classes = _Classes(loss, n_outputs, dtype, weight, smoothing)
     return Objective(
         losses.CrossEntropy(), "softmax", 1.0, loss.reduction == "sum", classes.prepare
@@ -239,6 +253,11 @@ class _Classes:
             return self._labels(array, name)
         if takes_rows and array.dtype.kind == "f" and array.shape == (n_samples, self.n_classes):
             _finite(name, array, self.dtype)
+            if self.loss.ignore_index >= 0:
+                raise ValueError(
+                    f"{name} holds probabilities, which have no ignore_index="
+                    f"{self.loss.ignore_index}: leave it out"
+                )
             return Targets(self._smooth(array), None)
         rows = f", or probabilities ({n_samples}, {self.n_classes})" if takes_rows else ""
         raise ValueError(
@@ -256,6 +275,7 @@ class _Classes:
         return smoothed.astype(self.dtype)
 
     def _labels(self, y: Array, name: str) -> Targets:
+        check_classes(self.n_classes, self.dtype, name)
         ignored = y == self.loss.ignore_index
         any_ignored = bool(ignored.any())
         found = labels(np.where(ignored, 0, y) if any_ignored else y, self.n_classes, name)
