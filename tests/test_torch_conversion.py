@@ -1,5 +1,7 @@
 """from_module and to_module: the same weights, the same outputs, both ways."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -81,6 +83,24 @@ def test_copies_are_independent():
     assert torch.equal(module[0].weight, before)
     to_module(network)[0].weight.data.fill_(1)
     assert not network.layers[0].weight.any()
+
+
+def test_a_module_is_made_without_random_numbers():
+    network = from_module(stack(nn.ReLU()), "cross_entropy")
+    before = torch.get_rng_state()
+    to_module(network)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_module_gets_the_weights_of_one_moment():
+    """It waits, as get_weights does, while another thread is within a step."""
+    network = from_module(stack(nn.ReLU()), "cross_entropy")
+    thread = threading.Thread(target=to_module, args=(network,))
+    with network._live().lock:
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive()
+    thread.join()
 
 
 def test_what_does_not_fit_is_refused():

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import skip_init
 
 from .._pairing import canonical_output
 from ..layers import Dense
@@ -121,7 +122,8 @@ def to_module(network: Network, *, logits: bool = False) -> nn.Sequential:
     canonical = "" if network.loss_name == "custom" else canonical_output(network.loss_name)
     for i, layer in enumerate(network.layers):
         dtype = getattr(torch, network.dtype.name)
-        modules.append(nn.Linear(fan_in, layer.units, bias=layer.use_bias, dtype=dtype))
+        # Without first weights, for which PyTorch's random numbers would be drawn
+        modules.append(skip_init(nn.Linear, fan_in, layer.units, bias=layer.use_bias, dtype=dtype))
         assert layer.activation is not None
         name = layer.activation.name
         is_left_out = logits and i == len(network.layers) - 1 and name == canonical
@@ -138,5 +140,6 @@ def to_module(network: Network, *, logits: bool = False) -> nn.Sequential:
         fan_in = layer.units
     module = nn.Sequential(*modules)
     linears = [each for each in modules if isinstance(each, nn.Linear)]
-    _optimizers.store(engine, linears)
+    with engine.lock:  # between two steps of a fit in another thread
+        _optimizers.store(engine, linears)
     return module
