@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import PoissonRegressor
 from sklearn.metrics import mean_poisson_deviance
 
+from fastgd.callbacks import EarlyStopping
 from sklearn_cases import (
     ACTIVATIONS,
     KINDS,
@@ -260,3 +261,21 @@ def test_partial_fit_is_refused():
         raised.append((str(error_info.value), str(error_info.value.__cause__)))
         assert not hasattr(model, "partial_fit")
     assert raised[1] == raised[0]
+
+
+def test_refused_callbacks_leave_the_losses_of_minibatches():
+    """A fit that is refused before its first step changes nothing for the solvers that follow."""
+    X, y = make_data("regression")
+    curves = []
+    for callbacks in (None, [EarlyStopping("nothing")]):
+        model = OURS["regressor"](**SETTINGS | {"solver": "adam"}, warm_start=True, max_iter=2)
+        with pytest.warns(ConvergenceWarning):
+            model.fit(X, y)
+        if callbacks is not None:
+            model.set_params(solver="lbfgs", callbacks=callbacks)
+            with pytest.raises(ValueError, match="monitors 'nothing'"):
+                model.fit(X, y)
+            model.set_params(solver="adam", callbacks=None)
+        with pytest.warns(ConvergenceWarning):
+            curves.append(model.fit(X, y).loss_curve_)
+    assert curves[1] == curves[0]

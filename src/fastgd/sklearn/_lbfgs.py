@@ -102,8 +102,6 @@ def fit(estimator: Any, data: Data) -> None:
 
 def _fit(estimator: Any, network: Network, data: Data) -> None:
     network._use_threads(_settings.n_threads_of(estimator))
-    objective = Objective(estimator, network, data)
-    _keep_layout(estimator, objective)
     watch = watchers(
         estimator,
         lambda: network,
@@ -114,6 +112,9 @@ def _fit(estimator: Any, network: Network, data: Data) -> None:
         y=lambda: estimator._truth(data.y),
         sample_weight=data.sample_weight,
     )
+    # From here to keep_account the engine's losses are not those of mini-batches.
+    objective = Objective(estimator, network, data)
+    _keep_layout(estimator, objective)
     history = History()
     recorder = _Recorder(objective, history, watch)
     try:
