@@ -291,6 +291,23 @@ if HAS_SAMPLE_WEIGHT:
             model.partial_fit(X, y).partial_fit(X, y)
         assert_same_model(*models[::-1])
 
+    @pytest.mark.parametrize("kind", ["binary", "multiclass", "strings"])
+    def test_class_weight_of_classes_that_a_part_of_the_data_lacks(kind):
+        X, y = make_data("binary" if kind == "binary" else "multiclass")
+        y = np.array([f"class {label}" for label in y]) if kind == "strings" else y
+        classes = np.unique(y)
+        weight = {classes[-1]: 10.0}
+        settings = {"batch_size": "auto"}
+        models = [
+            original("multiclass", **settings),
+            ours("multiclass", **settings, class_weight=weight),
+        ]
+        for part in (y != classes[-1], y == classes[-1], y != classes[0], y == y):
+            weights = np.where(y[part] == classes[-1], 10.0, 1.0)
+            models[0].partial_fit(X[part], y[part], classes=classes, sample_weight=weights)
+            models[1].partial_fit(X[part], y[part], classes=classes)
+            assert_same_model(*models[::-1])
+
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_class_weights_that_are_not_finite_are_named(value):

@@ -227,6 +227,25 @@ def test_labels_beyond_int64(classes):
     np.testing.assert_array_equal(*(model.predict(X["classifier"]) for model in models))
 
 
+def test_labels_of_uint64_with_older_numpy(monkeypatch):
+    """Before 2.2.4 NumPy casts what it counts as safely as that."""
+    count = np.bincount
+
+    def as_before(x, *args, **kwargs):
+        return count(x.astype(np.intp, casting="safe"), *args, **kwargs)
+
+    monkeypatch.setattr(np, "bincount", as_before)
+    y = Y["classifier"] - Y["classifier"].min()
+    curves = []
+    for dtype in ("int64", "uint64"):
+        model = OURS["classifier"](max_iter=2, random_state=0)
+        with pytest.warns(ConvergenceWarning):
+            model.fit(X["classifier"], y.astype(dtype))
+        assert model.classes_.dtype == dtype
+        curves.append(model.loss_curve_)
+    assert curves[1] == curves[0]
+
+
 def test_label_beyond_int64_is_no_negative_one():
     """-1 and 2**64 - 1 have the same bits."""
     y = np.arange(32) % 2 - 1

@@ -15,7 +15,7 @@ from sklearn.base import _fit_context
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import check_random_state
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target
 from sklearn.utils.validation import (
@@ -543,10 +543,20 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
                 "the classes will come; give their weights in a dict, such as "
                 "sklearn.utils.class_weight.compute_class_weight finds from all of y"
             )
-        weight = compute_sample_weight(self.class_weight, self._truth(target))
+        weight = self._class_weights(target)
         if not np.isfinite(weight).all():
             raise ValueError(f"class_weight must hold finite weights, not {self.class_weight!r}")
         return weight if sample_weight is None else weight * sample_weight
+
+    def _class_weights(self, target: Any) -> Any:
+        """Return the weight that each sample has by its class."""
+        is_multilabel = self._label_binarizer.y_type_ == "multilabel-indicator"
+        if is_multilabel or self.class_weight == "balanced":
+            return compute_sample_weight(self.class_weight, self._truth(target))
+        # Of all classes: a dict may name one that this y lacks, as in partial_fit.
+        known = self.classes_
+        each = compute_class_weight(self.class_weight, classes=known, y=known)
+        return each[target.ravel()]
 
     def _truth(self, target: Any) -> Any:
         if target.ndim == 1:

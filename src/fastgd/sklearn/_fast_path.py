@@ -62,7 +62,8 @@ def first_classes(y: Any, n: int) -> tuple[LabelBinarizer, Any] | None:
         return None
     low, high = int(y.min()), int(y.max())
     if low >= 0 and high < 4 * n + 64:
-        counts = np.bincount(y, minlength=high + 1)
+        # NumPy before 2.2.4 counts no uint64.
+        counts = np.bincount(y.astype(np.intp, copy=False), minlength=high + 1)
         classes = np.flatnonzero(counts).astype(y.dtype)
         numbers = (np.cumsum(counts > 0) - 1)[y]
     else:
