@@ -170,6 +170,26 @@ def test_warm_start_with_another_solver(kind, first, second):
     assert_same_steps(models, [fit(X, y), fit(X, y, solver=second), fit(X, y)], X)
 
 
+@pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
+@pytest.mark.parametrize("losses", [("squared_error", "poisson"), ("poisson", "huber")])
+def test_loss_of_another_output_is_refused(losses, solver):
+    """scikit-learn trains on with the gradient of the first loss."""
+    X, y = make_data("regression")
+    y = abs(y)
+    settings = {"solver": solver, "max_iter": 3, "random_state": 0, "warm_start": True}
+    model = OURS["regressor"](**settings, loss=losses[0])
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, y)
+    before, model.loss = model.predict(X), losses[1]
+    for train in (model.fit, model.partial_fit):
+        with pytest.raises(ValueError, match=f"loss='{losses[1]}' does not go with the output"):
+            train(X, y)
+    np.testing.assert_array_equal(model.predict(X), before)
+    model.warm_start = False
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, y)
+
+
 @pytest.mark.parametrize("second", ["sgd", "adam"])
 def test_warm_start_after_lbfgs_has_no_curve_to_go_on_with(second):
     X, y = make_data("binary")

@@ -153,6 +153,8 @@ class FastMLP(CallbackSupport):
         hidden = _settings.hidden_sizes(self.hidden_layer_sizes)
         _settings.check(self, len(hidden))
         is_first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+        if not is_first:
+            _settings.check_loss(self)
         data = self._checked(X, y, sample_weight, incremental, is_first)
         n_outputs = self.n_outputs_
         validation = None if given is None else self._checked_validation(*given)

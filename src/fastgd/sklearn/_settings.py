@@ -27,6 +27,7 @@ __all__ = [
     "REGRESSOR_CONSTRAINTS",
     "STOCHASTIC",
     "check",
+    "check_loss",
     "hidden_activations",
     "hidden_dropout",
     "hidden_sizes",
@@ -102,6 +103,16 @@ def check(estimator: Any, n_hidden: int) -> None:
         raise ValueError(
             f"{name}={getattr(estimator, name)!r} has no meaning for solver='lbfgs', which has no "
             f"mini-batches; use one of the solvers {', '.join(STOCHASTIC)}"
+        )
+
+
+def check_loss(estimator: Any) -> None:
+    """Refuse a loss that does not go with the output activation of an earlier fit."""
+    if (estimator.loss == "poisson") != (estimator.out_activation_ == "exp"):
+        raise ValueError(
+            f"loss={estimator.loss!r} does not go with the output activation "
+            f"{estimator.out_activation_!r} of the fit that this one continues; begin anew, by fit "
+            "with warm_start=False"
         )
 
 
