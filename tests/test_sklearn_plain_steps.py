@@ -206,6 +206,22 @@ def test_pickles_after_a_fit_between_plain_steps_go_on(solver):
     assert error(model.partial_fit(data, y).coefs_[0], twin.partial_fit(data, y).coefs_[0]) == 0
 
 
+def test_plain_step_that_diverges_is_counted():
+    """As an epoch with a loss of NaN, which the long way has noted too."""
+    data, y = X["regressor"], Y["regressor"]
+    models = [OURS["regressor"](random_state=0, solver="sgd", momentum=0.0) for _ in range(2)]
+    for model, form in zip(models, (np.asarray, np.ndarray.tolist), strict=True):
+        for _ in range(2):
+            model.partial_fit(form(data), y)
+        with pytest.raises(ValueError, match="non-finite"):
+            model.partial_fit(form(data * 1e200), y)
+        model.partial_fit(form(data), y)
+    plain, long = models
+    assert (plain.n_iter_, plain.t_) == (long.n_iter_, long.t_) == (1, 4 * 32)
+    assert np.isnan(plain.loss_curve_[2])
+    np.testing.assert_allclose(plain.loss_curve_, long.loss_curve_, rtol=1e-15)
+
+
 def test_classes_have_the_byte_order_of_the_machine():
     y = Y["classifier"].astype(">i8")
     for build in (ORIGINAL["classifier"], OURS["classifier"]):

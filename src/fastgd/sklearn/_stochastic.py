@@ -590,10 +590,13 @@ def partial_fit_plainly(estimator: Any, X: Any, y: Any) -> bool:
         try:
             loss = live.network._live().train_step(X, y, None, lr)
         except Divergence:
-            raise ValueError(NOT_FINITE) from None
+            loss = np.nan
         seconds = time.perf_counter() - began
     estimator.n_iter_ = 0
     end_epoch(estimator, loss, n)
+    if np.isnan(loss):
+        live.ready = None
+        raise ValueError(NOT_FINITE)
     estimator.history_ = History()
     estimator.history_.append(0, {"loss": loss, "lr": lr, "seconds": seconds})
     if estimator._no_improvement_count > estimator.n_iter_no_change:
