@@ -2,10 +2,13 @@
 
 from numbers import Real
 
+import numpy as np
 import pytest
 from sklearn.utils._param_validation import Interval
 
+import fastgd
 from sklearn_cases import ORIGINAL, OURS, attempt, make_data
+from sklearn_features import HAS_SAMPLE_WEIGHT
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -51,6 +54,43 @@ def test_partial_fit_of_a_fitted_estimator_validates_nothing(changes):
         outcomes.append([attempt(call, X.tolist(), y) for call in calls])
     assert outcomes[1] == outcomes[0]
     assert [error is None for error, _ in outcomes[0]] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"solver": "adamw", "learning_rate": "invscaling"},
+        {"solver": fastgd.SGD(0.1), "weight_decay": 0.1},
+        {"solver": "sgd", "learning_rate": "adaptive", "lr_schedule": lambda step: 0.1},
+        {"callbacks": [3]},
+        {"callbacks": [3], "solver": "lbfgs"},
+    ],
+    ids=str,
+)
+def test_parameters_that_contradict_each_other_leave_an_earlier_fit(changes):
+    X, y = make_data("multiclass")
+    for fitted in (False, True):
+        model = OURS["classifier"](random_state=0, max_iter=3)
+        before = model.fit(X, y).predict_proba(X) if fitted else None
+        with pytest.raises((TypeError, ValueError)):
+            model.set_params(**changes).fit(X, y)
+        if fitted:
+            assert model.n_iter_ == 3
+            np.testing.assert_array_equal(model.predict_proba(X), before)
+        else:
+            assert not hasattr(model, "coefs_")
+
+
+if HAS_SAMPLE_WEIGHT:
+
+    def test_refused_weights_leave_the_number_of_outputs():
+        X, y = make_data("regression")
+        found = []
+        for classes in (ORIGINAL, OURS):
+            model = classes["regressor"](random_state=0, max_iter=3).fit(X, y)
+            found.append([attempt(model.fit, X, np.c_[y, y], [1.0]), model.n_outputs_])
+        assert found[1] == found[0]
+        assert found[1][1] == 1
 
 
 @pytest.mark.parametrize("kind", ["classifier", "regressor"])

@@ -27,6 +27,7 @@ from sklearn.utils.validation import (
 
 from .._training import Data
 from ..layers import check_sizes
+from ..network import callback_list
 from . import _conversion, _fast_path, _lbfgs, _live, _originals, _settings, _stochastic
 from ._callbacks import CallbackSupport
 from ._live import Live
@@ -155,6 +156,11 @@ class FastMLP(CallbackSupport):
         is_first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         if not is_first:
             _settings.check_loss(self)
+        # Before an earlier fit is given up for this one.
+        if self.solver != "lbfgs" and not (incremental and hasattr(self, "_optimizer")):
+            _settings.optimizer_of(self)
+        if not incremental:
+            callback_list(self.callbacks)
         data = self._checked(X, y, sample_weight, incremental, is_first)
         n_outputs = self.n_outputs_
         validation = None if given is None else self._checked_validation(*given)
@@ -232,11 +238,12 @@ class FastMLP(CallbackSupport):
             target = self._engine_targets(y.reshape(-1, 1) if y.ndim == 1 else y)
         else:
             target = found
-        self.n_outputs_ = target.shape[1] if target.ndim == 2 else len(self.classes_)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
             sample_weight = sample_weight.astype(np.float64, copy=False)
-        return Data(X, target, self._weights(sample_weight, target, incremental))
+        weight = self._weights(sample_weight, target, incremental)
+        self.n_outputs_ = target.shape[1] if target.ndim == 2 else len(self.classes_)
+        return Data(X, target, weight)
 
     def _weights(self, sample_weight: Any, target: Any, incremental: bool) -> Any:
         return sample_weight
