@@ -1,6 +1,7 @@
 """python -m fastgd.sklearn: programs cannot tell it from python, but for their estimators."""
 
 import os
+import py_compile
 import subprocess
 import sys
 import textwrap
@@ -63,6 +64,7 @@ def folder(tmp_path):
     (tmp_path / "package" / "part.py").write_text(PROGRAM)
     (tmp_path / "below").mkdir()
     os.symlink(tmp_path / "program.py", tmp_path / "below" / "link.py")
+    py_compile.compile(str(tmp_path / "program.py"), str(tmp_path / "compiled.pyc"))
     return tmp_path
 
 
@@ -145,7 +147,7 @@ def test_lines_may_follow_their_option(main, capsys):
 
 
 @pytest.mark.parametrize(
-    "script", ["below/link.py", "below/../program.py", "encoded.py", "broken.py"]
+    "script", ["below/link.py", "below/../program.py", "encoded.py", "broken.py", "compiled.pyc"]
 )
 def test_script_is_found_and_read_as_with_python(script, folder):
     same([script], folder)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
+from pkgutil import read_code
 from types import CodeType, ModuleType, TracebackType
 from typing import NoReturn
 
@@ -102,7 +103,8 @@ def _run_script(path: str) -> None:
         source = file.read()
     if not sys.flags.safe_path:
         sys.path[0] = os.path.dirname(os.path.realpath(full))
-    _run(compile(source, full, "exec", dont_inherit=True), __file__=full)
+    code = read_code(io.BytesIO(source))  # of a .pyc file; None of others
+    _run(code or compile(source, full, "exec", dont_inherit=True), __file__=full)
 
 
 def _run_module(name: str) -> None:
