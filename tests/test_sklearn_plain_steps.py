@@ -206,6 +206,25 @@ def test_pickles_after_a_fit_between_plain_steps_go_on(solver):
     assert error(model.partial_fit(data, y).coefs_[0], twin.partial_fit(data, y).coefs_[0]) == 0
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_checks_of_a_subclass_are_asked(kind):
+    data, y = X[kind], Y[kind]
+    seen = []
+    for classes in (ORIGINAL, OURS):
+
+        class Own(classes[kind]):
+            def _validate_input(self, X, y, *args, **kwargs):
+                seen[-1] += 1
+                return super()._validate_input(X, y, *args, **kwargs)
+
+        seen.append(0)
+        model = trained(Own, kind)
+        with pytest.warns(ConvergenceWarning):
+            model.set_params(max_iter=1).fit(data, y)
+        model.partial_fit(data, y)
+    assert seen[1] == seen[0]
+
+
 def test_plain_step_that_diverges_is_counted():
     """As an epoch with a loss of NaN, which the long way has noted too."""
     data, y = X["regressor"], Y["regressor"]

@@ -217,6 +217,8 @@ class FastMLP(CallbackSupport):
         """Tell whether X is what the fast path takes, with the features of an earlier fit."""
         if not _fast_path.is_allowed() or (not is_first and hasattr(self, "feature_names_in_")):
             return False
+        if type(self)._validate_input not in _originals.CHECKS:  # type: ignore[attr-defined]
+            return False
         return _fast_path.features(X, None if is_first else self.n_features_in_)
 
     def _note_features(self, X: Any) -> None:

@@ -22,6 +22,7 @@ from sklearn.neural_network._stochastic_optimizers import (
 from sklearn.utils.optimize import _check_optimize_result
 
 __all__ = [
+    "CHECKS",
     "NEEDS_TWO_TO_VALIDATE",
     "SCORES",
     "TAKES_SAMPLE_WEIGHT",
@@ -42,6 +43,9 @@ MLPRegressor = _module.MLPRegressor
 
 # How validation data are scored, unless a subclass has another way.
 SCORES = MLPClassifier._score, MLPRegressor._score
+
+# How data are checked, likewise.
+CHECKS = MLPClassifier._validate_input, MLPRegressor._validate_input
 
 # From 1.7 on.
 TAKES_SAMPLE_WEIGHT = "sample_weight" in inspect.signature(MLPClassifier.fit).parameters
