@@ -187,6 +187,24 @@ def test_a_fit_in_inference_mode_can_be_gone_on_with():
     assert far_apart(pair, 1e-11) == []
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_states_of_inference_mode_are_gone_on_with(inside):
+    """PyTorch cannot write to them either, but they are not found out after the training."""
+    pair = twins(stack(nn.ReLU()), lambda m: optim.Adam(m.parameters()))
+    for each, optimizer in pair:
+        train(each, X, Y, LOSS, optimizer, 1, 15, seed=0)
+    (mine, of_mine), (theirs, of_theirs) = pair
+    with torch.inference_mode():
+        of_mine.load_state_dict(copy.deepcopy(of_mine.state_dict()))
+    assert of_mine.state[mine[0].weight]["exp_avg"].is_inference()
+    with torch.inference_mode(inside):
+        fit(mine, X, Y, LOSS, of_mine, 1, 15, seed=1)
+    train(mine, X, Y, LOSS, of_mine, 1, 15, seed=2)
+    for seed in (1, 2):
+        train(theirs, X, Y, LOSS, of_theirs, 1, 15, seed=seed)
+    assert far_apart(pair, 1e-11) == []
+
+
 # ---- modules and data --------------------------------------------------------------------------
 
 

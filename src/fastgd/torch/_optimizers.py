@@ -116,7 +116,8 @@ class Plan:
         self.arrays = arrays
         self.settings = _settings(arrays)
         self.trained = {at: array for at, array in arrays.items() if array is not None}
-        # PyTorch's; those that it has not yet are made before training, so that none fails after it
+        # PyTorch's; those that it has not yet, or of inference mode, that cannot be written to, are
+        # made before training, so that none fails after it
         self.states: dict[tuple[tuple[int, int], str], torch.Tensor] = {}
         first = next(iter(self.trained.values())).update
         self.step: int = first["ahead"]
@@ -153,12 +154,13 @@ class Plan:
             for name, view in self._views(engine, at):
                 if not self._keeps(array, name):
                     continue
-                if state.get(name) is not None:
-                    self.states[at, name] = state[name]
-                    view.copy_(state[name])
-                else:
+                kept = state.get(name)
+                if kept is not None:
+                    view.copy_(kept)
+                if kept is None or kept.is_inference():
                     with torch.inference_mode(False):
-                        self.states[at, name] = torch.empty_like(array.tensor)
+                        kept = torch.empty_like(array.tensor if kept is None else kept)
+                self.states[at, name] = kept
 
     def take_from(self, engine: Engine) -> None:
         """Write the engine's weights, states and counts of steps back to PyTorch's objects."""
@@ -214,8 +216,9 @@ def _weights(engine: Engine, at: tuple[int, int]) -> torch.Tensor:
 
 
 def _count(state: dict[str, Any], steps: int) -> None:
-    if isinstance(state.get("step"), torch.Tensor):
-        state["step"].fill_(float(steps))
+    count = state.get("step")
+    if isinstance(count, torch.Tensor) and not count.is_inference():
+        count.fill_(float(steps))
     else:
         state["step"] = torch.tensor(float(steps))
 
