@@ -58,6 +58,16 @@ def tied_by_memory():
     return each
 
 
+def tied_by_numpy():
+    """Two storages of PyTorch's in one array."""
+    memory = torch.rand(24)
+    each = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3))
+    each[0].weight.data, each[1].weight.data = (
+        torch.from_numpy(memory[first : first + 16].reshape(4, 4).numpy()) for first in (0, 8)
+    )
+    return each
+
+
 def with_parameter(name, value):
     each = module(nn.ReLU())
     setattr(each[0], name, nn.Parameter(value))
@@ -114,6 +124,7 @@ MODULES = [
     (tied(), ValueError, r"module\[1\].weight is also module\[0\].weight"),
     (repeated(), ValueError, r"module\[2\].weight is also module\[0\].weight"),
     (tied_by_memory(), ValueError, r"module\[1\].weight shares memory with module\[0\].weight"),
+    (tied_by_numpy(), ValueError, r"module\[1\].weight shares memory with module\[0\].weight"),
     (
         with_parameter("bias", torch.zeros(1).expand(5)), ValueError,
         r"module\[0\].bias is expanded, with elements that share memory: clone it",
@@ -164,6 +175,22 @@ def test_parameters_may_lie_beside_each_other():
     optimizer = optim.SGD(each.parameters(), 0.1)
     fastgd.torch.fit(each, X, LABELS, loss=nn.CrossEntropyLoss(), optimizer=optimizer, verbose=0)
     assert (memory[:3] != before[:3]).any(dim=0).all()
+
+
+def test_frozen_parameters_may_be_expanded():
+    each = with_parameter("bias", torch.ones(1).expand(5))
+    each[0].bias.requires_grad_(False)
+    before = copy.deepcopy(each.state_dict())
+    optimizer = optim.SGD(each.parameters(), 0.1)
+    fastgd.torch.fit(each, X, LABELS, loss=nn.CrossEntropyLoss(), optimizer=optimizer, verbose=0)
+    same = [torch.equal(value, before[name]) for name, value in each.state_dict().items()]
+    assert same == [False, True, False, False]
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_layer_without_units_is_named():
+    each = nn.Sequential(nn.Linear(4, 0), nn.Linear(0, 3))
+    refused(each, ValueError, "units must be at least 1, not 0")
 
 
 def test_module_without_anything_to_train_is_refused():

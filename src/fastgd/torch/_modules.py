@@ -298,8 +298,7 @@ def read(module: nn.Module) -> Stack:
 def _parameters(stages: list[Stage]) -> str:
     """Return the name of the dtype that all parameters have, or say which one does not fit."""
     seen: dict[int, str] = {}
-    # By the memory that they lie in, which may hold many beside each other
-    stored: dict[int, list[tuple[str, Array]]] = {}
+    arrays: list[tuple[str, Array]] = []
     first = stages[0].linear.weight
     for stage in stages:
         for name, parameter in stage.linear.named_parameters():
@@ -317,14 +316,19 @@ def _parameters(stages: list[Stage]) -> str:
                 raise ValueError(f"{what} has hooks on its gradient; remove them to train it")
             _check_shape(what, name, parameter, stage.linear)
             array = parameter.detach().numpy()
-            if any(n > 1 and step == 0 for n, step in zip(array.shape, array.strides, strict=True)):
+            # What is frozen is not written to, and strides are 0 in empty arrays, too.
+            if parameter.requires_grad and array.size and _is_expanded(array):
                 raise ValueError(f"{what} is expanded, with elements that share memory: clone it")
-            beside = stored.setdefault(parameter.untyped_storage().data_ptr(), [])
-            for other, of_other in beside:
+            # All of them: two storages of PyTorch's may lie in one array of NumPy's.
+            for other, of_other in arrays:
                 if np.shares_memory(array, of_other):
                     raise ValueError(f"{what} shares memory with {other}; give each its own")
-            beside.append((what, array))
+            arrays.append((what, array))
     return str(first.dtype).removeprefix("torch.")
+
+
+def _is_expanded(array: Array) -> bool:
+    return any(n > 1 and step == 0 for n, step in zip(array.shape, array.strides, strict=True))
 
 
 def _check_shape(what: str, name: str, parameter: nn.Parameter, linear: nn.Linear) -> None:
