@@ -167,6 +167,19 @@ def test_hooks_for_all_modules_and_optimizers_are_refused():
             handle.remove()
 
 
+def test_the_hook_of_pytorchs_own_profiler_is_let_be():
+    """With KINETO_USE_DAEMON in the environment it is there from the import on."""
+    each = module(nn.ReLU())
+    optimizer = optim.SGD(each.parameters(), 0.1)
+    handle = register_optimizer_step_post_hook(torch.profiler._optimizer_post_hook)
+    try:
+        fastgd.torch.fit(
+            each, X, LABELS, loss=nn.CrossEntropyLoss(), optimizer=optimizer, verbose=0
+        )
+    finally:
+        handle.remove()
+
+
 def test_parameters_may_lie_beside_each_other():
     each = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
     memory = torch.rand(4, 8)
