@@ -92,6 +92,14 @@ def test_a_module_is_made_without_random_numbers():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_module_is_made_on_the_device_in_force():
+    network = from_module(stack(nn.ReLU()), "cross_entropy")
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            module = to_module(network)
+        assert {each.device.type for each in module.parameters()} == {device}
+
+
 def test_a_module_gets_the_weights_of_one_moment():
     """It waits, as get_weights does, while another thread is within a step."""
     network = from_module(stack(nn.ReLU()), "cross_entropy")

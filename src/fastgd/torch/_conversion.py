@@ -120,10 +120,14 @@ def to_module(network: Network, *, logits: bool = False) -> nn.Sequential:
     modules: list[nn.Module] = []
     fan_in: Any = network.n_inputs
     canonical = "" if network.loss_name == "custom" else canonical_output(network.loss_name)
+    dtype = getattr(torch, network.dtype.name)
+    device = torch.empty(0).device  # the one in force, where Linear would be by itself
     for i, layer in enumerate(network.layers):
-        dtype = getattr(torch, network.dtype.name)
         # Without first weights, for which PyTorch's random numbers would be drawn
-        modules.append(skip_init(nn.Linear, fan_in, layer.units, bias=layer.use_bias, dtype=dtype))
+        linear = skip_init(
+            nn.Linear, fan_in, layer.units, bias=layer.use_bias, dtype=dtype, device=device
+        )
+        modules.append(linear)
         assert layer.activation is not None
         name = layer.activation.name
         is_left_out = logits and i == len(network.layers) - 1 and name == canonical
