@@ -16,7 +16,7 @@ from torch import nn
 
 from .. import losses
 from .._pairing import check_classes
-from .._validate import Array, _finite, count_as_zero, labels, real_array
+from .._validate import Array, _finite, labels, real_array
 from ..activations import Activation
 from ..losses import Loss
 from ._modules import Output, refuse_hooks
@@ -221,12 +221,13 @@ def _cross_entropy(loss: Any, output: Output, n_outputs: int, dtype: Any) -> Obj
             raise ValueError(
                 f"loss.weight must hold {n_outputs} finite numbers that are not negative"
             )
-        for i in np.flatnonzero(weight):
-            if count_as_zero(weight[i : i + 1], dtype):
-                raise ValueError(
-                    f"loss.weight[{i}] is {weight[i]:.3g}, below {np.finfo(dtype).tiny:.3g}, the "
-                    f"smallest number that {dtype} tells from 0; multiply all by a constant"
-                )
+        least = np.finfo(dtype).tiny
+        lost = np.flatnonzero((weight > 0) & (weight < least))
+        if len(lost):
+            raise ValueError(
+                f"loss.weight[{lost[0]}] is {weight[lost[0]]:.3g}, below {least:.3g}, the smallest "
+                f"number that {dtype} tells from 0; multiply all by a constant"
+            )
     classes = _Classes(loss, n_outputs, dtype, weight, smoothing)
     return Objective(
         losses.CrossEntropy(), "softmax", 1.0, loss.reduction == "sum", classes.prepare
