@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import time
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -590,11 +591,11 @@ def partial_fit_plainly(estimator: Any, X: Any, y: Any) -> bool:
         try:
             loss = live.network._live().train_step(X, y, None, lr)
         except Divergence:
-            loss = np.nan
+            loss = math.nan
         seconds = time.perf_counter() - began
     estimator.n_iter_ = 0
     end_epoch(estimator, loss, n)
-    if np.isnan(loss):
+    if math.isnan(loss):
         live.ready = None
         raise ValueError(NOT_FINITE)
     estimator.history_ = History()
