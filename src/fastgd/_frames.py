@@ -41,7 +41,7 @@ __all__ = [
 _FRAMES = ("DataFrame", "Table", "RecordBatch")
 # Bytes of the columns of another dtype that are converted at a time
 _CONVERTED_BYTES = 1 << 22
-# Names of columns that a message lists at most
+# Names of columns that a summary lists at most
 _MOST_NAMES = 8
 
 

@@ -12,10 +12,10 @@ _LONGEST = 100
 _MOST = 20
 
 
-def listed(names: Collection[object], most: int = _MOST) -> str:
+def listed(names: Collection[object]) -> str:
     """Return the first of some names, with commas, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(quoted, islice(names, most))) + more
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return ", ".join(map(quoted, islice(names, _MOST))) + more
 
 
 def quoted(name: object) -> str:
