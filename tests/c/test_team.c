@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -210,12 +211,20 @@ static event meeting;
 static atomic_uint at_meeting; /* two more with each: the sleeper has come, the other too */
 enum { MEETINGS = 100000 };
 
+/* Spins for a moment, so that both go on at once, but not for ever: they may share a core. */
+static void wait_for_meeting(unsigned count)
+{
+    for (unsigned spins = 0; atomic_load_explicit(&at_meeting, memory_order_acquire) < count;
+         spins++)
+        if (spins > 10000) sched_yield();
+}
+
 static void *sleeper(void *unused)
 {
     (void)unused;
     for (unsigned i = 0; i < MEETINGS; i++) {
         atomic_store_explicit(&at_meeting, 2 * i + 1, memory_order_release);
-        while (atomic_load_explicit(&at_meeting, memory_order_acquire) < 2 * i + 2) {}
+        wait_for_meeting(2 * i + 2);
         sleep_until_changed(&meeting, i);
     }
     return NULL;
@@ -229,7 +238,7 @@ static void wake_sleepers(void)
     init_event(&meeting);
     pthread_create(&thread, NULL, sleeper, NULL);
     for (unsigned i = 0; i < MEETINGS; i++) {
-        while (atomic_load_explicit(&at_meeting, memory_order_acquire) != 2 * i + 1) {}
+        wait_for_meeting(2 * i + 1);
         atomic_store_explicit(&at_meeting, 2 * i + 2, memory_order_release);
         for (volatile unsigned pause = 0; pause < i % 8; pause++) {}
         set(&meeting, i + 1);
