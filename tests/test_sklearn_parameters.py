@@ -92,6 +92,20 @@ if HAS_SAMPLE_WEIGHT:
         assert found[1] == found[0]
         assert found[1][1] == 1
 
+    @pytest.mark.parametrize(("first", "second"), [(2, 3), (3, 2)])
+    def test_classes_that_refused_weights_leave_are_not_predicted(first, second):
+        """They are another number than the outputs."""
+        X, _ = make_data("multiclass")
+        outcomes = []
+        for classes in (ORIGINAL, OURS):
+            model = classes["classifier"](random_state=0, max_iter=3)
+            model.fit(X, np.arange(len(X)) % first)
+            error, _ = attempt(model.fit, X, np.arange(len(X)) % second, [1.0])
+            assert error is not None
+            outcomes.append(attempt(model.predict, X))
+        assert outcomes[1] == outcomes[0]
+        assert outcomes[1][0] is not None
+
 
 @pytest.mark.parametrize("kind", ["classifier", "regressor"])
 def test_constructors_name_mistakes_as_the_originals_do(kind):

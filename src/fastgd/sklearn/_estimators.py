@@ -577,10 +577,11 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
     # ---- use -------------------------------------------------------------------------------
 
     def _labels(self, output: Any) -> Any:
-        kind = self._label_binarizer.y_type_
-        if kind == "multiclass":
+        # A refused fit may leave classes of other outputs, which scikit-learn refuses below.
+        kind, n_columns = self._label_binarizer.y_type_, output.shape[1]
+        if kind == "multiclass" and n_columns > 1:
             return self.classes_.take(output.argmax(axis=1))
-        if kind == "binary" and len(self.classes_) == 2:
+        if kind == "binary" and n_columns == 1 and len(self.classes_) == 2:
             return self.classes_[(output[:, 0] > 0.5).view(np.int8)]
         if self.n_outputs_ == 1:
             output = output.ravel()
