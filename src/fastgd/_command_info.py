@@ -111,7 +111,7 @@ def _print_peaks() -> None:
     try:
         for isa in _kernels.available_isas():
             _kernels.set_isa(isa)
-            peaks = (f"{_kernels.fma_peak(dtype, 0.1):.1f} {dtype}" for dtype in _DTYPES)
+            peaks = (f"{_kernels.fma_peak(dtype, 0.1):.4g} {dtype}" for dtype in _DTYPES)
             print(f"{f'GFLOP/s of {isa}':<24}{', '.join(peaks)}, one thread")
     finally:
         _kernels.set_isa(before)
