@@ -170,6 +170,7 @@ def test_hooks_for_all_modules_and_optimizers_are_refused():
 def test_the_hook_of_pytorchs_own_profiler_is_let_be():
     """With KINETO_USE_DAEMON in the environment it is there from the import on."""
     each = module(nn.ReLU())
+    before = [tensor.detach().clone() for tensor in each.parameters()]
     optimizer = optim.SGD(each.parameters(), 0.1)
     handle = register_optimizer_step_post_hook(torch.profiler._optimizer_post_hook)
     try:
@@ -178,6 +179,7 @@ def test_the_hook_of_pytorchs_own_profiler_is_let_be():
         )
     finally:
         handle.remove()
+    assert not any(map(torch.equal, before, each.parameters()))
 
 
 def test_parameters_may_lie_beside_each_other():
