@@ -233,6 +233,8 @@ def test_training_from_a_hook_is_refused_and_changes_nothing(hook, solver):
     def train(self, *given):
         for call in (
             lambda: self.network.fit(X, Y, verbose=0),
+            lambda: self.network.train_step(X, Y[:, None]),
+            lambda: self.network.loss_and_grad(X, Y[:, None]),
             lambda: model.fit(X, Y),
             lambda: model.partial_fit(X, Y) if solver == "adam" else model.fit(X, NAMES),
         ):

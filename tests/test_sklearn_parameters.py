@@ -64,10 +64,15 @@ def test_partial_fit_of_a_fitted_estimator_validates_nothing(changes):
         {"solver": "sgd", "learning_rate": "adaptive", "lr_schedule": lambda step: 0.1},
         {"callbacks": [3]},
         {"callbacks": [3], "solver": "lbfgs"},
+        {"callbacks": [fastgd.EarlyStopping("nothing")]},
+        {"callbacks": [fastgd.EarlyStopping("nothing")], "solver": "lbfgs"},
+        {"early_stopping": True, "validation_fraction": 0.999},
+        {"early_stopping": True, "scoring": "nothing"},
+        {"lr_schedule": fastgd.schedules.ReduceOnPlateau(0.1, monitor="val_loss")},
     ],
     ids=str,
 )
-def test_parameters_that_contradict_each_other_leave_an_earlier_fit(changes):
+def test_refused_parameters_leave_an_earlier_fit(changes):
     X, y = make_data("multiclass")
     for fitted in (False, True):
         model = OURS["classifier"](random_state=0, max_iter=3)
@@ -79,6 +84,51 @@ def test_parameters_that_contradict_each_other_leave_an_earlier_fit(changes):
             np.testing.assert_array_equal(model.predict_proba(X), before)
         else:
             assert not hasattr(model, "coefs_")
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+@pytest.mark.parametrize("kind", ["classifier", "regressor"])
+def test_refused_calls_leave_all_attributes_and_the_optimizer(kind, warm_start):
+    """What was trained goes on as if nothing had been asked."""
+    X, y = make_data("multiclass" if kind == "classifier" else "regression")
+    settings = {"random_state": 0, "max_iter": 3, "solver": "adam", "warm_start": warm_start}
+    calls = [
+        ({}, lambda model: model.fit(X[:, :1], y[:1])),
+        ({}, lambda model: model.fit(X, y, X_val=X[:, :1], y_val=y)),
+        ({}, lambda model: model.fit(np.where(X == X[0, 0], np.nan, X), y)),
+        ({"callbacks": [fastgd.EarlyStopping("nothing")]}, lambda model: model.fit(X, y)),
+        ({"early_stopping": True, "scoring": "no"}, lambda model: model.fit(X, y)),
+        ({"early_stopping": True}, lambda model: model.partial_fit(X, y)),
+        ({"dtype": "float32"}, lambda model: model.partial_fit(X * 1e39, y)),
+    ]
+    model, calm = (OURS[kind](**settings).fit(X, y).partial_fit(X, y) for _ in range(2))
+    for changes, call in calls:
+        model.set_params(**changes)
+        before = dict(vars(model))
+        with pytest.raises(ValueError):
+            call(model)
+        assert vars(model).keys() == before.keys()
+        assert all(vars(model)[name] is before[name] for name in before)
+        model.set_params(**{name: getattr(calm, name) for name in changes})
+    for each in (model, calm):
+        each.partial_fit(X, y).partial_fit(X, y)
+    for left, right in zip(model.coefs_, calm.coefs_, strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert model.loss_curve_ == calm.loss_curve_
+
+
+def test_refused_first_calls_leave_nothing():
+    X, y = make_data("multiclass")
+    for call in (
+        lambda model: model.fit(X, y[:1]),
+        lambda model: model.partial_fit(X, y[:1], classes=np.unique(y)),
+        lambda model: model.partial_fit(X, y, classes=[-3, 2]),
+    ):
+        model = OURS["classifier"]()
+        before = dict(vars(model))
+        with pytest.raises(ValueError):
+            call(model)
+        assert vars(model) == before
 
 
 if HAS_SAMPLE_WEIGHT:
@@ -93,15 +143,26 @@ if HAS_SAMPLE_WEIGHT:
         assert found[1][1] == 1
 
     @pytest.mark.parametrize(("first", "second"), [(2, 3), (3, 2)])
-    def test_classes_that_refused_weights_leave_are_not_predicted(first, second):
-        """They are another number than the outputs."""
+    def test_refused_weights_leave_the_classes(first, second):
+        """Unlike scikit-learn, whose refused fit leaves classes that are none of the outputs'."""
+        X, _ = make_data("multiclass")
+        model = OURS["classifier"](random_state=0, max_iter=3)
+        before = model.fit(X, np.arange(len(X)) % first).predict(X)
+        with pytest.raises(ValueError, match="sample_weight"):
+            model.fit(X, np.arange(len(X)) % second, [1.0])
+        np.testing.assert_array_equal(model.predict(X), before)
+        assert model.n_outputs_ == (1 if first == 2 else first)
+
+    @pytest.mark.parametrize(("first", "second"), [(2, 3), (3, 2)])
+    def test_classes_of_other_outputs_are_not_predicted(first, second):
         X, _ = make_data("multiclass")
         outcomes = []
         for classes in (ORIGINAL, OURS):
-            model = classes["classifier"](random_state=0, max_iter=3)
-            model.fit(X, np.arange(len(X)) % first)
-            error, _ = attempt(model.fit, X, np.arange(len(X)) % second, [1.0])
-            assert error is not None
+            model, other = (
+                classes["classifier"](random_state=0, max_iter=3).fit(X, np.arange(len(X)) % n)
+                for n in (first, second)
+            )
+            model.classes_, model._label_binarizer = other.classes_, other._label_binarizer
             outcomes.append(attempt(model.predict, X))
         assert outcomes[1] == outcomes[0]
         assert outcomes[1][0] is not None

@@ -231,6 +231,11 @@ cdef class Claim:
     def __exit__(self, *exception):
         self.lock.release()
 
+    def check(self):
+        """Raise RuntimeError while a thread has it."""
+        if self.lock.locked():
+            raise RuntimeError(BUSY)
+
 
 cdef class Turn:
     """A re-entrant lock: one thread at a time, and a long call lets the others in now and then.

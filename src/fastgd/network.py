@@ -17,7 +17,7 @@ import numpy as np
 
 from . import _kernels, losses, metrics, optimizers
 from . import callbacks as _callbacks
-from ._engine import BUSY, Claim, Divergence, Engine
+from ._engine import Claim, Divergence, Engine
 from ._errors import ValidationError
 from ._numbers import held
 from ._pairing import canonical_output, check_pairing
@@ -476,10 +476,6 @@ class Network:
             X, self._n_inputs, self.dtype, name, self._input_scale, values=values, columns=names
         )
 
-    def _check_idle(self) -> None:
-        if self._training is not None:
-            raise RuntimeError(BUSY)
-
     def _check_weights(self) -> None:
         """Refuse weights that were made NaN or infinite through the live views."""
         if not self._live().all_finite():
@@ -595,7 +591,7 @@ class Network:
         >>> len(history.history["val_loss"])
         2
         """
-        self._check_idle()
+        self._fitting.check()
         epochs = integer("epochs", epochs, maximum=2**63 - 1)
         batch_size = integer("batch_size", batch_size)
         shuffle = boolean("shuffle", shuffle)
@@ -800,7 +796,7 @@ class Network:
 
     def _checked_train_step(self, X: object, y: object, sample_weight: object) -> float:
         """Train on one mini-batch with all checks, and prepare the short way."""
-        self._check_idle()
+        self._fitting.check()
         data = self._check(X, y, sample_weight)
         before, first = self._training_changes(), self.step
         try:
@@ -872,7 +868,7 @@ class Network:
         >>> loss, dW.item(), db.item()
         (4.5, -6.0, -3.0)
         """
-        self._check_idle()
+        self._fitting.check()
         engine = self._live()
         data = self._check(X, y, sample_weight)
         self._check_weights()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -27,7 +28,6 @@ from sklearn.utils.validation import (
 
 from .._training import Data
 from ..layers import check_sizes
-from ..network import callback_list
 from . import _conversion, _fast_path, _lbfgs, _live, _originals, _settings, _stochastic
 from ._callbacks import CallbackSupport
 from ._live import Live
@@ -75,6 +75,14 @@ def _constructor(original: type, added: dict[str, Any]) -> Callable[..., None]:
     __init__.__signature__ = signature  # type: ignore[attr-defined]
     __init__.__qualname__ = f"{original.__name__}.__init__"
     return __init__
+
+
+def _put_back(estimator: Any, before: dict[str, Any]) -> None:
+    """Make an estimator's attributes those of before again."""
+    attributes = vars(estimator)
+    for name in attributes.keys() - before.keys():
+        del attributes[name]
+    attributes.update(before)
 
 
 def _named_partial_fit(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -148,19 +156,40 @@ class FastMLP(CallbackSupport):
         sample_weight: Any = None,
         incremental: bool = False,
         given: tuple[Any, Any, Any] | None = None,
+        check_classes: Callable[[], None] | None = None,
     ) -> Any:
         """Fit; given: validation data as it came."""
         _live.check_idle(self)
+        before = dict(vars(self))
+        try:
+            if check_classes is not None:
+                check_classes()
+            train = self._prepared(X, y, sample_weight, incremental, given)
+        except BaseException:
+            # An earlier fit is given up for this one only once it trains.
+            _put_back(self, before)
+            raise
+        del before  # and its weights
+        train()
+        arrays = (*self.coefs_, *self.intercepts_)
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise ValueError(_stochastic.NOT_FINITE)
+        return self
+
+    def _prepared(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        incremental: bool,
+        given: tuple[Any, Any, Any] | None,
+    ) -> Callable[[], None]:
+        """Return what trains, with all checked and first weights drawn."""
         hidden = _settings.hidden_sizes(self.hidden_layer_sizes)
         _settings.check(self, len(hidden))
         is_first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         if not is_first:
             _settings.check_loss(self)
-        # Before an earlier fit is given up for this one.
-        if self.solver != "lbfgs" and not (incremental and hasattr(self, "_optimizer")):
-            _settings.optimizer_of(self)
-        if not incremental:
-            callback_list(self.callbacks)
         data = self._checked(X, y, sample_weight, incremental, is_first)
         n_outputs = self.n_outputs_
         validation = None if given is None else self._checked_validation(*given)
@@ -174,13 +203,8 @@ class FastMLP(CallbackSupport):
             self._initialize(np.empty((0, n_outputs)), units, self._network_dtype(data.X))
         self._is_incremental = incremental
         if self.solver == "lbfgs":
-            _lbfgs.fit(self, data)
-        else:
-            _stochastic.fit(self, data, incremental, is_first, validation)
-        arrays = (*self.coefs_, *self.intercepts_)
-        if not all(np.isfinite(array).all() for array in arrays):
-            raise ValueError(_stochastic.NOT_FINITE)
-        return self
+            return _lbfgs.prepared(self, data)
+        return _stochastic.prepared(self, data, incremental, is_first, validation)
 
     def _check_range(self, data: Data, validation: Validation | None, is_first: bool) -> None:
         """Refuse numbers that the dtype of the training does not hold."""
@@ -577,7 +601,7 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
     # ---- use -------------------------------------------------------------------------------
 
     def _labels(self, output: Any) -> Any:
-        # A refused fit may leave classes of other outputs, which scikit-learn refuses below.
+        # Classes of another number of outputs, which someone has set, are refused below.
         kind, n_columns = self._label_binarizer.y_type_, output.shape[1]
         if kind == "multiclass" and n_columns > 1:
             return self.classes_.take(output.argmax(axis=1))
@@ -610,9 +634,10 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
     @_fit_context(prefer_skip_nested_validation=True)
     @_named_partial_fit
     def _partial_fit_checked(self, X: Any, y: Any, sample_weight: Any, classes: Any) -> Any:
+        check = None
         if classes is not None or not hasattr(self, "classes_"):
-            self._check_classes(y, classes)
-        return self._fit(X, y, sample_weight=sample_weight, incremental=True)
+            check = partial(self._check_classes, y, classes)
+        return self._fit(X, y, sample_weight, incremental=True, check_classes=check)
 
     def _check_classes(self, y: Any, classes: Any) -> None:
         if _check_partial_fit_first_call(self, classes):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,13 @@ from .._engine import Divergence
 from .._training import Data
 from ..history import History
 from . import _live, _originals, _settings
-from ._callbacks import watchers
+from ._callbacks import Watchers, watchers
 from ._stochastic import NO_WEIGHT, deviance_at_best, take
 
 if TYPE_CHECKING:
     from ..network import Network
 
-__all__ = ["fit"]
+__all__ = ["prepared"]
 
 # Samples whose gradient is computed at a time: their activations stay in the cache.
 _BLOCK = 512
@@ -93,15 +94,12 @@ class Objective:
         ]
 
 
-def fit(estimator: Any, data: Data) -> None:
-    """Minimise from the estimator's weights on, in float64 unless the parameter dtype differs."""
+def prepared(estimator: Any, data: Data) -> Callable[[], None]:
+    """Return what minimises from the estimator's weights on.
+
+    In float64, unless the parameter dtype differs.
+    """
     network = _live.trained_network(estimator, np.dtype(estimator.dtype or np.float64))
-    with network._fitting:
-        _fit(estimator, network, data)
-
-
-def _fit(estimator: Any, network: Network, data: Data) -> None:
-    network._use_threads(_settings.n_threads_of(estimator))
     watch = watchers(
         estimator,
         lambda: network,
@@ -112,6 +110,18 @@ def _fit(estimator: Any, network: Network, data: Data) -> None:
         y=lambda: estimator._truth(data.y),
         sample_weight=data.sample_weight,
     )
+
+    def run() -> None:
+        with network._fitting:
+            _run(estimator, network, data, watch)
+
+    return run
+
+
+def _run(estimator: Any, network: Network, data: Data, watch: Watchers | None) -> None:
+    network._use_threads(_settings.n_threads_of(estimator))
+    # A step by itself, as from a callback, is to find out that the network is being fitted.
+    network._short = None
     # From here to keep_account the engine's losses are not those of mini-batches.
     objective = Objective(estimator, network, data)
     _keep_layout(estimator, objective)

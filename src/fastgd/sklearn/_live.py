@@ -188,8 +188,7 @@ def check_idle(estimator: Any) -> None:
     """Refuse to train an estimator whose network is being trained, as from one of its callbacks."""
     live: Live | None = estimator.__dict__.get("_live")
     if live is not None and live.network is not None:
-        with live.network._fitting:
-            pass
+        live.network._fitting.check()
 
 
 def trained_network(estimator: Any, dtype: np.dtype[Any] | None = None) -> Network:
@@ -263,9 +262,8 @@ def _shapes(state: dict[str, list[Any]]) -> dict[str, list[tuple[int, ...]]]:
     return {name: [array.shape for array in arrays] for name, arrays in state.items()}
 
 
-def restart_optimizer(estimator: Any, network: Network) -> None:
-    """Begin with zeroed states and step 0, with the optimiser that the parameters ask for now."""
-    optimizer = _settings.optimizer_of(estimator)
+def restart_optimizer(network: Network, optimizer: Optimizer) -> None:
+    """Begin with zeroed states and step 0."""
     engine = network._live()
     network._optimizer = optimizer
     engine.set_optimizer(optimizer.name, optimizer.params())

@@ -10,6 +10,7 @@ import copy
 import inspect
 import math
 import time
+from collections.abc import Callable
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,14 +32,15 @@ from ._callbacks import watchers
 
 if TYPE_CHECKING:
     from ..network import Network
+    from ..optimizers import Optimizer
 
 __all__ = [
     "NOT_FINITE",
     "NO_WEIGHT",
     "Validation",
     "deviance_at_best",
-    "fit",
     "partial_fit_plainly",
+    "prepared",
     "take",
 ]
 
@@ -88,43 +90,37 @@ def split(estimator: Any, data: Data) -> tuple[Any, Validation]:
     return rows, Validation(kept, estimator._truth(kept.y))
 
 
-def fit(
+def prepared(
     estimator: Any,
     data: Data,
     incremental: bool,
     is_first: bool,
     validation: Validation | None,
-) -> None:
-    """Train the estimator, whose first weights have been drawn."""
+) -> Callable[[], None]:
+    """Return what trains the estimator, whose first weights have been drawn."""
     network = _live.trained_network(estimator, estimator.dtype and np.dtype(estimator.dtype))
-    with network._fitting:
-        _fit(estimator, network, data, incremental, is_first, validation)
-
-
-def _fit(
-    estimator: Any,
-    network: Network,
-    data: Data,
-    incremental: bool,
-    is_first: bool,
-    validation: Validation | None,
-) -> None:
+    optimizer = None
     if not incremental or not hasattr(estimator, "_optimizer"):
         estimator._optimizer = _settings.schedule_of(estimator)
-        _live.restart_optimizer(estimator, network)
+        optimizer = _settings.optimizer_of(estimator)
     if estimator.early_stopping and incremental:
         raise ValueError("partial_fit does not support early_stopping=True")
     rows = None
     if estimator.early_stopping and validation is None:
         rows, validation = split(estimator, data)
-    training = Training(estimator, network, data, rows, validation, incremental)
+    training = Training(estimator, network, data, rows, validation, incremental, optimizer)
     if estimator.early_stopping and is_first:
         training.keep_best()
-    training.run()
+
+    def run() -> None:
+        with network._fitting:
+            training.run()
+
+    return run
 
 
 class Training:
-    """One call of fit or partial_fit."""
+    """One call of fit or partial_fit, with an optimizer that begins, or the network's goes on."""
 
     def __init__(
         self,
@@ -134,6 +130,7 @@ class Training:
         rows: Any,
         validation: Validation | None,
         incremental: bool,
+        begins: Optimizer | None,
     ) -> None:
         self.estimator = estimator
         self.network = network
@@ -149,7 +146,8 @@ class Training:
         self.best: list[Any] | None = None
         self.has_diverged = False
         self.history = History()
-        optimizer = network.optimizer
+        self.begins = begins
+        optimizer = begins or network.optimizer
         self.own_lr = estimator.lr_schedule is not None or not isinstance(estimator.solver, str)
         self.shown_lr = optimizer.lr
         self.scorer: Any = None
@@ -198,6 +196,8 @@ class Training:
     def run(self) -> None:
         """Train until a rule, a callback, max_iter or Ctrl-C ends it."""
         estimator = self.estimator
+        if self.begins is not None:
+            _live.restart_optimizer(self.network, self.begins)
         self.engine.seed = _seed(estimator)
         self._begin_counting()
         self.network.history = self.history
