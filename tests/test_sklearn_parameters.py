@@ -93,19 +93,23 @@ def test_refused_calls_leave_all_attributes_and_the_optimizer(kind, warm_start):
     X, y = make_data("multiclass" if kind == "classifier" else "regression")
     settings = {"random_state": 0, "max_iter": 3, "solver": "adam", "warm_start": warm_start}
     calls = [
-        ({}, lambda model: model.fit(X[:, :1], y[:1])),
-        ({}, lambda model: model.fit(X, y, X_val=X[:, :1], y_val=y)),
-        ({}, lambda model: model.fit(np.where(X == X[0, 0], np.nan, X), y)),
-        ({"callbacks": [fastgd.EarlyStopping("nothing")]}, lambda model: model.fit(X, y)),
-        ({"early_stopping": True, "scoring": "no"}, lambda model: model.fit(X, y)),
-        ({"early_stopping": True}, lambda model: model.partial_fit(X, y)),
-        ({"dtype": "float32"}, lambda model: model.partial_fit(X * 1e39, y)),
+        ("inconsistent|features", {}, lambda model: model.fit(X[:, :1], y[:1])),
+        ("features", {}, lambda model: model.fit(X, y, X_val=X[:, :1], y_val=y)),
+        ("contains NaN", {}, lambda model: model.fit(np.full_like(X, np.nan), y)),
+        (
+            "monitors 'no'",
+            {"callbacks": [fastgd.EarlyStopping("no")]},
+            lambda model: model.fit(X, y),
+        ),
+        ("'no'", {"early_stopping": True, "scoring": "no"}, lambda model: model.fit(X, y)),
+        ("early_stopping", {"early_stopping": True}, lambda model: model.partial_fit(X, y)),
+        ("range of", {"dtype": "float32"}, lambda model: model.partial_fit(X * 1e39, y)),
     ]
     model, calm = (OURS[kind](**settings).fit(X, y).partial_fit(X, y) for _ in range(2))
-    for changes, call in calls:
+    for message, changes, call in calls:
         model.set_params(**changes)
         before = dict(vars(model))
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=message):
             call(model)
         assert vars(model).keys() == before.keys()
         assert all(vars(model)[name] is before[name] for name in before)
@@ -119,14 +123,14 @@ def test_refused_calls_leave_all_attributes_and_the_optimizer(kind, warm_start):
 
 def test_refused_first_calls_leave_nothing():
     X, y = make_data("multiclass")
-    for call in (
-        lambda model: model.fit(X, y[:1]),
-        lambda model: model.partial_fit(X, y[:1], classes=np.unique(y)),
-        lambda model: model.partial_fit(X, y, classes=[-3, 2]),
+    for message, call in (
+        ("inconsistent", lambda model: model.fit(X, y[:1])),
+        ("inconsistent", lambda model: model.partial_fit(X, y[:1], classes=np.unique(y))),
+        ("classes not in|not in `classes`", lambda model: model.partial_fit(X, y, classes=[-3, 2])),
     ):
         model = OURS["classifier"]()
         before = dict(vars(model))
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=message):
             call(model)
         assert vars(model) == before
 
