@@ -256,6 +256,29 @@ def test_training_from_a_hook_is_refused_and_changes_nothing(hook, solver):
     model.set_params(callbacks=None).fit(X, Y)
 
 
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("hook", ["on_fit_begin", "on_epoch_begin", "on_epoch_end"])
+def test_steps_of_a_network_of_an_earlier_fit_are_refused(hook, solver):
+    """Whose short way had been prepared before the fit began."""
+
+    def step(self, *given):
+        with pytest.raises(RuntimeError, match="being fitted"):
+            self.network.train_step(X, labels)
+        refused.append(hook)
+
+    def keep(self, epoch, logs):
+        kept.append(self.network)
+
+    refused, kept, labels = [], [], Y.astype(np.int64)
+    watch = type("Keep", (fastgd.Callback,), {"on_epoch_end": keep})()
+    model = classifier(solver=solver, warm_start=True, callbacks=[watch]).fit(X, Y)
+    for _ in range(2):
+        kept[0].train_step(X, labels)
+    model.set_params(callbacks=[type("Step", (fastgd.Callback,), {hook: step})()]).fit(X, Y)
+    assert refused
+    assert model._live.network is kept[0]
+
+
 def test_plain_step_is_refused_while_the_network_is_fitted():
     class Step(fastgd.Callback):
         def on_epoch_end(self, epoch, logs):

@@ -86,55 +86,6 @@ def test_refused_parameters_leave_an_earlier_fit(changes):
             assert not hasattr(model, "coefs_")
 
 
-@pytest.mark.parametrize("warm_start", [False, True])
-@pytest.mark.parametrize("kind", ["classifier", "regressor"])
-def test_refused_calls_leave_all_attributes_and_the_optimizer(kind, warm_start):
-    """What was trained goes on as if nothing had been asked."""
-    X, y = make_data("multiclass" if kind == "classifier" else "regression")
-    settings = {"random_state": 0, "max_iter": 3, "solver": "adam", "warm_start": warm_start}
-    calls = [
-        ("inconsistent|features", {}, lambda model: model.fit(X[:, :1], y[:1])),
-        ("features", {}, lambda model: model.fit(X, y, X_val=X[:, :1], y_val=y)),
-        ("contains NaN", {}, lambda model: model.fit(np.full_like(X, np.nan), y)),
-        (
-            "monitors 'no'",
-            {"callbacks": [fastgd.EarlyStopping("no")]},
-            lambda model: model.fit(X, y),
-        ),
-        ("'no'", {"early_stopping": True, "scoring": "no"}, lambda model: model.fit(X, y)),
-        ("early_stopping", {"early_stopping": True}, lambda model: model.partial_fit(X, y)),
-        ("range of", {"dtype": "float32"}, lambda model: model.partial_fit(X * 1e39, y)),
-    ]
-    model, calm = (OURS[kind](**settings).fit(X, y).partial_fit(X, y) for _ in range(2))
-    for message, changes, call in calls:
-        model.set_params(**changes)
-        before = dict(vars(model))
-        with pytest.raises(ValueError, match=message):
-            call(model)
-        assert vars(model).keys() == before.keys()
-        assert all(vars(model)[name] is before[name] for name in before)
-        model.set_params(**{name: getattr(calm, name) for name in changes})
-    for each in (model, calm):
-        each.partial_fit(X, y).partial_fit(X, y)
-    for left, right in zip(model.coefs_, calm.coefs_, strict=True):
-        np.testing.assert_array_equal(left, right)
-    assert model.loss_curve_ == calm.loss_curve_
-
-
-def test_refused_first_calls_leave_nothing():
-    X, y = make_data("multiclass")
-    for message, call in (
-        ("inconsistent", lambda model: model.fit(X, y[:1])),
-        ("inconsistent", lambda model: model.partial_fit(X, y[:1], classes=np.unique(y))),
-        ("classes not in|not in `classes`", lambda model: model.partial_fit(X, y, classes=[-3, 2])),
-    ):
-        model = OURS["classifier"]()
-        before = dict(vars(model))
-        with pytest.raises(ValueError, match=message):
-            call(model)
-        assert vars(model) == before
-
-
 if HAS_SAMPLE_WEIGHT:
 
     def test_refused_weights_leave_the_number_of_outputs():

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -31,6 +30,7 @@ from ..layers import check_sizes
 from . import _conversion, _fast_path, _lbfgs, _live, _originals, _settings, _stochastic
 from ._callbacks import CallbackSupport
 from ._live import Live
+from ._refusals import undo_if_refused
 from ._stochastic import Validation
 
 if TYPE_CHECKING:
@@ -77,14 +77,6 @@ def _constructor(original: type, added: dict[str, Any]) -> Callable[..., None]:
     return __init__
 
 
-def _put_back(estimator: Any, before: dict[str, Any]) -> None:
-    """Make an estimator's attributes those of before again."""
-    attributes = vars(estimator)
-    for name in attributes.keys() - before.keys():
-        del attributes[name]
-    attributes.update(before)
-
-
 def _named_partial_fit(method: Callable[..., Any]) -> Callable[..., Any]:
     # By this name scikit-learn knows that parameters are validated before the first call only.
     method.__name__ = "partial_fit"
@@ -101,6 +93,7 @@ class FastMLP(CallbackSupport):
 
     # ---- fitting ---------------------------------------------------------------------------
 
+    @undo_if_refused
     @_fit_context(prefer_skip_nested_validation=True)
     @_originals.weighted_as_installed
     def fit(
@@ -156,35 +149,8 @@ class FastMLP(CallbackSupport):
         sample_weight: Any = None,
         incremental: bool = False,
         given: tuple[Any, Any, Any] | None = None,
-        check_classes: Callable[[], None] | None = None,
     ) -> Any:
         """Fit; given: validation data as it came."""
-        _live.check_idle(self)
-        before = dict(vars(self))
-        try:
-            if check_classes is not None:
-                check_classes()
-            train = self._prepared(X, y, sample_weight, incremental, given)
-        except BaseException:
-            # An earlier fit is given up for this one only once it trains.
-            _put_back(self, before)
-            raise
-        del before  # and its weights
-        train()
-        arrays = (*self.coefs_, *self.intercepts_)
-        if not all(np.isfinite(array).all() for array in arrays):
-            raise ValueError(_stochastic.NOT_FINITE)
-        return self
-
-    def _prepared(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        incremental: bool,
-        given: tuple[Any, Any, Any] | None,
-    ) -> Callable[[], None]:
-        """Return what trains, with all checked and first weights drawn."""
         hidden = _settings.hidden_sizes(self.hidden_layer_sizes)
         _settings.check(self, len(hidden))
         is_first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
@@ -203,8 +169,13 @@ class FastMLP(CallbackSupport):
             self._initialize(np.empty((0, n_outputs)), units, self._network_dtype(data.X))
         self._is_incremental = incremental
         if self.solver == "lbfgs":
-            return _lbfgs.prepared(self, data)
-        return _stochastic.prepared(self, data, incremental, is_first, validation)
+            _lbfgs.fit(self, data)
+        else:
+            _stochastic.fit(self, data, incremental, is_first, validation)
+        arrays = (*self.coefs_, *self.intercepts_)
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise ValueError(_stochastic.NOT_FINITE)
+        return self
 
     def _check_range(self, data: Data, validation: Validation | None, is_first: bool) -> None:
         """Refuse numbers that the dtype of the training does not hold."""
@@ -439,6 +410,7 @@ class FastMLP(CallbackSupport):
 
     def _plain_state(self, with_moments: bool) -> dict[str, Any]:
         state = dict(super().__getstate__())  # type: ignore[misc]
+        state.pop("_attempts", None)
         live: Live | None = state.pop("_live", None)
         if live is not None:
             for name in ("coefs_", "intercepts_"):
@@ -462,6 +434,7 @@ class FastMLP(CallbackSupport):
         # Shares the arrays, and the network with them.
         other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__)
+        other.__dict__.pop("_attempts", None)
         return other
 
 
@@ -631,13 +604,13 @@ class MLPClassifier(FastMLP, _originals.MLPClassifier):  # type: ignore[misc]
             return self
         return self._partial_fit_checked(X, y, sample_weight, classes)
 
+    @undo_if_refused
     @_fit_context(prefer_skip_nested_validation=True)
     @_named_partial_fit
     def _partial_fit_checked(self, X: Any, y: Any, sample_weight: Any, classes: Any) -> Any:
-        check = None
         if classes is not None or not hasattr(self, "classes_"):
-            check = partial(self._check_classes, y, classes)
-        return self._fit(X, y, sample_weight, incremental=True, check_classes=check)
+            self._check_classes(y, classes)
+        return self._fit(X, y, sample_weight=sample_weight, incremental=True)
 
     def _check_classes(self, y: Any, classes: Any) -> None:
         if _check_partial_fit_first_call(self, classes):
@@ -744,6 +717,7 @@ class MLPRegressor(FastMLP, _originals.MLPRegressor):  # type: ignore[misc]
             return self
         return self._partial_fit_checked(X, y, sample_weight)
 
+    @undo_if_refused
     @_fit_context(prefer_skip_nested_validation=True)
     @_named_partial_fit
     def _partial_fit_checked(self, X: Any, y: Any, sample_weight: Any) -> Any:

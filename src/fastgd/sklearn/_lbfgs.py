@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -15,14 +14,14 @@ import scipy.optimize
 from .._engine import Divergence
 from .._training import Data
 from ..history import History
-from . import _live, _originals, _settings
-from ._callbacks import Watchers, watchers
+from . import _live, _originals, _refusals, _settings
+from ._callbacks import watchers
 from ._stochastic import NO_WEIGHT, deviance_at_best, take
 
 if TYPE_CHECKING:
     from ..network import Network
 
-__all__ = ["prepared"]
+__all__ = ["fit"]
 
 # Samples whose gradient is computed at a time: their activations stay in the cache.
 _BLOCK = 512
@@ -50,6 +49,7 @@ class Objective:
         if estimator.loss == "poisson":
             self.constant = float(np.average(deviance_at_best(data.y), weights=weight))
         # Blocks are added up and divided by all weights: those of a block may cancel each other.
+        # From here to keep_account the engine's losses are not those of mini-batches.
         engine.set_account("sum", _settings.loss_scale(estimator))
         # The penalty is added here, once.
         engine.set_penalties([0.0] * engine.n_layers, [0.0] * engine.n_layers)
@@ -94,12 +94,15 @@ class Objective:
         ]
 
 
-def prepared(estimator: Any, data: Data) -> Callable[[], None]:
-    """Return what minimises from the estimator's weights on.
-
-    In float64, unless the parameter dtype differs.
-    """
+def fit(estimator: Any, data: Data) -> None:
+    """Minimise from the estimator's weights on, in float64 unless the parameter dtype differs."""
     network = _live.trained_network(estimator, np.dtype(estimator.dtype or np.float64))
+    with network._fitting:
+        _fit(estimator, network, data)
+
+
+def _fit(estimator: Any, network: Network, data: Data) -> None:
+    network._use_threads(_settings.n_threads_of(estimator))
     watch = watchers(
         estimator,
         lambda: network,
@@ -110,26 +113,14 @@ def prepared(estimator: Any, data: Data) -> Callable[[], None]:
         y=lambda: estimator._truth(data.y),
         sample_weight=data.sample_weight,
     )
-
-    def run() -> None:
-        with network._fitting:
-            _run(estimator, network, data, watch)
-
-    return run
-
-
-def _run(estimator: Any, network: Network, data: Data, watch: Watchers | None) -> None:
-    network._use_threads(_settings.n_threads_of(estimator))
-    # A step by itself, as from a callback, is to find out that the network is being fitted.
-    network._short = None
-    # From here to keep_account the engine's losses are not those of mini-batches.
-    objective = Objective(estimator, network, data)
-    _keep_layout(estimator, objective)
     history = History()
-    recorder = _Recorder(objective, history, watch)
     try:
         if watch is not None:
             watch.fit_begin()
+        _refusals.begin(estimator)
+        objective = Objective(estimator, network, data)
+        _keep_layout(estimator, objective)
+        recorder = _Recorder(objective, history, watch)
         result = scipy.optimize.minimize(
             objective,
             objective.packed(),

@@ -206,6 +206,7 @@ def trained_network(estimator: Any, dtype: np.dtype[Any] | None = None) -> Netwo
         _frozen(estimator.dropout),
     )
     if live.training != training:
+        live.training = None  # if Ctrl-C comes meanwhile
         _prepare(estimator, network)
         live.training = training
     if live.kept is not None:
@@ -213,6 +214,8 @@ def trained_network(estimator: Any, dtype: np.dtype[Any] | None = None) -> Netwo
         live.kept = None
     # Until the step to come turns out to be a plain one.
     live.ready = None
+    # A step by itself, as from a callback, is to find out that the network is being fitted.
+    network._short = None
     return network
 
 
@@ -262,8 +265,9 @@ def _shapes(state: dict[str, list[Any]]) -> dict[str, list[tuple[int, ...]]]:
     return {name: [array.shape for array in arrays] for name, arrays in state.items()}
 
 
-def restart_optimizer(network: Network, optimizer: Optimizer) -> None:
-    """Begin with zeroed states and step 0."""
+def restart_optimizer(estimator: Any, network: Network) -> None:
+    """Begin with zeroed states and step 0, with the optimiser that the parameters ask for now."""
+    optimizer = _settings.optimizer_of(estimator)
     engine = network._live()
     network._optimizer = optimizer
     engine.set_optimizer(optimizer.name, optimizer.params())

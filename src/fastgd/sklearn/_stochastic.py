@@ -10,7 +10,7 @@ import copy
 import inspect
 import math
 import time
-from collections.abc import Callable
+from functools import partial
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,20 +27,19 @@ from .._training import Data, run_verified
 from ..config import active
 from ..history import History
 from ..network import check_monitors
-from . import _fast_path, _live, _originals, _settings
+from . import _fast_path, _live, _originals, _refusals, _settings
 from ._callbacks import watchers
 
 if TYPE_CHECKING:
     from ..network import Network
-    from ..optimizers import Optimizer
 
 __all__ = [
     "NOT_FINITE",
     "NO_WEIGHT",
     "Validation",
     "deviance_at_best",
+    "fit",
     "partial_fit_plainly",
-    "prepared",
     "take",
 ]
 
@@ -90,37 +89,46 @@ def split(estimator: Any, data: Data) -> tuple[Any, Validation]:
     return rows, Validation(kept, estimator._truth(kept.y))
 
 
-def prepared(
+def fit(
     estimator: Any,
     data: Data,
     incremental: bool,
     is_first: bool,
     validation: Validation | None,
-) -> Callable[[], None]:
-    """Return what trains the estimator, whose first weights have been drawn."""
+) -> None:
+    """Train the estimator, whose first weights have been drawn."""
     network = _live.trained_network(estimator, estimator.dtype and np.dtype(estimator.dtype))
-    optimizer = None
+    with network._fitting:
+        _fit(estimator, network, data, incremental, is_first, validation)
+
+
+def _fit(
+    estimator: Any,
+    network: Network,
+    data: Data,
+    incremental: bool,
+    is_first: bool,
+    validation: Validation | None,
+) -> None:
     if not incremental or not hasattr(estimator, "_optimizer"):
+        if not is_first:
+            live = estimator._live
+            _refusals.when_refused(estimator, partial(setattr, live, "kept", live.state(True)))
         estimator._optimizer = _settings.schedule_of(estimator)
-        optimizer = _settings.optimizer_of(estimator)
+        _live.restart_optimizer(estimator, network)
     if estimator.early_stopping and incremental:
         raise ValueError("partial_fit does not support early_stopping=True")
     rows = None
     if estimator.early_stopping and validation is None:
         rows, validation = split(estimator, data)
-    training = Training(estimator, network, data, rows, validation, incremental, optimizer)
+    training = Training(estimator, network, data, rows, validation, incremental)
     if estimator.early_stopping and is_first:
         training.keep_best()
-
-    def run() -> None:
-        with network._fitting:
-            training.run()
-
-    return run
+    training.run()
 
 
 class Training:
-    """One call of fit or partial_fit, with an optimizer that begins, or the network's goes on."""
+    """One call of fit or partial_fit."""
 
     def __init__(
         self,
@@ -130,7 +138,6 @@ class Training:
         rows: Any,
         validation: Validation | None,
         incremental: bool,
-        begins: Optimizer | None,
     ) -> None:
         self.estimator = estimator
         self.network = network
@@ -146,8 +153,7 @@ class Training:
         self.best: list[Any] | None = None
         self.has_diverged = False
         self.history = History()
-        self.begins = begins
-        optimizer = begins or network.optimizer
+        optimizer = network.optimizer
         self.own_lr = estimator.lr_schedule is not None or not isinstance(estimator.solver, str)
         self.shown_lr = optimizer.lr
         self.scorer: Any = None
@@ -196,8 +202,6 @@ class Training:
     def run(self) -> None:
         """Train until a rule, a callback, max_iter or Ctrl-C ends it."""
         estimator = self.estimator
-        if self.begins is not None:
-            _live.restart_optimizer(self.network, self.begins)
         self.engine.seed = _seed(estimator)
         self._begin_counting()
         self.network.history = self.history
@@ -270,6 +274,7 @@ class Training:
         lrs = self._learning_rates(n_epochs)
         losses = np.full(n_epochs, np.nan)
         began = time.perf_counter()
+        _refusals.begin(estimator)
         try:
             if not self.has_diverged:
                 self._native(lrs, orders, losses)
@@ -582,7 +587,7 @@ def partial_fit_plainly(estimator: Any, X: Any, y: Any) -> bool:
     _live.check_range("X", X, live.network.dtype)
     _live.check_range("y", y, live.network.dtype)
     schedule = estimator._optimizer
-    with live.network._fitting:
+    with _refusals.claim_of(estimator), live.network._fitting:
         if not isinstance(estimator.random_state, Integral):
             estimator._random_state = check_random_state(estimator.random_state)
             draw_unused(estimator, n, int(estimator.shuffle))
