@@ -503,13 +503,16 @@ class Tour:
 
 
 def main():
-    global FOLDER, MODEL
+    global FOLDER, MODEL, SECONDS
     parser = argparse.ArgumentParser()
     parser.add_argument("allocations", choices=list(WATCHED))
     parser.add_argument("--stride", type=int, default=1)
     parser.add_argument("--no-leaks", action="store_true")
+    # Thread.start of CPython waits for ever for a thread that had no memory to begin.
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="of each child, at most")
     parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
     arguments = parser.parse_args()
+    SECONDS = arguments.seconds
     shim = ctypes.CDLL(os.environ["LD_PRELOAD"])
     shim.fgd_catch_crashes()
     for name in ("fgd_heal", "fgd_n_suspected", "fgd_n_held"):

@@ -58,6 +58,7 @@ MEMORY = Sanitizer(
         "test_blocks.py::test_memory_of_parquet_stays_near_two_buffers",
         "test_blocks.py::test_memory_maps_are_not_loaded",
         "test_blocks.py::test_memory_stays_near_two_buffers",
+        "test_io.py::test_the_header_takes_memory_in_proportion_to_it",
         "test_validate_modes.py::test_validating_a_large_network_takes_little_memory",
         "test_threads.py::test_threads_without_cores_cost_little",
         "test_threads.py::test_team_has_no_race",

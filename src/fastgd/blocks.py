@@ -602,7 +602,10 @@ class Windows:
             self._items = self._produce()
             return
         self._ready: SimpleQueue[Data | _Failure | None] = SimpleQueue()
-        self._free = threading.Semaphore(len(self._buffers))
+        # An entry for each free buffer. threading's semaphores can stay locked after a MemoryError.
+        self._free: SimpleQueue[None] = SimpleQueue()
+        for _ in self._buffers:
+            self._free.put(None)
         self._thread = threading.Thread(target=self._run, name="fastgd blocks", daemon=True)
         self._thread.start()
 
@@ -631,7 +634,7 @@ class Windows:
         if self._thread is None:
             return next(self._items)
         if self._is_begun:
-            self._free.release()  # the window before this one has been used
+            self._free.put(None)  # the window before this one has been used
         item = self._received()
         self._is_begun = item is not None  # the end of a pass takes no buffer
         if isinstance(item, _Failure):
@@ -659,7 +662,7 @@ class Windows:
         if self._thread is None:
             self._items.close()
         else:
-            self._free.release()
+            self._free.put(None)
             # A source that takes its time must not keep Ctrl-C waiting. What it brings then goes
             # nowhere, and its thread ends.
             self._thread.join(_WAITED)
@@ -845,7 +848,7 @@ class Windows:
     def _next_buffer(self, data: Data) -> Data:
         """Return a buffer that nobody uses; each is made once, of the first block's kind."""
         if self._thread is not None:
-            self._free.acquire()
+            self._free.get()
             if self._is_closed:
                 raise _ClosedError
         number = self._n_windows % len(self._buffers)
