@@ -20,6 +20,7 @@ import pickle
 import re
 import sys
 import tempfile
+import threading
 import traceback
 from pathlib import Path
 
@@ -393,6 +394,14 @@ def is_ours(crash):
     return not others or "/fastgd/" in others[0]
 
 
+def forget_ended_threads():
+    """CPython keeps one, and what it was to call, if there was no memory at its end."""
+    with threading._active_limbo_lock:
+        for number, thread in list(threading._active.items()):
+            if not thread.is_alive():
+                del threading._active[number]
+
+
 class Tour:
     """All allocations of one case, one after the other."""
 
@@ -492,6 +501,7 @@ class Tour:
         for _ in range(REPEATS):
             self.attempt(at)
             suspected.append(self.shim.fgd_n_suspected() > 0)
+            forget_ended_threads()
             gc.collect()
             held.append(self.n_held())
         if (np.diff(held[2:]) <= 0).any():

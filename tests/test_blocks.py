@@ -1245,3 +1245,43 @@ def test_a_reader_that_cannot_tell_of_its_failure_does_not_keep_a_fit_waiting(mo
     net = fastgd.Network([fastgd.Dense(1)], "squared_error")
     with pytest.raises(MemoryError, match="the thread that reads the blocks"):
         net.fit(fastgd.Blocks(source, buffer_rows=4), verbose=0)
+
+
+def test_a_reader_ends_whose_start_has_failed_after_it_had_begun(X, y, monkeypatch):
+    begun = []
+    plain_start = threading.Thread.start
+
+    def start(thread):
+        plain_start(thread)
+        begun.append(thread)
+        raise MemoryError
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(MemoryError):
+        network().fit(Blocks(lambda: iter([(X, y)] * 100), buffer_rows=4), verbose=0)
+    begun[0].join(30)
+    assert not begun[0].is_alive()
+
+
+def test_a_reader_ends_though_there_is_no_memory_to_wake_it(X, y, monkeypatch):
+    class Full:
+        def put(self, item):
+            raise MemoryError
+
+    class Stop(fastgd.Callback):
+        def on_fit_begin(self):
+            raise KeyboardInterrupt
+
+    def close(windows):
+        threads.append(windows._thread)
+        windows._free = Full()
+        plain_close(windows)
+
+    threads = []
+    plain_close = _blocks.Windows.close
+    monkeypatch.setattr(_blocks.Windows, "close", close)
+    blocks = Blocks(lambda: iter([(X, y)] * 100), buffer_rows=4)
+    with pytest.raises(KeyboardInterrupt):
+        network().fit(blocks, verbose=0, callbacks=[Stop()])
+    threads[0].join(30)
+    assert not threads[0].is_alive()

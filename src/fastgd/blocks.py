@@ -602,12 +602,16 @@ class Windows:
             self._items = self._produce()
             return
         self._ready: SimpleQueue[Data | _Failure | None] = SimpleQueue()
-        # An entry for each free buffer. threading's semaphores can stay locked after a MemoryError.
+        # An entry for each free buffer. threading's semaphores stay locked after some MemoryErrors.
         self._free: SimpleQueue[None] = SimpleQueue()
         for _ in self._buffers:
             self._free.put(None)
         self._thread = threading.Thread(target=self._run, name="fastgd blocks", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            self._is_closed = True  # it may have begun all the same
+            raise
 
     # -- for those who use the windows
 
@@ -662,7 +666,8 @@ class Windows:
         if self._thread is None:
             self._items.close()
         else:
-            self._free.put(None)
+            with suppress(MemoryError):
+                self._free.put(None)
             # A source that takes its time must not keep Ctrl-C waiting. What it brings then goes
             # nowhere, and its thread ends.
             self._thread.join(_WAITED)
@@ -845,12 +850,19 @@ class Windows:
                 has = "is given, but the blocks before it have no"
             raise ValueError(f"{w_name} {has} weights")
 
+    def _await_free(self) -> None:
+        while not self._is_closed:
+            # Whoever closes may have no memory to wake this thread.
+            with suppress(Empty):
+                self._free.get(timeout=_WAITED)
+                break
+        if self._is_closed:
+            raise _ClosedError
+
     def _next_buffer(self, data: Data) -> Data:
         """Return a buffer that nobody uses; each is made once, of the first block's kind."""
         if self._thread is not None:
-            self._free.get()
-            if self._is_closed:
-                raise _ClosedError
+            self._await_free()
         number = self._n_windows % len(self._buffers)
         self._n_windows += 1
         buffer = self._buffers[number]
