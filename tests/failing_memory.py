@@ -395,11 +395,12 @@ def is_ours(crash):
 
 
 def forget_ended_threads():
-    """CPython keeps one, and what it was to call, if there was no memory at its end."""
+    """CPython keeps one, and what it was to call, that had no memory as it began or ended."""
     with threading._active_limbo_lock:
-        for number, thread in list(threading._active.items()):
-            if not thread.is_alive():
-                del threading._active[number]
+        for known in (threading._active, threading._limbo):
+            for name, thread in list(known.items()):
+                if not thread.is_alive():
+                    del known[name]
 
 
 class Tour:
