@@ -224,6 +224,34 @@ def attempt(action, *args, **kwargs):
     return None, messages(caught)
 
 
+def state(model):
+    """Return the attributes but for the parameters."""
+    names = vars(model).keys() - model.get_params(deep=False).keys() - {"_attempts"}
+    return {name: getattr(model, name) for name in names}
+
+
+def is_unchanged(model, before):
+    """Tell whether the attributes are still those that `state` has returned."""
+    now = state(model)
+    return now.keys() == before.keys() and all(now[name] is before[name] for name in now)
+
+
+def attempt_both(action, original, ours):
+    """Return what a function of the estimator raises with either, as `attempt` does.
+
+    A call that is refused before it trains leaves ours as it was, and the original with first
+    weights, other classes and the like: then it is put back.
+    """
+    before, kept = copy.deepcopy(original), state(ours)
+    wanted, given = (attempt(action, model) for model in (original, ours))
+    if wanted[0] is not None and is_unchanged(ours, kept):
+        parameters = original.get_params(deep=False)
+        vars(original).clear()
+        vars(original).update(vars(before))
+        original.set_params(**parameters)
+    return wanted, given
+
+
 def error(wanted, given):
     """Return the largest difference over the largest value; inf where shapes or NaNs differ."""
     wanted, given = np.asarray(wanted), np.asarray(given)

@@ -10,26 +10,20 @@ from sklearn.base import clone
 
 import fastgd
 from fastgd.sklearn import _lbfgs, _live, _settings
-from sklearn_cases import OURS, make_data
+from sklearn_cases import OURS, is_unchanged, make_data, state
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 SETTINGS = {"random_state": 0, "max_iter": 3, "hidden_layer_sizes": (5,)}
-
-
-def attributes(model):
-    return {name: value for name, value in vars(model).items() if name != "_attempts"}
 
 
 def refused(model, changes, call, kind, message):
     """Make a call with changed parameters, which changes nothing; put the parameters back."""
     parameters = {name: getattr(model, name) for name in changes}
     model.set_params(**changes)
-    before = attributes(model)
+    before = state(model)
     with pytest.raises(kind, match=message):
         call(model)
-    assert attributes(model).keys() == before.keys()
-    changed = [name for name in before if getattr(model, name) is not before[name]]
-    assert changed == []
+    assert is_unchanged(model, before)
     model.set_params(**parameters)
 
 
@@ -174,15 +168,20 @@ def test_a_plain_step_is_refused_while_another_call_prepares(monkeypatch):
         model.partial_fit(X, y, classes=np.unique(y))
     messages = []
 
-    def step(*args):
+    def step():
         try:
             model.partial_fit(X, y)
         except RuntimeError as error:
             messages.append(str(error))
+
+    def wait(*args):
+        thread = threading.Thread(target=step)
+        thread.start()
+        thread.join()
         raise ValueError("wrong")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_settings, "check", step)
+        patch.setattr(_settings, "check", wait)
         refused(model, {}, lambda model: model.fit(X, y), ValueError, "wrong")
     assert len(messages) == 1
     assert "being fitted" in messages[0]
@@ -214,10 +213,69 @@ def test_threads_of_good_and_refused_calls_leave_all_good_ones():
     assert len(model.loss_curve_) == done
 
 
-def test_copies_and_pickles_have_no_claim():
+def test_copies_and_pickles_are_other_estimators():
+    """Also those of the attributes alone, which subclasses may make."""
     X, y = make_data("multiclass")
     model = OURS["classifier"](**SETTINGS).fit(X, y)
-    assert "_attempts" in vars(model)
-    copies = copy.copy(model), copy.deepcopy(model), pickle.loads(pickle.dumps(model)), clone(model)
-    for each in copies:
-        assert "_attempts" not in vars(each)
+    assert b"_attempts" not in pickle.dumps(model)
+    plain = OURS["classifier"]()
+    vars(plain).update(vars(model))
+    unpickled, copied = OURS["classifier"](), OURS["classifier"]()
+    vars(unpickled).update(pickle.loads(pickle.dumps(vars(model))))
+    vars(copied).update(copy.deepcopy(vars(model)))
+    others = [copy.copy(model), copy.deepcopy(model), clone(model), plain, unpickled, copied]
+    done = []
+
+    def fit_others(network):
+        if not done:
+            done.append(True)
+            for each in others:
+                changes = {"callbacks": [fastgd.EarlyStopping("no")]}
+                refused(each, changes, lambda m: m.fit(X, y), ValueError, "monitors 'no'")
+                each.fit(X, y)
+
+    model.set_params(callbacks=hook("on_epoch_end", fit_others)).fit(X, y)
+    assert done
+
+
+def test_a_subclass_may_train_before_it_trains():
+    X, y = make_data("multiclass")
+    classes = np.unique(y)
+
+    class First(OURS["classifier"]):
+        def _fit(self, X, y, sample_weight=None, incremental=False, **settings):
+            if not incremental:
+                for _ in range(3):
+                    self.partial_fit(X, y, classes=classes)
+            return super()._fit(X, y, sample_weight, incremental, **settings)
+
+    model = First(**SETTINGS, warm_start=True).fit(X, y)
+    calm = OURS["classifier"](**SETTINGS, warm_start=True)
+    for _ in range(3):
+        calm.partial_fit(X, y, classes=classes)
+    assert_same(model, calm.fit(X, y))
+
+
+def test_parameters_that_are_set_within_a_refused_call_stay():
+    X, y = make_data("multiclass")
+
+    def change(network):
+        model.set_params(alpha=7.0)
+        raise RuntimeError("enough")
+
+    model = OURS["classifier"](**SETTINGS).fit(X, y)
+    before = state(model)
+    model.set_params(callbacks=hook("on_fit_begin", change))
+    with pytest.raises(RuntimeError, match="enough"):
+        model.fit(X, y)
+    assert is_unchanged(model, before)
+    assert model.alpha == 7.0
+
+
+def test_weights_with_which_there_is_no_step_leave_an_earlier_fit():
+    X, y = make_data("multiclass")
+    for solver in ("adam", "lbfgs"):
+        for shuffle in (True, False):
+            model = OURS["classifier"](**SETTINGS, solver=solver, shuffle=shuffle).fit(X, y)
+            changes = {"class_weight": dict.fromkeys(np.unique(y).tolist(), 0)}
+            refused(model, changes, lambda m: m.fit(X, y), ZeroDivisionError, "sum to zero")

@@ -28,6 +28,7 @@ from sklearn_cases import (
     REGRESSOR_KINDS,
     SOLVERS,
     attempt,
+    attempt_both,
     differences,
     error,
     estimator_type,
@@ -65,7 +66,7 @@ def assert_same_steps(models, steps, X, bound=1e-9):
     original, ours = models
     raised = []
     for number, step in enumerate(steps):
-        wanted, given = (attempt(step, model) for model in (original, ours))
+        wanted, given = attempt_both(step, original, ours)
         assert given == wanted, f"step {number}"
         raised.append(wanted[0])
         if hasattr(original, "coefs_"):

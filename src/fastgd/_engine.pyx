@@ -237,6 +237,52 @@ cdef class Claim:
             raise RuntimeError(BUSY)
 
 
+cdef class Attempt:
+    """Attributes that are put back if the block fails before it says `keep`.
+
+    Putting back is a single call for the interpreter, within which no Ctrl-C can come.
+    """
+    cdef dict attributes, before
+    cdef object others
+    cdef list undo
+
+    def __cinit__(self, dict attributes, others):
+        self.attributes, self.others = attributes, others
+
+    def __enter__(self):
+        self.undo = []
+        self.before = self.attributes.copy()
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        try:
+            if kind is not None and self.before is not None:
+                for name in self.before:
+                    if name not in self.others:
+                        self.attributes[name] = self.before[name]
+                for undo in self.undo[::-1]:
+                    undo()
+                for name in list(self.attributes):
+                    if name not in self.before and name not in self.others:
+                        del self.attributes[name]
+        finally:
+            # The attributes are those of whoever may have this among them.
+            self.before = self.undo = self.attributes = None
+
+    @property
+    def is_active(self):
+        return self.attributes is not None
+
+    def when_undone(self, undo):
+        """Call this after the attributes have been put back."""
+        if self.before is not None:
+            self.undo.append(undo)
+
+    def keep(self):
+        """Leave what has changed, and what comes, as it is."""
+        self.before = self.undo = None
+
+
 cdef class Turn:
     """A re-entrant lock: one thread at a time, and a long call lets the others in now and then.
 

@@ -30,7 +30,7 @@ from ..layers import check_sizes
 from . import _conversion, _fast_path, _lbfgs, _live, _originals, _settings, _stochastic
 from ._callbacks import CallbackSupport
 from ._live import Live
-from ._refusals import undo_if_refused
+from ._refusals import turn, undo_if_refused
 from ._stochastic import Validation
 
 if TYPE_CHECKING:
@@ -203,10 +203,11 @@ class FastMLP(CallbackSupport):
         live = self.__dict__.get("_live")
         if live is None or live.ready is None:
             return False
-        target = self._plain_targets(X, y, incremental=True, is_first=False)
-        if target is None:
-            return False
-        return _stochastic.partial_fit_plainly(self, X, self._for_all_outputs(target))
+        with turn(self):
+            target = self._plain_targets(X, y, incremental=True, is_first=False)
+            if target is None:
+                return False
+            return _stochastic.partial_fit_plainly(self, X, self._for_all_outputs(target))
 
     def _is_plain(self, X: Any, is_first: bool) -> bool:
         """Tell whether X is what the fast path takes, with the features of an earlier fit."""
@@ -434,7 +435,6 @@ class FastMLP(CallbackSupport):
         # Shares the arrays, and the network with them.
         other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.__dict__.pop("_attempts", None)
         return other
 
 

@@ -34,6 +34,7 @@ class Objective:
         self.estimator = estimator
         self.engine = network._live()
         self.data = data
+        self.n_calls = 0
         self.alpha = float(estimator.alpha)
         engine = self.engine
         self.weights: list[Any] = [engine.weight(i) for i in range(engine.n_layers)]
@@ -65,6 +66,9 @@ class Objective:
             array[...] = packed[part].reshape(array.shape)
 
     def __call__(self, packed: Any) -> tuple[float, Any]:
+        if self.n_calls > 0:  # the first is for the weights that there are
+            _refusals.begin(self.estimator)
+        self.n_calls += 1
         self.put(packed)
         gradient = np.zeros_like(packed)
         loss = 0.0
@@ -117,7 +121,6 @@ def _fit(estimator: Any, network: Network, data: Data) -> None:
     try:
         if watch is not None:
             watch.fit_begin()
-        _refusals.begin(estimator)
         objective = Objective(estimator, network, data)
         _keep_layout(estimator, objective)
         recorder = _Recorder(objective, history, watch)

@@ -1,4 +1,4 @@
-"""One training of an estimator at a time; one that is refused before it trains changes nothing.
+"""One training of an estimator at a time; one that fails before its first step changes nothing.
 
 scikit-learn's classes draw first weights, and take over the classes of y, before all is checked.
 """
@@ -6,83 +6,105 @@ scikit-learn's classes draw first weights, and take over the classes of y, befor
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, TypeVar
+import weakref
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
+from threading import get_ident
+from typing import Any, TypeVar, cast
 
-from .._engine import Claim
+from .._engine import Attempt, Claim
+from .._threads import fork_safe_lock
 from . import _live
 
-__all__ = ["begin", "claim_of", "undo_if_refused", "when_refused"]
+__all__ = ["begin", "turn", "undo_if_refused", "when_refused"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+_lock = fork_safe_lock()
 
 
 class Attempts:
-    """The calls that train one estimator; kept by it, and in no copy or pickle."""
+    """The calls that train one estimator, which keeps this among its attributes."""
 
-    __slots__ = ("before", "claim", "undo")
+    __slots__ = ("claim", "current", "owner", "thread")
 
-    def __init__(self) -> None:
+    def __init__(self, owner: Any = None) -> None:
         self.claim = Claim()
-        #: the attributes before the call, until it trains
-        self.before: dict[str, Any] | None = None
-        #: what else is to be done if it is refused
-        self.undo: list[Callable[[], object]] = []
+        #: the estimator: its attributes may have been copied to another one
+        self.owner = None if owner is None else weakref.ref(owner)
+        self.current: Attempt | None = None
+        self.thread: int | None = None
+
+    def __reduce__(self) -> Any:
+        return Attempts, ()
+
+    def is_nested(self) -> bool:
+        """Tell whether the caller is within a call, as if a subclass trains before it trains.
+
+        Callbacks find out by the network that is being fitted.
+        """
+        current = self.current
+        return current is not None and current.is_active and self.thread == get_ident()
 
 
 def _of(estimator: Any) -> Attempts:
-    attempts: Attempts | None = vars(estimator).get("_attempts")
-    # Two threads may come here at once.
-    return attempts or vars(estimator).setdefault("_attempts", Attempts())
+    found = _kept(estimator)
+    if found is None:
+        with _lock:  # two threads may come here at once
+            found = _kept(estimator)
+            if found is None:
+                found = estimator._attempts = Attempts(estimator)
+    return found
 
 
-def claim_of(estimator: Any) -> Claim:
-    """Return what whoever trains the estimator must have."""
-    return _of(estimator).claim
+def _kept(estimator: Any) -> Attempts | None:
+    found: Attempts | None = vars(estimator).get("_attempts")
+    is_own = found is not None and found.owner is not None and found.owner() is estimator
+    return found if is_own else None
+
+
+def turn(estimator: Any) -> AbstractContextManager[object]:
+    """Return what whoever trains the estimator must enter."""
+    attempts = _of(estimator)
+    return nullcontext() if attempts.is_nested() else attempts.claim
 
 
 def undo_if_refused(method: Method) -> Method:
     """Make a method that trains the only one at a time, and let it undo what it has not begun.
 
-    Until it calls `begin` an exception puts all attributes back, and does what `when_refused` has
-    been given.
+    Until it calls `begin` an exception puts back all attributes but the parameters, and does what
+    `when_refused` has been given.
     """
 
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         attempts = _of(self)
+        if attempts.is_nested():
+            _live.check_idle(self)
+            return method(self, *args, **kwargs)
         with attempts.claim:
             _live.check_idle(self)
-            attempts.before = dict(vars(self))
-            try:
+            attempts.thread = get_ident()
+            others = _parameters(cast(Hashable, type(self)))
+            with Attempt(vars(self), others) as attempts.current:
                 return method(self, *args, **kwargs)
-            except BaseException:
-                if attempts.before is not None:
-                    _put_back(self, attempts)
-                raise
-            finally:
-                begin(self)
 
     return call  # type: ignore[return-value]
 
 
+@functools.lru_cache(maxsize=64)
+def _parameters(kind: Any) -> frozenset[str]:
+    return frozenset(kind._get_param_names())
+
+
 def when_refused(estimator: Any, undo: Callable[[], object]) -> None:
     """Let this be done if the call is refused after all."""
-    _of(estimator).undo.append(undo)
+    current = _of(estimator).current
+    if current is not None:
+        current.when_undone(undo)
 
 
 def begin(estimator: Any) -> None:
     """From here on the changes stay: weights are trained."""
-    attempts = _of(estimator)
-    attempts.before = None
-    attempts.undo.clear()
-
-
-def _put_back(estimator: Any, attempts: Attempts) -> None:
-    before, attributes = attempts.before, vars(estimator)
-    assert before is not None
-    for name in attributes.keys() - before.keys():
-        del attributes[name]
-    attributes.update(before)
-    for undo in reversed(attempts.undo):
-        undo()
+    current = _of(estimator).current
+    if current is not None:
+        current.keep()

@@ -274,7 +274,7 @@ class Training:
         lrs = self._learning_rates(n_epochs)
         losses = np.full(n_epochs, np.nan)
         began = time.perf_counter()
-        _refusals.begin(estimator)
+        self._check_first_weights(orders)
         try:
             if not self.has_diverged:
                 self._native(lrs, orders, losses)
@@ -337,10 +337,14 @@ class Training:
             self.network,
             self.batch_size,
             data.sample_weight is None,
-            lambda **verification: self.engine.run_epochs(
+            lambda **verification: self._run_epochs(
                 lrs, len(losses), losses=losses, **self._hooks(0), **verification
             ),
         )
+
+    def _run_epochs(self, *arguments: Any, **settings: Any) -> Any:
+        _refusals.begin(self.estimator)
+        return self.engine.run_epochs(*arguments, **settings)
 
     def _hooks(self, step: int) -> dict[str, Any]:
         """Return what a native call reports to, with so many steps of the chunk before it."""
@@ -362,7 +366,7 @@ class Training:
             hooks = self._hooks(step)
 
             def train(rates: Any = rates, hooks: Any = hooks, **verification: Any) -> Any:
-                return self.engine.run_epochs(rates, 1, **hooks, **verification)
+                return self._run_epochs(rates, 1, **hooks, **verification)
 
             is_plain = data.sample_weight is None
             n_rows = rows.stop - rows.start
@@ -502,6 +506,14 @@ class Training:
     def _batch_sums(self, values: Any) -> Any:
         return np.add.reduceat(values, np.arange(0, self.n, self.batch_size))
 
+    def _check_first_weights(self, orders: Any) -> None:
+        """Refuse weights with which no step could be taken, before any is."""
+        weight = self.data.sample_weight
+        if weight is not None and self.estimator.n_iter_ == 0:
+            batch = slice(self.batch_size) if orders is None else orders[0][: self.batch_size]
+            if weight[batch].sum() == 0:
+                raise ZeroDivisionError(NO_WEIGHT)
+
     def _meet_divergence(self, orders: Any) -> None:
         weight = self.data.sample_weight
         if weight is not None:
@@ -582,12 +594,13 @@ def partial_fit_plainly(estimator: Any, X: Any, y: Any) -> bool:
     change of a parameter goes that way first. There must have been a plain step.
     """
     live, n = estimator._live, len(X)
-    if live.ready != readiness(estimator, n) or not live.shows(estimator):
+    if live.ready is None or live.ready != readiness(estimator, n) or not live.shows(estimator):
         return False
     _live.check_range("X", X, live.network.dtype)
     _live.check_range("y", y, live.network.dtype)
     schedule = estimator._optimizer
-    with _refusals.claim_of(estimator), live.network._fitting:
+    with live.network._fitting:
+        _refusals.begin(estimator)
         if not isinstance(estimator.random_state, Integral):
             estimator._random_state = check_random_state(estimator.random_state)
             draw_unused(estimator, n, int(estimator.shuffle))
