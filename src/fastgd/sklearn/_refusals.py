@@ -63,9 +63,12 @@ def _kept(estimator: Any) -> Attempts | None:
 
 
 def turn(estimator: Any) -> AbstractContextManager[object]:
-    """Return what whoever trains the estimator must enter."""
+    """Return what whoever trains the estimator, with nothing to undo, must enter."""
     attempts = _of(estimator)
-    return nullcontext() if attempts.is_nested() else attempts.claim
+    if not attempts.is_nested():
+        return attempts.claim
+    begin(estimator)
+    return nullcontext()
 
 
 def undo_if_refused(method: Method) -> Method:

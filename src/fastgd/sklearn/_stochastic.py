@@ -600,7 +600,6 @@ def partial_fit_plainly(estimator: Any, X: Any, y: Any) -> bool:
     _live.check_range("y", y, live.network.dtype)
     schedule = estimator._optimizer
     with live.network._fitting:
-        _refusals.begin(estimator)
         if not isinstance(estimator.random_state, Integral):
             estimator._random_state = check_random_state(estimator.random_state)
             draw_unused(estimator, n, int(estimator.shuffle))
