@@ -117,6 +117,12 @@ def test(sanitizer, path, options):
     return f"{path.stem}: {total - sum(others)} passed, {ends}, {seconds:.0f} s", not any(others)
 
 
+def is_told_of_too(line):
+    """Whether this is no report: a size that a test asks for, to be refused, or a new thread in
+    the child of a fork, whose number is that of a thread of the parent."""
+    return "failed to allocate" in line or "dup thread with used id" in line
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", action="store_true", help="ThreadSanitizer")
@@ -137,11 +143,10 @@ def main():
     print()
     for line, passed in results:
         print("passed" if passed else "FAILED", line, sep="  ")
-    # A size that a test asks for, to be refused, is told of too.
     reports = [
         path
         for path in sorted(sanitizer.reports.iterdir())
-        if not all("failed to allocate" in line for line in path.read_text("utf-8").splitlines())
+        if not all(map(is_told_of_too, path.read_text("utf-8").splitlines()))
     ]
     for path in reports:
         print(f"\n{path.name}\n{path.read_text('utf-8', 'replace')[:6000]}")
