@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.base import clone
 
 import fastgd
@@ -94,8 +95,10 @@ def test_stochastic_solvers_that_cannot_go_on_from_lbfgs_leave_its_fit():
     model.fit(X, y)
 
 
-def test_what_has_begun_is_not_undone():
+@pytest.mark.parametrize("as_given", [np.asarray, sparse.csr_matrix])
+def test_what_has_begun_is_not_undone(as_given):
     X, y = make_data("multiclass")
+    X = as_given(X)
     for solver in ("adam", "lbfgs"):
         model = OURS["classifier"](**SETTINGS, solver=solver).fit(X, y)
         before = model.coefs_[0]
@@ -256,6 +259,27 @@ def test_a_subclass_may_train_before_it_trains():
     assert_same(model, calm.fit(X, y))
 
 
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("at", ["on_fit_begin", "on_epoch_end"])
+def test_a_callback_trains_no_other_network_of_the_same_estimator(at, solver):
+    """Such as one that predictions have made since, as the weights had been replaced."""
+    X, y = make_data("multiclass")
+
+    def train(network):
+        model.coefs_ = [W.copy() for W in model.coefs_]
+        model.predict(X)
+        assert model._live.network is not network
+        for call in (model.fit, model.partial_fit) if solver == "adam" else (model.fit,):
+            with pytest.raises(RuntimeError, match="being fitted"):
+                call(X, y)
+        done.append(at)
+
+    done = []
+    model = OURS["classifier"](**SETTINGS, solver=solver, warm_start=True).fit(X, y)
+    model.set_params(callbacks=hook(at, train)).fit(X, y)
+    assert done
+
+
 def test_parameters_that_are_set_within_a_refused_call_stay():
     X, y = make_data("multiclass")
 
@@ -275,7 +299,7 @@ def test_parameters_that_are_set_within_a_refused_call_stay():
 def test_weights_with_which_there_is_no_step_leave_an_earlier_fit():
     X, y = make_data("multiclass")
     for solver in ("adam", "lbfgs"):
-        for shuffle in (True, False):
-            model = OURS["classifier"](**SETTINGS, solver=solver, shuffle=shuffle).fit(X, y)
+        for given in (X, sparse.csr_matrix(X)):
+            model = OURS["classifier"](**SETTINGS, solver=solver, batch_size=5).fit(given, y)
             changes = {"class_weight": dict.fromkeys(np.unique(y).tolist(), 0)}
-            refused(model, changes, lambda m: m.fit(X, y), ZeroDivisionError, "sum to zero")
+            refused(model, changes, lambda m, X=given: m.fit(X, y), ZeroDivisionError, "to zero")

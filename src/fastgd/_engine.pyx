@@ -255,19 +255,20 @@ cdef class Attempt:
         return self
 
     def __exit__(self, kind, error, traceback):
-        try:
-            if kind is not None and self.before is not None:
-                for name in self.before:
-                    if name not in self.others:
-                        self.attributes[name] = self.before[name]
-                for undo in self.undo[::-1]:
-                    undo()
-                for name in list(self.attributes):
-                    if name not in self.before and name not in self.others:
-                        del self.attributes[name]
-        finally:
-            # The attributes are those of whoever may have this among them.
-            self.before = self.undo = self.attributes = None
+        cdef dict attributes = self.attributes, before = self.before
+        cdef list undo = self.undo
+        # The attributes are those of whoever may have this among them.
+        self.before = self.undo = self.attributes = None
+        if kind is None or before is None:
+            return
+        for name in before:
+            if name not in self.others:
+                attributes[name] = before[name]
+        for name in list(attributes):
+            if name not in before and name not in self.others:
+                del attributes[name]
+        for call in undo:
+            call()
 
     @property
     def is_active(self):

@@ -101,7 +101,7 @@ class Objective:
 def fit(estimator: Any, data: Data) -> None:
     """Minimise from the estimator's weights on, in float64 unless the parameter dtype differs."""
     network = _live.trained_network(estimator, np.dtype(estimator.dtype or np.float64))
-    with network._fitting:
+    with _refusals.fitting(estimator, network):
         _fit(estimator, network, data)
 
 

@@ -10,13 +10,16 @@ import weakref
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from threading import get_ident
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .._engine import Attempt, Claim
 from .._threads import fork_safe_lock
 from . import _live
 
-__all__ = ["begin", "turn", "undo_if_refused", "when_refused"]
+if TYPE_CHECKING:
+    from ..network import Network
+
+__all__ = ["begin", "fitting", "turn", "undo_if_refused", "when_refused"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 _lock = fork_safe_lock()
@@ -25,13 +28,15 @@ _lock = fork_safe_lock()
 class Attempts:
     """The calls that train one estimator, which keeps this among its attributes."""
 
-    __slots__ = ("claim", "current", "owner", "thread")
+    __slots__ = ("claim", "current", "fitting", "owner", "thread")
 
     def __init__(self, owner: Any = None) -> None:
         self.claim = Claim()
         #: the estimator: its attributes may have been copied to another one
         self.owner = None if owner is None else weakref.ref(owner)
         self.current: Attempt | None = None
+        #: that of the network which was trained last
+        self.fitting: Claim | None = None
         self.thread: int | None = None
 
     def __reduce__(self) -> Any:
@@ -40,10 +45,14 @@ class Attempts:
     def is_nested(self) -> bool:
         """Tell whether the caller is within a call, as if a subclass trains before it trains.
 
-        Callbacks find out by the network that is being fitted.
+        Raises RuntimeError while a network is being fitted, as from a callback.
         """
         current = self.current
-        return current is not None and current.is_active and self.thread == get_ident()
+        if current is None or not current.is_active or self.thread != get_ident():
+            return False
+        if self.fitting is not None:
+            self.fitting.check()
+        return True
 
 
 def _of(estimator: Any) -> Attempts:
@@ -65,10 +74,13 @@ def _kept(estimator: Any) -> Attempts | None:
 def turn(estimator: Any) -> AbstractContextManager[object]:
     """Return what whoever trains the estimator, with nothing to undo, must enter."""
     attempts = _of(estimator)
-    if not attempts.is_nested():
-        return attempts.claim
-    begin(estimator)
-    return nullcontext()
+    return nullcontext() if attempts.is_nested() else attempts.claim
+
+
+def fitting(estimator: Any, network: Network) -> Claim:
+    """Return what whoever trains the estimator's network must enter as well."""
+    _of(estimator).fitting = network._fitting
+    return network._fitting
 
 
 def undo_if_refused(method: Method) -> Method:

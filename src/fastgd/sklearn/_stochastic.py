@@ -98,7 +98,7 @@ def fit(
 ) -> None:
     """Train the estimator, whose first weights have been drawn."""
     network = _live.trained_network(estimator, estimator.dtype and np.dtype(estimator.dtype))
-    with network._fitting:
+    with _refusals.fitting(estimator, network):
         _fit(estimator, network, data, incremental, is_first, validation)
 
 
@@ -604,6 +604,7 @@ def partial_fit_plainly(estimator: Any, X: Any, y: Any) -> bool:
             estimator._random_state = check_random_state(estimator.random_state)
             draw_unused(estimator, n, int(estimator.shuffle))
         lr = float(schedule.learning_rate)
+        _refusals.begin(estimator)  # of what it may be within
         began = time.perf_counter()
         try:
             loss = live.network._live().train_step(X, y, None, lr)
