@@ -1,5 +1,7 @@
 """Random parameters, data and calls: fastgd.sklearn and scikit-learn agree on each."""
 
+from operator import methodcaller
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,7 +74,7 @@ def test_random_cases_agree(parameters, calls, kind, dtype, layout, weighted, n,
         arguments = {"sample_weight": make_weights(n)} if weighted else {}
         if call == "partial_fit":
             arguments |= first_classes(kind, y)
-        wanted, given = attempt_both(lambda model: getattr(model, call)(X, y, **arguments), *models)  # noqa: B023
+        wanted, given = attempt_both(methodcaller(call, X, y, **arguments), *models)
         assert given == wanted
         if hasattr(models[0], "coefs_"):
             assert not differences(*models, X, BOUND[dtype])
